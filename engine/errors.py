@@ -1,0 +1,47 @@
+"""Every error this project raises on purpose, apart from bad arguments (ValueError, TypeError).
+
+PoseError
+├── SourceError (OSError)        a video, camera, image or folder that cannot be read
+├── SinkError (OSError)          an output that cannot be written
+├── ModelError (ValueError)      a checkpoint or ONNX file that is not what it should be
+├── DownloadError (OSError)      weights that could not be fetched or verified
+├── EngineError (RuntimeError)   a runtime that is missing, or a plan that cannot be built or run
+│   └── EngineMismatch           a plan built by another TensorRT, for another GPU, shape or model
+└── StageError (RuntimeError)    a stage failed on a frame; the cause is chained
+
+A message is one line: what, got, expected, remedy. Standard library only: every folder may import this file.
+"""
+
+from __future__ import annotations
+
+
+class PoseError(Exception):
+    """Base of the errors below; its text is fit to be shown to a user as it is."""
+
+
+class SourceError(PoseError, OSError):
+    """A source cannot be opened or read."""
+
+
+class SinkError(PoseError, OSError):
+    """An output cannot be opened or written."""
+
+
+class ModelError(PoseError, ValueError):
+    """A checkpoint or ONNX file is damaged, foreign or does not fit the model."""
+
+
+class DownloadError(PoseError, OSError):
+    """Weights could not be downloaded, or their hash is wrong."""
+
+
+class EngineError(PoseError, RuntimeError):
+    """An inference runtime is missing, or a plan could not be built, opened or run."""
+
+
+class EngineMismatch(EngineError):
+    """A plan was built by another version, for another GPU, shape or model than asked for."""
+
+
+class StageError(PoseError, RuntimeError):
+    """A stage of the pipeline failed on one frame; `__cause__` is what it raised."""

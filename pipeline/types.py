@@ -1,0 +1,106 @@
+"""What flows through the pipeline: Frame in, Result out. Frozen and validated once, where it is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One picture of a source.
+
+    image: (H, W, 3) uint8 BGR, upright, C-contiguous; read-only by agreement, since stages share it.
+    index: 0, 1, 2 … within its source; a frame dropped by a camera leaves a gap.
+    time_s: presentation time from the source's start, seconds.
+    captured_at: `time.monotonic()` when the picture was read.
+    source: the name the user gave (path, URL or camera index as text).
+    """
+
+    image: NDArray[np.uint8]
+    index: int = 0
+    time_s: float = 0.0
+    captured_at: float = 0.0
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        image = self.image
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            got = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+            raise ValueError(f"frame is {got}; expected a uint8 BGR array (H, W, 3)")
+        if not image.size:
+            raise ValueError(f"frame is empty: shape {image.shape}")
+
+    @property
+    def wh(self) -> tuple[int, int]:
+        return self.image.shape[1], self.image.shape[0]
+
+
+@dataclass(frozen=True, eq=False)
+class People:
+    """The people of one frame, in the decode's order.
+
+    keypoints: (P, K, 2) float32, (x, y) in frame pixels, pixel centres at +0.5; (0, 0) where the score is 0.
+    keypoint_scores: (P, K) float32, the heatmap value; 0 means the joint was not found.
+    scores: (P,) float32, the mean over all K joints before refine filled any.
+    """
+
+    keypoints: NDArray[np.float32]
+    keypoint_scores: NDArray[np.float32]
+    scores: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        people, joints = self.keypoint_scores.shape if self.keypoint_scores.ndim == 2 else (-1, -1)
+        if self.keypoints.shape != (people, joints, 2) or self.scores.shape != (people,):
+            raise ValueError(
+                f"keypoints {self.keypoints.shape}, keypoint_scores {self.keypoint_scores.shape} and scores "
+                f"{self.scores.shape} disagree; expected (P, K, 2), (P, K) and (P,)"
+            )
+        for name in ("keypoints", "keypoint_scores", "scores"):
+            if getattr(self, name).dtype != np.float32:
+                raise ValueError(f"{name} is {getattr(self, name).dtype}; expected float32")
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @classmethod
+    def nobody(cls, joints: int = 17) -> People:
+        empty = np.zeros((0, joints), np.float32)
+        return cls(np.zeros((0, joints, 2), np.float32), empty, empty[:, 0])
+
+    def boxes(self) -> NDArray[np.float32]:
+        """(P, 4) float32: x, y, width, height of each person's found joints; zeros where none was found."""
+        found = self.keypoint_scores[..., None] > 0  # (P, K, 1)
+        low = np.where(found, self.keypoints, np.inf).min(axis=1, initial=np.inf)
+        high = np.where(found, self.keypoints, -np.inf).max(axis=1, initial=-np.inf)
+        boxes = np.concatenate([low, high - low], axis=1)
+        return np.where(np.isfinite(boxes), boxes, 0).astype(np.float32)
+
+    def to_coco(self, image_id: int = 0) -> list[dict[str, Any]]:
+        """COCO results: one dict a person with image_id, category_id 1, keypoints [x, y, score, …], bbox, score."""
+        triples = np.concatenate([self.keypoints, self.keypoint_scores[..., None]], axis=2)
+        return [
+            {
+                "image_id": image_id,
+                "category_id": 1,
+                "keypoints": [float(v) for v in triples[p].ravel()],
+                "bbox": [float(v) for v in box],
+                "score": float(self.scores[p]),
+            }
+            for p, box in enumerate(self.boxes())
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A frame, its people, and how long each stage took on it.
+
+    timings: stage name -> milliseconds ("capture", "preprocess", "infer", "group"; "latency" from capture to result).
+    """
+
+    frame: Frame
+    people: People
+    timings: dict[str, float] = field(default_factory=dict)

@@ -1,0 +1,41 @@
+"""Which tests run where: GPU tests need --require-gpu or a GPU; simulator tests need their own process."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+SIMULATOR = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--require-gpu", action="store_true", help="fail, instead of skipping, where no GPU is found")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """numba reads NUMBA_ENABLE_CUDASIM at import: `sim` tests run only with it, all others only without."""
+    kept = [item for item in items if (item.get_closest_marker("sim") is not None) == SIMULATOR]
+    if len(kept) < len(items):
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = kept
+
+
+@pytest.fixture(scope="session")
+def golden_dir() -> Path:
+    """Recorded results of the authors' code."""
+    return Path(__file__).parent / "golden"
+
+
+@pytest.fixture(autouse=True)
+def _needs_gpu(request: pytest.FixtureRequest) -> None:
+    if request.node.get_closest_marker("gpu") is None:
+        return
+    from numba import cuda
+
+    if not cuda.is_available():
+        message = "no NVIDIA GPU found by numba-cuda"
+        if request.config.getoption("--require-gpu"):
+            pytest.fail(message)
+        pytest.skip(message)
