@@ -1,0 +1,65 @@
+# make demo   people in the bundled clip, no GPU needed        make test   the tests
+# make lint   ruff and mypy                                    make gpu    a machine with an NVIDIA GPU
+#
+# Everything goes into .venv. PYTHON chooses the interpreter (3.11 to 3.13), and on Linux
+# TORCH_INDEX=https://download.pytorch.org/whl/cpu fetches the small CPU build of torch for `make test`.
+
+PYTHON ?= python3
+VENV ?= .venv
+OUT ?= out
+TORCH_INDEX ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PYTEST := $(BIN)/python -m pytest
+SIMULATED := tests/kernels/cuda
+SETTINGS := pyproject.toml constraints.txt
+
+.PHONY: demo test lint format gpu samples upgrade clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.default
+	@mkdir -p $(OUT)
+	$(BIN)/python run_video.py samples/crowd.mp4 --save $(OUT)/demo.mp4 --json $(OUT)/demo.jsonl
+	@echo "Annotated video: $(OUT)/demo.mp4    people, one line a frame: $(OUT)/demo.jsonl"
+
+test: $(VENV)/.test
+	$(PYTEST)
+	NUMBA_ENABLE_CUDASIM=1 $(PYTEST) $(SIMULATED)
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+samples: $(VENV)/.default
+	$(BIN)/python -m samples.make_crowd
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; ok = (3, 11) <= v <= (3, 13); \
+	  sys.exit(0 if ok else f"$(PYTHON) is Python {v[0]}.{v[1]}; expected 3.11 to 3.13. Try: make PYTHON=python3.12 $(MAKECMDGOALS)")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.default: $(SETTINGS) | $(VENV)/bin/python
+	$(PIP) .
+	@touch $@
+
+$(VENV)/.test: $(SETTINGS) | $(VENV)/bin/python
+	$(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) torch)
+	$(PIP) ".[export,rtx,eval,train,test]"
+	@touch $@ $(VENV)/.default
+
+upgrade:
+	rm -rf $(VENV)-upgrade && $(PYTHON) -m venv $(VENV)-upgrade
+	$(VENV)-upgrade/bin/python -m pip install --quiet --upgrade ".[export,rtx,eval,train,test]"
+	(sed -n '/^#/p' constraints.txt; $(VENV)-upgrade/bin/python -m pip freeze --exclude higherpose \
+	  | grep -viE '^(nvidia-|cuda-toolkit|tensorrt_rtx_cu|pip|setuptools)' | sed 's/+cpu//') > constraints.new
+	mv constraints.new constraints.txt
+	rm -rf $(VENV)-upgrade
+
+clean:
+	rm -rf $(VENV) $(OUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,97 @@
+"""Holds what `make demo` wrote against the clip's true people: python -m samples.check VIDEO JSONL [--recall R] [--precision P].
+
+The video must play to its last frame, the JSON must have one line a frame, and people must match by OKS (COCO keypoint
+evaluation): a found person is right if its OKS with a true person that no better one has taken is >= 0.5.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.options import COCO_SIGMAS
+
+TRUTH = Path(__file__).parent / "crowd.json"
+MIN_OKS = 0.5
+MIN_JOINTS = 6  # a true person with fewer joints in the picture is neither a hit nor a miss
+
+Floats = NDArray[np.float64]
+
+
+def oks(found: Floats, true: Floats, area: float) -> float:
+    """Object keypoint similarity of (K, 2+) found x, y and (K, 3) true x, y, v; `area` in square pixels."""
+    labelled = true[:, 2] > 0
+    squared = ((found[:, :2] - true[:, :2]) ** 2).sum(axis=1)  # (K,)
+    spread = 2 * (2 * np.array(COCO_SIGMAS)) ** 2 * max(area, 1.0)
+    return float(np.exp(-squared / spread)[labelled].mean()) if labelled.any() else 0.0
+
+
+def count_matches(found: list[dict[str, Any]], true: list[dict[str, Any]]) -> tuple[int, int, int]:
+    """(hits, false alarms, misses) of one frame: the found in falling score, each takes its best free true person."""
+    free = list(range(len(true)))
+    keypoints = [np.array(person["keypoints"], float).reshape(-1, 3) for person in true]
+    counted = {t for t in free if true[t]["num_keypoints"] >= MIN_JOINTS}
+    hits = false_alarms = 0
+    for person in sorted(found, key=lambda p: -p["score"]):
+        pose = np.array(person["keypoints"], float)
+        similarity = {t: oks(pose, keypoints[t], true[t]["area"]) for t in free}
+        best = max(similarity, key=lambda t: similarity[t], default=None)
+        if best is None or similarity[best] < MIN_OKS:
+            false_alarms += 1
+            continue
+        free.remove(best)
+        hits += best in counted
+    return hits, false_alarms, len(counted & set(free))
+
+
+def count_frames(video: Path) -> int:
+    """Pictures that decode; raises av.FFmpegError for a broken file."""
+    with av.open(str(video)) as container:
+        return sum(1 for _ in container.decode(video=0))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m samples.check", description=__doc__.splitlines()[0])
+    parser.add_argument("video", type=Path, help="the annotated video")
+    parser.add_argument("people", type=Path, help="the JSON lines")
+    parser.add_argument("--recall", type=float, default=0.0, help="least share of the true people found")
+    parser.add_argument("--precision", type=float, default=0.0, help="least share of the found people that are true")
+    options = parser.parse_args()
+
+    truth = json.loads(TRUTH.read_text())
+    true = defaultdict(list)
+    for annotation in truth["annotations"]:
+        true[annotation["image_id"]].append(annotation)
+    lines = [json.loads(line) for line in options.people.read_text().splitlines()]
+    frames = len(truth["images"])
+
+    problems = []
+    if (played := count_frames(options.video)) != frames:
+        problems.append(f"{options.video} plays {played} frames, the clip has {frames}")
+    if [line["frame"] for line in lines] != list(range(frames)):
+        problems.append(f"{options.people} has {len(lines)} lines; expected frames 0 to {frames - 1} in order")
+    totals = np.sum([count_matches(line["people"], true[line["frame"]]) for line in lines], axis=0, dtype=int)
+    hits, false_alarms, misses = (int(n) for n in np.broadcast_to(totals, 3))
+    recall, precision = hits / max(1, hits + misses), hits / max(1, hits + false_alarms)
+    print(
+        f"{frames} frames, {hits + misses} true people: recall {recall:.3f}, precision {precision:.3f} at OKS {MIN_OKS}"
+    )
+    if recall < options.recall:
+        problems.append(f"recall is {recall:.3f}; expected at least {options.recall}")
+    if precision < options.precision:
+        problems.append(f"precision is {precision:.3f}; expected at least {options.precision}")
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
