@@ -1,4 +1,4 @@
-"""Holds what `make demo` wrote against the clip's true people: python -m samples.check VIDEO JSONL [--recall R] [--precision P].
+"""Holds what `make demo` wrote against the clip's true people: python -m samples.check VIDEO JSONL.
 
 The video must play to its last frame, the JSON must have one line a frame, and people must match by OKS (COCO keypoint
 evaluation): a found person is right if its OKS with a true person that no better one has taken is >= 0.5.
