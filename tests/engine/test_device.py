@@ -1,0 +1,171 @@
+"""engine/device.py without a GPU: order of release, contexts per thread, errors; and that the names it uses exist."""
+
+from __future__ import annotations
+
+import ast
+import logging
+import sys
+import threading
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from engine import device as device_module
+from engine.device import Device
+from engine.errors import EngineError
+from tests.engine.fake_pycuda import Error, FakeDriver
+
+# Of pycuda 2026.1: src/wrapper/wrap_cudadrv.cpp and pycuda/driver.py.
+PYCUDA_NAMES = {
+    "Context", "Device", "Error", "Event", "MemoryError", "Stream", "event_flags", "init", "mem_alloc", "mem_get_info",
+    "memcpy_dtoh_async", "memcpy_htod_async", "pagelocked_empty",
+}  # fmt: skip
+
+
+@pytest.fixture
+def driver(monkeypatch):
+    fake = FakeDriver()
+    package = ModuleType("pycuda")
+    package.driver = fake  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "pycuda", package)
+    monkeypatch.setitem(sys.modules, "pycuda.driver", fake)
+    return fake
+
+
+def test_what_a_device_makes_it_releases_newest_first(driver):
+    with Device() as device, device.current():
+        device.stream()
+        first = device.empty((2, 3), np.float32)
+        device.pinned((4,), np.uint8)
+        device.event()
+        driver.log.clear()
+    assert driver.log == ["synchronize", "free event", "free pinned", f"free {first.pointer}", "free stream"]
+    assert not driver.live
+    assert driver.retained == 0
+
+
+def test_closing_twice_is_fine_and_using_it_afterwards_is_an_error(driver):
+    device = Device()
+    device.close()
+    device.close()
+    assert driver.retained == 0
+    with pytest.raises(EngineError, match="closed"), device.current():
+        pass
+
+
+def test_a_second_device_in_the_same_process_works(driver):
+    for _ in range(2):
+        with Device() as device, device.current():
+            device.empty((8,), np.float16)
+    assert driver.retained == 0
+    assert not driver.live
+
+
+def test_a_release_that_fails_is_logged_and_the_others_still_run(driver, caplog):
+    device = Device()
+    with device.current():
+        array = device.empty((2,), np.float32)
+    device.own("a graph", lambda: (_ for _ in ()).throw(Error("launch failure")))
+    with caplog.at_level(logging.WARNING):
+        device.close()
+    assert "a graph could not be released: launch failure" in caplog.text
+    assert f"memory {array.pointer}" not in driver.live
+    assert driver.retained == 0
+
+
+def test_the_context_is_per_thread_and_nests(driver):
+    depths = []
+
+    def work(device):
+        with device.current():
+            with device.current():
+                depths.append(len(driver.contexts()))
+            device.empty((1,), np.uint8)
+        depths.append(len(driver.contexts()))
+
+    with Device() as device:
+        thread = threading.Thread(target=work, args=(device,))
+        thread.start()
+        thread.join()
+        assert driver.contexts() == []
+    assert depths == [2, 0]
+
+
+def test_the_context_is_left_when_the_block_raises(driver):
+    with Device() as device:
+        with pytest.raises(ZeroDivisionError), device.current():
+            1 / 0  # noqa: B018
+        assert driver.contexts() == []
+
+
+def test_upload_and_download_carry_the_bytes(driver):
+    values = np.arange(6, dtype=np.float32).reshape(2, 3)
+    with Device() as device, device.current():
+        stream = device.stream()
+        array, back = device.empty((2, 3), np.float32), device.pinned((2, 3), np.float32)
+        stream.upload(array, values)
+        stream.download(back, array)
+        np.testing.assert_array_equal(back, values)
+
+
+def test_a_copy_of_the_wrong_size_is_refused_before_it_overruns(driver):
+    with Device() as device, device.current():
+        stream, array = device.stream(), device.empty((2, 3), np.float32)
+        for wrong in (np.zeros((2, 2), np.float32), np.zeros((2, 3), np.float64), np.zeros((3, 2), np.float32).T):
+            with pytest.raises(ValueError, match="same number of bytes, C-contiguous"):
+                stream.upload(array, wrong)
+
+
+def test_the_array_interface_names_the_memory(driver):
+    with Device() as device, device.current():
+        interface = device.empty((2, 3), np.float16).__cuda_array_interface__
+    assert interface["shape"] == (2, 3)
+    assert interface["typestr"] == "<f2"
+    assert interface["data"][1] is False
+
+
+def test_a_full_gpu_says_how_much_is_missing(driver):
+    driver.free_bytes = 5 << 20
+    with Device() as device, device.current(), pytest.raises(EngineError, match="5 of 1024 MiB free; 64 MiB more"):
+        device.empty((64, 1 << 20), np.uint8)
+
+
+@pytest.mark.parametrize("index", [-1, 1])
+def test_a_gpu_that_is_not_there_is_named(driver, index):
+    with pytest.raises(EngineError, match=f"GPU {index} was asked for, 1 found"):
+        Device(index)
+
+
+def test_without_pycuda_the_remedy_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pycuda", None)
+    with pytest.raises(EngineError, match=r"pycuda cannot be loaded.*make gpu"):
+        Device()
+
+
+def attributes_of(name: str) -> set[str]:
+    """X of every `name.X` and `_name().X` in engine/device.py."""
+    tree = ast.parse(Path(device_module.__file__).read_text())
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            value = node.value
+            called = isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == f"_{name}"
+            if called or (isinstance(value, ast.Name) and value.id == {"pycuda": "cuda", "bindings": "driver"}[name]):
+                found.add(node.attr)
+    return found
+
+
+def test_every_pycuda_name_is_one_of_the_package():
+    used = attributes_of("pycuda")
+    assert {"Context", "Device", "mem_alloc"} <= used
+    assert used <= PYCUDA_NAMES
+
+
+def test_every_cuda_bindings_name_exists_in_the_installed_package():
+    real = pytest.importorskip("cuda.bindings.driver", reason="cuda.bindings comes with the test extra on Linux")
+    used = attributes_of("bindings")
+    assert {"cuGraphLaunch", "cuStreamBeginCapture"} <= used
+    assert [name for name in sorted(used) if not hasattr(real, name)] == []
+    assert hasattr(real.CUstreamCaptureMode, "CU_STREAM_CAPTURE_MODE_RELAXED")
