@@ -1,0 +1,66 @@
+"""Is there an NVIDIA GPU? The driver itself is asked, by ctypes: the answer needs no package but the standard library."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+_SUCCESS = 0
+_COMPUTE_CAPABILITY = (75, 76)  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """The first GPU the driver shows. driver: the highest CUDA version it supports, (major, minor)."""
+
+    name: str
+    compute_capability: tuple[int, int]
+    memory_bytes: int
+    driver: tuple[int, int]
+
+    def __str__(self) -> str:
+        major, minor = self.compute_capability
+        cuda = ".".join(map(str, self.driver))
+        return (
+            f"{self.name} (compute capability {major}.{minor}, {self.memory_bytes >> 20} MiB, driver for CUDA {cuda})"
+        )
+
+
+def find_gpu(libcuda: Any = None) -> tuple[Gpu | None, str]:
+    """The first GPU, or None; and in words what was found or why nothing was.
+
+    libcuda: a loaded driver library; by default the system's.
+    """
+    try:
+        cuda = libcuda or ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return None, "no NVIDIA driver is installed (libcuda not found)"
+    count = ctypes.c_int()
+    if (status := cuda.cuInit(0)) != _SUCCESS:
+        return None, f"the NVIDIA driver does not start (cuInit gave {status})"
+    if cuda.cuDeviceGetCount(ctypes.byref(count)) != _SUCCESS or count.value == 0:
+        return None, "the NVIDIA driver shows no GPU (is CUDA_VISIBLE_DEVICES set?)"
+    device, version = ctypes.c_int(), ctypes.c_int()
+    name, memory = ctypes.create_string_buffer(256), ctypes.c_size_t()
+    capability = [ctypes.c_int(), ctypes.c_int()]
+    calls = [
+        cuda.cuDeviceGet(ctypes.byref(device), 0),
+        cuda.cuDeviceGetName(name, len(name), device),
+        cuda.cuDeviceTotalMem_v2(ctypes.byref(memory), device),
+        cuda.cuDriverGetVersion(ctypes.byref(version)),
+        *(
+            cuda.cuDeviceGetAttribute(ctypes.byref(value), attribute, device)
+            for value, attribute in zip(capability, _COMPUTE_CAPABILITY, strict=True)
+        ),
+    ]
+    if any(status != _SUCCESS for status in calls):
+        return None, f"the NVIDIA driver does not describe its GPU (statuses {calls})"
+    gpu = Gpu(
+        name.value.decode(errors="replace"),
+        (capability[0].value, capability[1].value),
+        memory.value,
+        (version.value // 1000, version.value % 1000 // 10),
+    )
+    return gpu, str(gpu)
