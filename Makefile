@@ -36,6 +36,9 @@ format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+gpu: $(VENV)/.default
+	$(BIN)/python -m engine.setup_gpu
+
 samples: $(VENV)/.default
 	$(BIN)/python -m samples.make_crowd
 

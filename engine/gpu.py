@@ -1,4 +1,4 @@
-"""Is there an NVIDIA GPU? The driver itself is asked, by ctypes: the answer needs no package but the standard library."""
+"""Is there an NVIDIA GPU? The driver itself is asked, by ctypes: the answer needs no package."""
 
 from __future__ import annotations
 
