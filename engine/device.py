@@ -1,7 +1,8 @@
 """The one file that imports pycuda: the primary context, streams, events, memory, and CUDA graphs (by cuda.bindings).
 
 The context is the GPU's primary one, which numba, torch and TensorRT use too. It must be current in every thread that
-touches the device: `with device.current():`. What a Device makes, it releases, newest first, when it is closed.
+touches the device: `with device.current():`. What a Device makes, it frees, newest first, when it is closed;
+`device.free` does it earlier.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -19,7 +20,16 @@ from engine.errors import EngineError
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T", bound="Freeable")
+
+_NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING; pycuda has no name for it
 SETUP = "run `make gpu` on a machine with an NVIDIA GPU and driver"
+
+
+class Freeable(Protocol):
+    """Something on the device. `free` may be called twice; the context is current then."""
+
+    def free(self) -> None: ...
 
 
 class DeviceArray:
@@ -48,6 +58,20 @@ class DeviceArray:
             self._allocation = None
 
 
+class PinnedArray:
+    """Page-locked host memory, which the device reads and writes directly: `array`, C-contiguous."""
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self.array = array
+
+    def free(self) -> None:
+        """Release the memory; `array` is empty afterwards, and views taken of it must be gone."""
+        allocation: Any = self.array.base  # pycuda's handle on the memory
+        if allocation is not None:
+            self.array = np.empty(0, self.array.dtype)
+            allocation.free()
+
+
 class Graph:
     """A captured sequence of device work, launched whole."""
 
@@ -72,21 +96,21 @@ class Event:
     """A point in a stream's work that a thread can wait for and that can be timed."""
 
     def __init__(self, event: Any) -> None:
-        self._event = event
+        self.raw = event
 
     def record(self, stream: Stream) -> None:
-        self._event.record(stream.raw)
+        self.raw.record(stream.raw)
 
     def wait(self) -> None:
         """Block until the work before the last `record` is done; sleeps, does not spin."""
-        self._event.synchronize()
+        self.raw.synchronize()
 
     def ms_since(self, earlier: Event) -> float:
         """Device time between two recorded, finished events."""
-        return float(self._event.time_since(earlier._event))
+        return float(self.raw.time_since(earlier.raw))
 
     def free(self) -> None:
-        self._event = None  # pycuda destroys it with its last reference, here while the context is current
+        self.raw = None  # pycuda destroys it with its last reference, here while the context is current
 
 
 class Stream:
@@ -106,7 +130,12 @@ class Stream:
         _same_bytes(source, target)
         _pycuda().memcpy_dtoh_async(target, source.pointer, self.raw)
 
+    def wait_for(self, event: Event) -> None:
+        """Work enqueued here from now on starts after the event's last `record`; the host does not wait."""
+        self.raw.wait_for_event(event.raw)
+
     def synchronize(self) -> None:
+        """Block until all work enqueued here is done."""
         self.raw.synchronize()
 
     def free(self) -> None:
@@ -156,7 +185,7 @@ class Device:
         self.name = str(device.name())
         self.compute_capability: tuple[int, int] = tuple(device.compute_capability())
         self._context = device.retain_primary_context()
-        self._owned: list[tuple[str, Callable[[], None]]] = []
+        self._owned: dict[Freeable, None] = {}  # in order of making
 
     @contextmanager
     def current(self) -> Iterator[None]:
@@ -168,47 +197,46 @@ class Device:
             _pycuda().Context.pop()
 
     def stream(self) -> Stream:
-        stream = Stream(_pycuda().Stream())
-        self.own("stream", stream.free)
-        return stream
+        """A stream that does not wait for the default one, on which other libraries may work."""
+        return self.own(Stream(_pycuda().Stream(_NON_BLOCKING)))
 
     def event(self, *, timing: bool = False) -> Event:
         """An event; with `timing` it can be measured, without it is cheaper."""
         flags = _pycuda().event_flags
-        event = Event(_pycuda().Event(flags.BLOCKING_SYNC | (0 if timing else flags.DISABLE_TIMING)))
-        self.own("event", event.free)
-        return event
+        return self.own(Event(_pycuda().Event(flags.BLOCKING_SYNC | (0 if timing else flags.DISABLE_TIMING))))
 
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> DeviceArray:
         """Uninitialised device memory. Raises EngineError when the device is full."""
         cuda = _pycuda()
         size_bytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
         try:
-            array = DeviceArray(shape, dtype, cuda.mem_alloc(max(1, size_bytes)))
+            return self.own(DeviceArray(shape, dtype, cuda.mem_alloc(max(1, size_bytes))))
         except cuda.MemoryError as error:
             free, total = cuda.mem_get_info()
             raise EngineError(
                 f"the GPU has {free >> 20} of {total >> 20} MiB free; {size_bytes >> 20} MiB more are needed: "
                 "use a smaller --size, or close what else runs on it"
             ) from error
-        self.own(f"device array {shape}", array.free)
-        return array
 
-    def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-        """Uninitialised page-locked host memory, which the device reads and writes directly."""
-        array: NDArray[Any] = _pycuda().pagelocked_empty(shape, np.dtype(dtype))
-        allocation: Any = array.base  # pycuda's handle on the memory
-        self.own(f"pinned array {shape}", allocation.free)
-        return array
+    def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> PinnedArray:
+        """Uninitialised page-locked host memory."""
+        return self.own(PinnedArray(_pycuda().pagelocked_empty(shape, np.dtype(dtype))))
 
-    def own(self, name: str, release: Callable[[], None]) -> None:
-        """Call `release` when this device closes, before everything that was made earlier."""
-        self._owned.append((name, release))
+    def own(self, thing: T) -> T:
+        """Free `thing` when this device closes, before everything that was made earlier."""
+        self._owned[thing] = None
+        return thing
+
+    def free(self, *things: Freeable) -> None:
+        """Free now what this device would free when it closes. No work that uses them may be pending."""
+        for thing in things:
+            self._owned.pop(thing, None)
+            thing.free()
 
     def close(self) -> None:
-        """Wait for the device, release newest first, give the context back. May be called twice.
+        """Wait for the device, free what it made, newest first, and give the context back. May be called twice.
 
-        A release that fails is logged and the rest go on: closing must not hide the error that led here.
+        What cannot be freed is logged and the rest go on: closing must not hide the error that led here.
         """
         if self._context is None:
             return
@@ -219,11 +247,11 @@ class Device:
         except cuda.Error as error:
             logger.warning("the GPU reported %s while closing", error)
         while self._owned:
-            name, release = self._owned.pop()
+            thing, _ = self._owned.popitem()
             try:
-                release()
+                thing.free()
             except (cuda.Error, EngineError) as error:
-                logger.warning("%s could not be released: %s", name, error)
+                logger.warning("a %s could not be freed: %s", type(thing).__name__, error)
         self._context.detach()  # still current, so that any thread may do it; detaching ends that too
         self._context = None
 

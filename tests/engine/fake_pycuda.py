@@ -76,13 +76,16 @@ class FakeDriver(ModuleType):
                 return Primary()
 
         class Stream:
-            def __init__(self):
+            def __init__(self, flags=0):
                 fake.need_context("Stream")
                 self.handle = 77
                 fake.live.add("stream")
 
             def synchronize(self):
                 fake.need_context("Stream.synchronize")
+
+            def wait_for_event(self, event):
+                fake.log.append("wait for event")
 
             def __del__(self):
                 fake.log.append("free stream")

@@ -63,14 +63,30 @@ def test_a_second_device_in_the_same_process_works(driver):
     assert not driver.live
 
 
+class Stubborn:
+    def free(self):
+        raise Error("launch failure")
+
+
+def test_what_is_freed_early_is_not_freed_again(driver):
+    with Device() as device, device.current():
+        array, pinned = device.empty((2,), np.float32), device.pinned((4,), np.uint8)
+        device.free(array, pinned)
+        array.free()
+        pinned.free()
+        assert not driver.live
+    assert driver.log.count(f"free {array.pointer}") == 1
+    assert driver.log.count("free pinned") == 1
+
+
 def test_a_release_that_fails_is_logged_and_the_others_still_run(driver, caplog):
     device = Device()
     with device.current():
         array = device.empty((2,), np.float32)
-    device.own("a graph", lambda: (_ for _ in ()).throw(Error("launch failure")))
+    device.own(Stubborn())
     with caplog.at_level(logging.WARNING):
         device.close()
-    assert "a graph could not be released: launch failure" in caplog.text
+    assert "a Stubborn could not be freed: launch failure" in caplog.text
     assert f"memory {array.pointer}" not in driver.live
     assert driver.retained == 0
 
@@ -106,8 +122,8 @@ def test_upload_and_download_carry_the_bytes(driver):
         stream = device.stream()
         array, back = device.empty((2, 3), np.float32), device.pinned((2, 3), np.float32)
         stream.upload(array, values)
-        stream.download(back, array)
-        np.testing.assert_array_equal(back, values)
+        stream.download(back.array, array)
+        np.testing.assert_array_equal(back.array, values)
 
 
 def test_a_copy_of_the_wrong_size_is_refused_before_it_overruns(driver):
