@@ -10,11 +10,13 @@ Picture = NDArray[np.float32]  # (H, W, 3) BGR, 0..255
 Fill = tuple[float, float, float]
 
 
-def scenery(rng: np.random.Generator, size_wh: tuple[int, int], *, kind: str | None = None) -> Picture:
-    """A background. kind: street, park, room or noise; None picks one."""
+def scenery(
+    rng: np.random.Generator, size_wh: tuple[int, int], *, kind: str | None = None, horizon: int | None = None
+) -> Picture:
+    """A background. kind: street, park, room or noise; horizon: the row where the ground ends; None picks one."""
     width, height = size_wh
     kind = kind or str(rng.choice(["street", "park", "room", "noise"], p=[0.32, 0.26, 0.27, 0.15]))
-    horizon = int(height * rng.uniform(0.35, 0.65))
+    horizon = int(height * rng.uniform(0.35, 0.65)) if horizon is None else horizon
     picture = np.empty((height, width, 3), np.float32)
     if kind == "noise":
         picture[:] = _tone(rng)
