@@ -1,0 +1,12 @@
+"""The decode on the host, compiled by Numba: exact, in one thread, without the GIL. Nothing here starts a thread.
+
+The first call of each function compiles it (half a minute in all) or loads it from a cache: see `warm_up`.
+"""
+
+from kernels.cpu.decode import decode
+from kernels.cpu.matching import match
+from kernels.cpu.preprocess import preprocess
+from kernels.cpu.scales import decode_scales
+from kernels.cpu.warm_up import warm_up
+
+__all__ = ["decode", "decode_scales", "match", "preprocess", "warm_up"]

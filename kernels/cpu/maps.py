@@ -1,0 +1,192 @@
+"""Maps at decode resolution without storing them: single cells, regions, and bounds of 16x16 tiles.
+
+`levels` says how often a map is doubled on its way to the decode grid: heatmaps 1 or 0, tags 2, 1 or 0. Doubling is bilinear
+with pixel centres aligned: 0.75 of the pixel a new one lies in plus 0.25 of that one's neighbour on its side (at the
+border, of itself), along rows first, then along columns. Two terms a step and no fused multiply-add, so that mirroring
+commutes with it to the bit and every function here gives the same value for the same cell.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.cpu._jit import inner
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+TILE = 16  # decode cells; bounds are kept per tile, and peaks and refine skip tiles by them
+NEAR, FAR = np.float32(0.75), np.float32(0.25)
+LOWEST = np.float32(-np.inf)
+
+
+@inner
+def unmirror(heatmaps: Floats, tags: Floats, flip: Ints) -> tuple[Floats, Floats]:
+    """(T, K, h, w) and (T, K, h', w') to heat (K, h, w) and tags (T, K, h', w') in the plain frame's columns and joints.
+
+    With T = 2 the heatmap is (plain + mirrored) * 0.5, before any doubling.
+    """
+    T, K, h, w = heatmaps.shape
+    if T == 1:
+        return heatmaps[0], tags
+    heat = np.empty((K, h, w), np.float32)
+    tag = np.empty_like(tags)
+    for k in range(K):
+        twin = flip[k]
+        for y in range(h):
+            plain, mirrored, out = heatmaps[0, k, y], heatmaps[1, twin, y], heat[k, y]
+            for x in range(w):
+                out[x] = (plain[x] + mirrored[w - 1 - x]) * np.float32(0.5)
+        for y in range(tags.shape[2]):
+            mirrored, out = tags[1, twin, y], tag[1, k, y]
+            for x in range(tags.shape[3]):
+                out[x] = mirrored[tags.shape[3] - 1 - x]
+        tag[0, k] = tags[0, k]
+    return heat, tag
+
+
+@inner
+def far_index(index: int, size: int) -> int:
+    """The neighbour that a doubled pixel leans towards: below for even, above for odd, inside the map."""
+    far = (index >> 1) + (index & 1) * 2 - 1
+    return min(max(far, 0), size - 1)
+
+
+@inner
+def _doubled(plane: Floats, y: int, x: int) -> np.float32:
+    ny, nx = y >> 1, x >> 1
+    fy, fx = far_index(y, plane.shape[0]), far_index(x, plane.shape[1])
+    near = NEAR * plane[ny, nx] + FAR * plane[ny, fx]
+    far = NEAR * plane[fy, nx] + FAR * plane[fy, fx]
+    return NEAR * near + FAR * far
+
+
+@inner
+def sample(plane: Floats, levels: int, y: int, x: int) -> np.float32:
+    """The value of decode cell (y, x) of a (h, w) map."""
+    if levels == 0:
+        return plane[y, x]
+    if levels == 1:
+        return _doubled(plane, y, x)
+    ny, nx = y >> 1, x >> 1
+    fy, fx = far_index(y, 2 * plane.shape[0]), far_index(x, 2 * plane.shape[1])
+    near = NEAR * _doubled(plane, ny, nx) + FAR * _doubled(plane, ny, fx)
+    far = NEAR * _doubled(plane, fy, nx) + FAR * _doubled(plane, fy, fx)
+    return NEAR * near + FAR * far
+
+
+@inner
+def _double_region(
+    source: Floats, origin_y: int, origin_x: int, h: int, w: int, y0: int, x0: int, rows: int, columns: int, out: Floats
+) -> None:
+    """out[:rows, :columns] = the doubled map from (y0, x0) on; source[0, 0] is cell (origin_y, origin_x) of the (h, w) map."""
+    along = np.empty((rows // 2 + 3, columns), np.float32)  # the source rows needed, doubled along the row
+    first = far_index(y0, h) if y0 & 1 == 0 else y0 >> 1
+    last = far_index(y0 + rows - 1, h) if (y0 + rows) & 1 == 0 else (y0 + rows - 1) >> 1
+    for y in range(first, last + 1):
+        row, line = source[y - origin_y], along[y - first]
+        for c in range(columns):
+            x = x0 + c
+            line[c] = NEAR * row[(x >> 1) - origin_x] + FAR * row[far_index(x, w) - origin_x]
+    for r in range(rows):
+        y = y0 + r
+        near, far, line = along[(y >> 1) - first], along[far_index(y, h) - first], out[r]
+        for c in range(columns):
+            line[c] = NEAR * near[c] + FAR * far[c]
+
+
+@inner
+def fill_region(plane: Floats, levels: int, y0: int, x0: int, rows: int, columns: int, out: Floats) -> None:
+    """out[:rows, :columns] = decode cells from (y0, x0) on, all inside the map. out must be C-contiguous."""
+    h, w = plane.shape
+    if levels == 0:
+        for r in range(rows):
+            for c in range(columns):
+                out[r, c] = plane[y0 + r, x0 + c]
+    elif levels == 1:
+        _double_region(plane, 0, 0, h, w, y0, x0, rows, columns, out)
+    else:
+        top, left = max((y0 >> 1) - 1, 0), max((x0 >> 1) - 1, 0)
+        bottom, right = min(((y0 + rows - 1) >> 1) + 2, 2 * h), min(((x0 + columns - 1) >> 1) + 2, 2 * w)
+        half = np.empty((bottom - top, right - left), np.float32)
+        _double_region(plane, 0, 0, h, w, top, left, bottom - top, right - left, half)
+        _double_region(half, top, left, 2 * h, 2 * w, y0, x0, rows, columns, out)
+
+
+@inner
+def tile_maxima(plane: Floats, levels: int, out: Floats) -> None:
+    """out[i, j] = the largest decode cell of tile (i, j), exactly; NaN is ignored, -inf if there is nothing else.
+
+    levels is 0 or 1. The doubled map is made row by row in even and odd columns apart, so that all loops are SIMD.
+    """
+    h, w = plane.shape
+    span = TILE >> levels
+    even = np.empty((3, w), np.float32)  # of source rows y - 1, y, y + 1, at y % 3
+    odd = np.empty((3, w), np.float32)
+    top = np.full(w, LOWEST, np.float32)  # the largest value so far above each source column
+    if levels == 1:
+        _double_along(plane[0], even[0], odd[0])
+    for y in range(h):
+        if levels == 0:
+            row = plane[y]
+            for x in range(w):
+                top[x] = row[x] if row[x] > top[x] else top[x]
+        else:
+            above, below = max(y - 1, 0) % 3, min(y + 1, h - 1) % 3
+            if y + 1 < h:
+                _double_along(plane[y + 1], even[below], odd[below])
+            _raise_to(even[y % 3], even[above], even[below], top)
+            _raise_to(odd[y % 3], odd[above], odd[below], top)
+        if (y + 1) % span == 0 or y + 1 == h:
+            line = out[y // span]
+            for j in range(len(line)):
+                best = LOWEST
+                for x in range(j * span, min(j * span + span, w)):
+                    best = top[x] if top[x] > best else best
+                line[j] = best
+            top[:] = LOWEST
+
+
+@inner
+def _double_along(row: Floats, even: Floats, odd: Floats) -> None:
+    w = len(row)
+    even[0] = NEAR * row[0] + FAR * row[0]
+    for x in range(1, w):
+        even[x] = NEAR * row[x] + FAR * row[x - 1]
+    for x in range(w - 1):
+        odd[x] = NEAR * row[x] + FAR * row[x + 1]
+    odd[w - 1] = NEAR * row[w - 1] + FAR * row[w - 1]
+
+
+@inner
+def _raise_to(near: Floats, above: Floats, below: Floats, top: Floats) -> None:
+    for x in range(len(top)):
+        a = NEAR * near[x] + FAR * above[x]
+        b = NEAR * near[x] + FAR * below[x]
+        best = top[x]
+        best = a if a > best else best
+        top[x] = b if b > best else best
+
+
+@inner
+def tile_bounds(plane: Floats, levels: int, low: Floats, high: Floats) -> None:
+    """low[i, j] <= every decode cell of tile (i, j) <= high[i, j], up to rounding; NaN is ignored (low > high if all are)."""
+    h, w = plane.shape
+    span = TILE >> levels
+    halo = 1 if levels > 0 else 0
+    smallest, largest = np.empty(w, np.float32), np.empty(w, np.float32)
+    for i in range(low.shape[0]):
+        smallest[:] = -LOWEST
+        largest[:] = LOWEST
+        for y in range(max(i * span - halo, 0), min(i * span + span + halo, h)):
+            row = plane[y]
+            for x in range(w):
+                smallest[x] = row[x] if row[x] < smallest[x] else smallest[x]
+                largest[x] = row[x] if row[x] > largest[x] else largest[x]
+        for j in range(low.shape[1]):
+            a, b = -LOWEST, LOWEST
+            for x in range(max(j * span - halo, 0), min(j * span + span + halo, w)):
+                a = smallest[x] if smallest[x] < a else a
+                b = largest[x] if largest[x] > b else b
+            low[i, j], high[i, j] = a, b

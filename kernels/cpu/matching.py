@@ -1,0 +1,129 @@
+"""Candidates to groups: the exact integer assignment, and the float32 arithmetic of tags that feeds it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kernels.cpu._jit import entry, inner
+from kernels.cpu.maps import Floats, Ints
+
+FAR_AWAY = np.float32(255)  # distances are clipped here, and NaN counts as this
+CRITERION = np.float32(2**14)  # fixed-point steps of the authors' cost, 100 * rint(D) - value
+FINE = np.float32(2**8)  # fixed-point steps of the unrounded distance, which breaks their ties
+UNREACHED = np.int64(2**62)
+MATCH_LIMIT = 1024  # rows or columns: 1024 * 25755 * 2^37 < 2^62
+
+
+@inner
+def tag_distance(a: Floats, b: Floats) -> np.float32:
+    """Euclidean over T = 1 or 2 values, float32, at most 255, and 255 if it is NaN."""
+    dx = a[0] - b[0]
+    square = dx * dx
+    if len(a) == 2:
+        dy = a[1] - b[1]
+        square += dy * dy
+    distance = np.sqrt(square)
+    return distance if distance < FAR_AWAY else FAR_AWAY
+
+
+@inner
+def tag_mean(tags: Floats, n: int, out: Floats) -> None:
+    """out (T,) = the float32 mean of tags[:n] (n, T), added in the order of the authors' NumPy.
+
+    T = 2, or n < 8: one after another. Else eight running sums, combined as ((0+1)+(2+3))+((4+5)+(6+7)), then the rest.
+    """
+    T = tags.shape[1]
+    for t in range(T):
+        total = np.float32(0)
+        start = 0
+        if T == 1 and n >= 8:
+            lanes = tags[:8, 0].copy()
+            start = n - n % 8
+            for i in range(8, start):
+                lanes[i % 8] += tags[i, 0]
+            total = ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]))
+        for i in range(start, n):
+            total += tags[i, t]
+        out[t] = total / np.float32(n)
+
+
+@inner
+def assign(distance: Floats, value: Floats, columns: Ints) -> None:
+    """columns (R,) = the column of each row of distance (R, C), or -1: min(R, C) pairs of the smallest total cost, where
+
+        cost[r, c] = (100 * rint(D) * 2^14 - rint(value * 2^14)) * 2^23 + rint(D * 2^8)        one int64
+
+    with D clipped to 255 (NaN: 255) and value to -255..255 (NaN: 0). With R > C, R - C columns of cost 0 are appended: who
+    gets one is unmatched. Rows are inserted in order, each by a shortest augmenting path over reduced costs (Dijkstra): the
+    next column is the unvisited one of the smallest tentative distance, the lowest on ties; a tentative distance is
+    replaced only by a strictly smaller one.
+    """
+    R, C = distance.shape
+    N = max(R, C)
+    cost = np.zeros((R, N), np.int64)
+    for r in range(R):
+        v = value[r]
+        v = min(max(v, -FAR_AWAY), FAR_AWAY) if v == v else np.float32(0)  # noqa: PLR0124  NaN is not itself
+        worth = np.int64(np.rint(v * CRITERION))
+        for c in range(C):
+            d = distance[r, c]
+            d = d if d < FAR_AWAY else FAR_AWAY
+            criterion = 100 * np.int64(np.rint(d)) * 2**14 - worth
+            cost[r, c] = criterion * 2**23 + np.int64(np.rint(d * FINE))
+    u, v_ = np.zeros(R, np.int64), np.zeros(N, np.int64)  # potentials
+    owner, parent = np.full(N, -1, np.int64), np.empty(N, np.int64)
+    reach, visited = np.empty(N, np.int64), np.empty(N, np.bool_)
+    columns[:] = -1
+    for start in range(R):
+        reach[:] = UNREACHED
+        visited[:] = False
+        row, length = start, np.int64(0)
+        column = -1
+        while row >= 0:
+            column = -1
+            for c in range(N):
+                if visited[c]:
+                    continue
+                step = length + cost[row, c] - u[row] - v_[c]
+                if step < reach[c]:
+                    reach[c], parent[c] = step, row
+                if column < 0 or reach[c] < reach[column]:
+                    column = c
+            length = reach[column]
+            visited[column] = True
+            row = owner[column]
+        u[start] += length
+        for c in range(N):
+            if visited[c] and c != column:
+                u[owner[c]] += length - reach[c]
+                v_[c] -= length - reach[c]
+        while column >= 0:  # hand the columns along the path over
+            row = parent[column]
+            owner[column] = row
+            column, columns[row] = columns[row], column
+    for r in range(R):
+        if columns[r] >= C:
+            columns[r] = -1
+
+
+@entry
+def _assign(distance: Floats, value: Floats) -> Ints:
+    columns = np.empty(len(value), np.int64)
+    assign(distance, value, columns)
+    return columns
+
+
+def match(distance: Floats, value: Floats) -> Ints:
+    """The column (group) of each row (candidate), -1 where a row is unmatched: the rule of `assign`.
+
+    distance: (R, C) tag distances, unrounded; value: (R,) heatmap values. Returns (R,) int64. The test of the distance
+    against the tag threshold comes after. Raises ValueError if the shapes disagree or a side is above MATCH_LIMIT.
+    """
+    distance = np.asarray(distance, np.float32, order="C")
+    value = np.asarray(value, np.float32, order="C")
+    if distance.ndim != 2 or value.shape != distance.shape[:1]:
+        raise ValueError(f"distance is {distance.shape} and value {value.shape}; expected (R, C) and (R,)")
+    if max(distance.shape) > MATCH_LIMIT:
+        raise ValueError(f"distance is {distance.shape}; expected at most {MATCH_LIMIT} rows and columns")
+    columns: Ints = _assign(*(a if a.flags.writeable else a.copy() for a in (distance, value)))
+    return columns
