@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ class Frame:
     time_s: presentation time from the source's start, seconds.
     captured_at: `time.monotonic()` when the picture was read.
     source: the name the user gave (path, URL or camera index as text).
+    time_base: the source's own unit of time in seconds, by which a sink writes `time_s` back exactly; None where the
+        source has none (images, cameras).
     """
 
     image: NDArray[np.uint8]
@@ -25,6 +28,7 @@ class Frame:
     time_s: float = 0.0
     captured_at: float = 0.0
     source: str = ""
+    time_base: Fraction | None = None
 
     def __post_init__(self) -> None:
         image = self.image

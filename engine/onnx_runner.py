@@ -1,0 +1,123 @@
+"""OnnxRunner: a network on the CPU by onnxruntime. The engine that needs nothing but `pip`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Self
+
+import onnxruntime
+from numpy.typing import NDArray
+
+from engine.errors import EngineError, ModelError
+from engine.runner import Heads
+from engine.spec import METADATA_KEY, ModelSpec
+
+INPUT = "image"
+OUTPUTS = ("heatmaps", "tags")
+FLOAT_TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16"}
+SILENT = 4  # onnxruntime's "fatal": its messages would stand beside our one line
+
+
+class OnnxRunner:
+    """A `.onnx` file made by `python -m export`. Use it in a `with` block, or close it.
+
+    threads: of one pass; default: as many cores as this process may use. batch: N if the file fixes it, else None.
+    Raises ModelError if the file is not such a model, EngineError where a pass fails.
+    """
+
+    engine = "onnxruntime"
+
+    def __init__(self, path: Path, *, threads: int | None = None) -> None:
+        if not path.is_file():
+            raise ModelError(f"{path} does not exist; expected an ONNX file made by python -m export")
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = SILENT
+        self.threads = options.intra_op_num_threads = threads or usable_cores()
+        options.inter_op_num_threads = 1
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        # Spinning threads win little alone and take the cores of capture, decode and drawing.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime has a class for each status, without a common one of its own
+            raise ModelError(f"{path} is no readable ONNX model: {_first_line(error)}; export it again") from error
+        self.spec = _spec_of(session, path)
+        _check(session, self.spec, path)
+        batch = session.get_inputs()[0].shape[0]
+        self.batch: int | None = batch if isinstance(batch, int) else None
+        self._path = path
+        self._session: Any = session
+
+    def infer(self, images: NDArray[Any]) -> Heads:
+        if self._session is None:
+            raise EngineError(f"{self._path} is closed")
+        if images.ndim != 4 or images.shape[1] != 3 or images.dtype != self.spec.input_dtype:
+            raise ValueError(f"images are {images.dtype} {images.shape}; expected {self.spec.input_dtype} (N, 3, H, W)")
+        try:
+            heatmaps, tags = self._session.run(OUTPUTS, {INPUT: images})
+        except Exception as error:
+            raise EngineError(f"{self._path} failed on an input {images.shape}: {_first_line(error)}") from error
+        n, _, h, w = images.shape
+        joints = self.spec.num_joints
+        expected = ((n, joints, h // 2, w // 2), (n, joints, h // 4, w // 4))
+        if (heatmaps.shape, tags.shape) != expected:
+            raise EngineError(
+                f"{self._path} gave heatmaps {heatmaps.shape} and tags {tags.shape}; expected {expected[0]} and "
+                f"{expected[1]}; export it again"
+            )
+        return Heads(heatmaps, tags)
+
+    def close(self) -> None:
+        self._session = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def usable_cores() -> int:
+    """Cores this process may run on; a container may allow fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _spec_of(session: Any, path: Path) -> ModelSpec:
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    if text is None:
+        raise ModelError(f"{path} carries no model spec ({METADATA_KEY}); make it with python -m export")
+    try:
+        return ModelSpec.from_json(text)
+    except ValueError as error:
+        raise ModelError(f"{path}: {error}") from error
+
+
+def _check(session: Any, spec: ModelSpec, path: Path) -> None:
+    """Names, types and ranks as the spec says; sizes are checked on the first pass, since they may be dynamic."""
+    inputs = {node.name: node for node in session.get_inputs()}
+    outputs = {node.name: node for node in session.get_outputs()}
+    if set(inputs) != {INPUT} or not set(OUTPUTS) <= set(outputs):
+        raise ModelError(
+            f"{path} has inputs {sorted(inputs)} and outputs {sorted(outputs)}; expected {INPUT} and "
+            f"{', '.join(OUTPUTS)}; make it with python -m export"
+        )
+    wanted = {INPUT: spec.input_dtype, **dict.fromkeys(OUTPUTS, "float32")}
+    for name, dtype in wanted.items():
+        node = inputs.get(name) or outputs[name]
+        if FLOAT_TYPES.get(node.type) != dtype or len(node.shape) != 4:
+            raise ModelError(f"{path}: {name} is {node.type} {node.shape}; its spec says {dtype} with 4 axes")
+    for name in OUTPUTS:
+        joints = outputs[name].shape[1]
+        if isinstance(joints, int) and joints != spec.num_joints:
+            raise ModelError(f"{path}: {name} has {joints} channels; its spec says {spec.num_joints} joints")
+    sides = tuple(inputs[INPUT].shape[2:])
+    if spec.fixed_hw is not None and all(isinstance(side, int) for side in sides) and sides != spec.fixed_hw:
+        raise ModelError(f"{path}: input is {sides}; its spec says fixed {spec.fixed_hw}")
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -1,0 +1,94 @@
+"""Skeletons onto frames. Colours say the side of the body, so that they stay as they are from frame to frame."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.skeleton import Side, Skeleton, skeleton_for
+from pipeline.types import People
+
+# BGR. Warm right, cool left: told apart by the common colour-blindnesses too.
+COLORS: dict[Side, tuple[int, int, int]] = {"left": (255, 176, 56), "right": (44, 126, 255), "middle": (110, 222, 120)}
+OUTLINE = (24, 24, 24)
+SHIFT = 4  # cv2 draws at 1/16 pixel
+WIDTH_PER_HEIGHT = 1 / 75  # of the person, for a limb's line
+WIDTHS = (1.5, 9.0)
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+
+def draw_people(image: NDArray[np.uint8], people: People) -> NDArray[np.uint8]:
+    """Draw onto `image` (H, W, 3) uint8 BGR, in place, and return it; joints with score 0 are left out.
+
+    Lines and dots grow with the person; the far are drawn first, so that the near lie above them.
+    """
+    if not len(people):
+        return image
+    skeleton = skeleton_for(people.keypoint_scores.shape[1])
+    sides = _sides(skeleton)
+    heights = people.boxes()[:, 2:].max(axis=1)
+    for person in np.argsort(heights, kind="stable"):
+        _draw_person(
+            image,
+            people.keypoints[person],
+            people.keypoint_scores[person] > 0,
+            skeleton=skeleton,
+            sides=sides,
+            height=float(heights[person]),
+        )
+    return image
+
+
+def draw_caption(image: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
+    """A line of text in the upper left corner, outlined, sized with the frame; in place."""
+    scale = max(0.45, image.shape[0] / 900)
+    origin = (round(12 * scale), round(30 * scale))
+    cv2.putText(image, text, origin, FONT, scale, OUTLINE, max(2, round(4 * scale)), cv2.LINE_AA)
+    cv2.putText(image, text, origin, FONT, scale, (255, 255, 255), max(1, round(1.6 * scale)), cv2.LINE_AA)
+    return image
+
+
+def _draw_person(
+    image: NDArray[np.uint8],
+    keypoints: NDArray[np.float32],
+    found: NDArray[np.bool_],
+    *,
+    skeleton: Skeleton,
+    sides: tuple[tuple[Side, ...], tuple[Side, ...]],
+    height: float,
+) -> None:
+    width = float(np.clip(height * WIDTH_PER_HEIGHT, *WIDTHS))
+    thick, rim = max(1, round(width)), max(1, round(width)) + max(2, round(width * 0.6))
+    # keypoints have pixel centres at +0.5, cv2 at 0; far outside points would overflow cv2's fixed point
+    limit = 8 * max(image.shape[:2])
+    fixed = np.rint((np.clip(keypoints, -limit, limit) - 0.5) * (1 << SHIFT)).astype(int).tolist()
+    limbs = [
+        (edge, side) for edge, side in zip(skeleton.edges, sides[1], strict=True) if found[edge[0]] and found[edge[1]]
+    ]
+    for (a, b), _ in limbs:  # all rims below all colours, or a rim would cut the limb before it
+        cv2.line(image, fixed[a], fixed[b], OUTLINE, rim, cv2.LINE_AA, SHIFT)
+    for (a, b), side in limbs:
+        cv2.line(image, fixed[a], fixed[b], COLORS[side], thick, cv2.LINE_AA, SHIFT)
+    radius = width * 1.05
+    for joint in np.flatnonzero(found):
+        small = radius * (0.7 if skeleton.joints[joint].endswith(("eye", "ear")) else 1.0)
+        center = fixed[joint]
+        cv2.circle(
+            image, center, round((small + max(1.0, width * 0.35)) * (1 << SHIFT)), OUTLINE, -1, cv2.LINE_AA, SHIFT
+        )
+        cv2.circle(image, center, round(small * (1 << SHIFT)), _light(COLORS[sides[0][joint]]), -1, cv2.LINE_AA, SHIFT)
+
+
+def _light(color: tuple[int, int, int]) -> tuple[int, int, int]:
+    b, g, r = ((3 * 255 + 2 * c) // 5 for c in color)
+    return b, g, r
+
+
+@cache
+def _sides(skeleton: Skeleton) -> tuple[tuple[Side, ...], tuple[Side, ...]]:
+    """Of each joint, and of each edge."""
+    joints = tuple(skeleton.side(joint) for joint in range(len(skeleton.joints)))
+    return joints, tuple(skeleton.edge_side(edge) for edge in skeleton.edges)

@@ -1,0 +1,92 @@
+"""Where a frame lands in the network's input, and the way back. Pure arithmetic: no image is touched here."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.spec import SIDE_MULTIPLE, ModelSpec
+
+
+@dataclass(frozen=True)
+class Letterbox:
+    """One isotropic scale and one shift: `xy_input = scale * (xy_frame - center) + (W / 2, H / 2)`.
+
+    input_hw: height and width of the network's input.
+    scale: input pixels per frame pixel.
+    center: (x, y) in frame pixels, the point that lands in the middle of the input; an integer pixel, so an odd
+        side shifts the picture by half a frame pixel, as the authors' code does.
+
+    Source: HigherHRNet's released code, `get_multi_scale_size` and `get_affine_transform`.
+    """
+
+    input_hw: tuple[int, int]
+    scale: float
+    center: tuple[float, float]
+
+    @classmethod
+    def with_short_side(
+        cls, frame_wh: tuple[int, int], short_side: int, *, scale: float = 1.0, min_scale: float = 1.0
+    ) -> Self:
+        """The frame's short side becomes `short_side`, the other a multiple of 64; at most 1 pixel of it is cut.
+
+        scale, min_scale: of a multi-scale evaluation this scale and the smallest of all; both 1 for video.
+        """
+        w, h = _checked(frame_wh)
+        short = _up_to_multiple(min_scale * short_side)
+        # The long side is rounded at the smallest scale, then scaled, and truncated like the authors' int().
+        if w < h:
+            wr = int(short * scale / min_scale)
+            hr = int(_up_to_multiple(short / w * h) * scale / min_scale)
+            factor = wr / w
+        else:
+            hr = int(short * scale / min_scale)
+            wr = int(_up_to_multiple(short / h * w) * scale / min_scale)
+            factor = hr / h
+        return cls((hr, wr), factor, _center(w, h))
+
+    @classmethod
+    def inside(cls, frame_wh: tuple[int, int], input_hw: tuple[int, int]) -> Self:
+        """The whole frame, as large as fits into a fixed input, centred on black."""
+        w, h = _checked(frame_wh)
+        return cls(input_hw, min(input_hw[0] / h, input_hw[1] / w), _center(w, h))
+
+    @classmethod
+    def for_model(cls, frame_wh: tuple[int, int], spec: ModelSpec, size: int | None = None) -> Self:
+        """As the model wants it. size: short side instead of the model's own; not for a fixed model."""
+        if spec.fixed_hw is not None:
+            return cls.inside(frame_wh, spec.fixed_hw)
+        return cls.with_short_side(frame_wh, size or spec.short_side)
+
+    def to_frame(self, xy_input: NDArray[np.floating]) -> NDArray[np.float64]:
+        """(..., 2) input pixels -> (..., 2) frame pixels."""
+        from_middle: NDArray[np.float64] = np.asarray(xy_input, np.float64) - self._middle
+        return from_middle / self.scale + np.array(self.center)
+
+    def to_input(self, xy_frame: NDArray[np.floating]) -> NDArray[np.float64]:
+        """(..., 2) frame pixels -> (..., 2) input pixels."""
+        from_center: NDArray[np.float64] = np.asarray(xy_frame, np.float64) - np.array(self.center)
+        return from_center * self.scale + self._middle
+
+    @property
+    def _middle(self) -> NDArray[np.float64]:
+        return np.array([self.input_hw[1] / 2, self.input_hw[0] / 2])
+
+
+def _up_to_multiple(side: float) -> int:
+    """The authors' rounding up. Not a true ceiling: a fraction above a multiple is dropped (640.5 gives 640)."""
+    return math.floor((side + SIDE_MULTIPLE - 1) / SIDE_MULTIPLE) * SIDE_MULTIPLE
+
+
+def _center(w: int, h: int) -> tuple[float, float]:
+    return float(int(w / 2 + 0.5)), float(int(h / 2 + 0.5))
+
+
+def _checked(frame_wh: tuple[int, int]) -> tuple[int, int]:
+    if min(frame_wh) < 1:
+        raise ValueError(f"frame size is {frame_wh}; expected a positive width and height")
+    return frame_wh

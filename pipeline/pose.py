@@ -1,0 +1,257 @@
+"""PosePipeline: a model and the threads around it. Frames in, Results out, in order; nothing is left running.
+
+    source -> capture -> prepare -> infer -> group -> caller
+
+Each arrow is a Channel. Slots bound how many frames are on their way: a frame is taken from the source's channel only
+when a slot is free, so that a camera's newest frame is taken, and old ones are dropped before any work went into them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import StageError
+from kernels.options import DecodeOptions
+from pipeline.channel import Cancelled, Channel
+from pipeline.sources import Source
+from pipeline.stats import Recorder
+from pipeline.step import FrameStep
+from pipeline.types import Frame, People, Result
+
+# What leaves a live pipeline; evaluation uses DecodeOptions() itself. Measured by eye on street clips: below these,
+# most of what is drawn is not a person.
+LIVE_OPTIONS = DecodeOptions(min_score=0.2, min_joint=0.1, duplicate_oks=0.7)
+
+FILE_CAPACITY = 2  # frames read ahead of a file
+RESULT_CAPACITY = 2  # results that may wait for a slow sink
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+class PosePipeline:
+    """People's poses from images and videos. Use it in a `with` block, or close it.
+
+    model: a name of the zoo ("tiny" is bundled), an ONNX file made by `python -m export`, or a plan.
+    engine: "auto", "onnxruntime", "tensorrt", "tensorrt-rtx" or "torch".
+    size: the frame's short side in the network, instead of the model's own; a multiple of 64.
+    flip: average with the mirrored frame: more accurate, twice the work.
+    Raises EngineError, ModelError, DownloadError or ValueError if the model cannot be had or run so.
+    """
+
+    def __init__(
+        self,
+        model: str = "tiny",
+        *,
+        engine: str = "auto",
+        size: int | None = None,
+        flip: bool = False,
+        options: DecodeOptions = LIVE_OPTIONS,
+        step: FrameStep | None = None,
+    ) -> None:
+        """step: a frame step of your own; the other arguments then say nothing."""
+        if step is None:
+            from pipeline.models import open_step
+
+            step = open_step(model, engine=engine, size=size, flip=flip, options=options)
+        self.step = step
+        self._busy = threading.Lock()
+
+    def __call__(self, image: NDArray[np.uint8]) -> People:
+        """The people of one upright BGR image (H, W, 3) uint8. No threads."""
+        frame = Frame(np.ascontiguousarray(image))
+        with self._alone():
+            self.step.prepare(0, frame.image)
+            self.step.infer(0)
+            return self.step.finish(0)
+
+    def warm_up(self, frame_wh: tuple[int, int] = (640, 480)) -> None:
+        """Do now what the first frame of this size would wait for."""
+        with self._alone():
+            self.step.warm_up(frame_wh)
+
+    def run(
+        self,
+        source: Source,
+        *,
+        limit: int | None = None,
+        serial: bool = False,
+        recorder: Recorder | None = None,
+    ) -> Generator[Result, None, None]:
+        """A Result for every frame, in order. Closes the source, at the end and when the generator is closed early.
+
+        A live source drops its oldest frame when the pipeline is slower; the gap shows in `frame.index`.
+        limit: stop after this many frames. serial: one stage after the other in the caller's thread, to measure them.
+        Results before a failure are yielded first; then it is raised, once: SourceError, or StageError with its cause.
+        """
+        recorder = recorder if recorder is not None else Recorder()
+        with self._alone(), source:
+            jobs = itertools.islice(_captured(source, recorder), limit)
+            results = self._serially(jobs) if serial else self._threaded(jobs, source, recorder)
+            try:
+                for job in results:
+                    job.timings["latency"] = (time.monotonic() - job.frame.captured_at) * 1e3
+                    yield Result(job.frame, job.people, job.timings)
+            finally:
+                results.close()
+
+    def close(self) -> None:
+        """Release the model. May be called twice."""
+        self.step.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _serially(self, jobs: Iterable[_Job]) -> Generator[_Job, None, None]:
+        for job in jobs:
+            yield self._group(self._infer(self._prepare((0, job))))
+
+    def _threaded(self, jobs: Iterable[_Job], source: Source, recorder: Recorder) -> Generator[_Job, None, None]:
+        frames: Channel[_Job] = Channel(1 if source.live else FILE_CAPACITY, drop_oldest=source.live)
+        free: Channel[int] = Channel(self.step.slots)
+        for slot in range(self.step.slots):
+            free.put(slot)
+        prepared: Channel[_Job] = Channel(self.step.slots)
+        inferred: Channel[_Job] = Channel(self.step.slots)
+        results: Channel[_Job] = Channel(RESULT_CAPACITY)
+
+        def group(job: _Job) -> _Job:
+            self._group(job)
+            free.put(job.slot)
+            return job
+
+        stages = [
+            _stage("capture", jobs, lambda job: job, frames),
+            # zip asks `free` first: the frame it then takes is the newest
+            _stage("prepare", zip(free, frames, strict=False), self._prepare, prepared, frames),
+            _stage("infer", prepared, self._infer, inferred, prepared),
+            _stage("group", inferred, group, results, inferred, free),
+        ]
+        started: list[threading.Thread] = []
+        try:
+            for thread in stages:
+                thread.start()
+                started.append(thread)
+            for job in results:
+                recorder.dropped = frames.dropped
+                yield job
+        finally:
+            recorder.dropped = frames.dropped
+            source.interrupt()
+            for channel in (results, inferred, prepared, free, frames):
+                channel.cancel()
+            for thread in started:
+                thread.join()
+
+    def _prepare(self, slot_and_job: tuple[int, _Job]) -> _Job:
+        job = slot_and_job[1]
+        job.slot = slot_and_job[0]
+        job.timed("preprocess", self.step.prepare, job.slot, job.frame.image)
+        return job
+
+    def _infer(self, job: _Job) -> _Job:
+        job.timed("infer", self.step.infer, job.slot)
+        return job
+
+    def _group(self, job: _Job) -> _Job:
+        job.people = job.timed("group", self.step.finish, job.slot)
+        return job
+
+    def _alone(self) -> _Alone:
+        return _Alone(self._busy)
+
+
+@dataclass(eq=False)
+class _Job:
+    """A frame on its way, with what is known of it so far."""
+
+    frame: Frame
+    recorder: Recorder
+    slot: int = -1
+    people: People = field(default_factory=People.nobody)
+    timings: dict[str, float] = field(default_factory=dict)
+
+    def timed(self, stage: str, work: Callable[..., T], *arguments: Any) -> T:
+        start = time.perf_counter()
+        try:
+            value = work(*arguments)
+        except Exception as error:
+            where = f"frame {self.frame.index}" + (f" of {self.frame.source}" if self.frame.source else "")
+            raise StageError(f"{stage} failed on {where}: {describe(error)}") from error
+        self.record(stage, start)
+        return value
+
+    def record(self, stage: str, start: float) -> None:
+        stop = time.perf_counter()
+        self.timings[stage] = (stop - start) * 1e3
+        self.recorder.record(stage, start, stop)
+
+
+class _Alone:
+    """Two runs would write into each other's slots: the second is refused."""
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self._lock = lock
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            raise RuntimeError("this PosePipeline is already running; finish or close that run, or make a second one")
+
+    def __exit__(self, *exc: object) -> None:
+        self._lock.release()
+
+
+def describe(error: BaseException) -> str:
+    """One line for a user: the message, after the type's name where the message alone would puzzle."""
+    text = " ".join(str(error).split())
+    known = type(error).__module__.startswith("engine.") or isinstance(error, (ValueError, OSError))
+    return text if known and text else f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _captured(source: Source, recorder: Recorder) -> Iterator[_Job]:
+    frames = iter(source)
+    while True:
+        start = time.perf_counter()
+        try:
+            frame = next(frames)
+        except StopIteration:
+            return
+        job = _Job(frame, recorder)
+        job.record("capture", start)
+        yield job
+
+
+def _stage(
+    name: str, items: Iterable[T], work: Callable[[T], U], outbox: Channel[U], *inboxes: Channel[Any]
+) -> threading.Thread:
+    """A thread that works on items until they end, the next stage leaves, or something fails.
+
+    However it ends, the stages before it are cancelled and the one after it is told, with the error if there is one.
+    """
+
+    def loop(inboxes: Sequence[Channel[Any]] = inboxes) -> None:
+        error: BaseException | None = None
+        try:
+            for item in items:
+                outbox.put(work(item))
+        except Cancelled:
+            pass
+        except BaseException as caught:  # handed to the caller through the channels
+            error = caught
+        finally:
+            for inbox in inboxes:
+                inbox.cancel()
+            outbox.close(error)
+
+    return threading.Thread(target=loop, name=f"pose-{name}", daemon=True)

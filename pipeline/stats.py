@@ -1,0 +1,206 @@
+"""How long each stage took: Recorder while frames run, Summary afterwards, and the forms in which it is shown."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from engine.errors import SinkError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+STAGES = ("capture", "preprocess", "infer", "group", "draw", "encode")
+KEPT_SPANS = 36_000  # per stage: 20 minutes at 30 FPS; a camera may run for weeks
+
+
+class Recorder:
+    """Start and stop of every stage on every frame, in `time.perf_counter()` seconds. Any thread may record."""
+
+    def __init__(self) -> None:
+        self.dropped = 0
+        self.spans: dict[str, deque[tuple[float, float]]] = {}
+
+    def record(self, stage: str, start: float, stop: float) -> None:
+        spans = self.spans.get(stage)
+        if spans is None:
+            spans = self.spans.setdefault(stage, deque(maxlen=KEPT_SPANS))
+        spans.append((start, stop))
+
+    def milliseconds(self, stage: str, *, since: float = 0.0) -> list[float]:
+        """Of the spans that began at `since` or later."""
+        return [(stop - start) * 1e3 for start, stop in list(self.spans.get(stage, ())) if start >= since]
+
+
+@dataclass(frozen=True)
+class Percentiles:
+    p50: float
+    p95: float
+    p99: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Percentiles:
+        """Of at least one value."""
+        p50, p95, p99 = np.percentile(np.asarray(values, np.float64), (50, 95, 99))
+        return cls(float(p50), float(p95), float(p99))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What a run amounted to.
+
+    frames, people: all that came out. fps: frames per second, from the first frame to the last sink's end.
+    engine_fps: of the engine alone on the same input, or None where it was not measured.
+    stages: percentiles in milliseconds; latency: from capture to result.
+    input_wh: of the network; batch: frames per pass (2 with flip).
+    """
+
+    frames: int
+    dropped: int
+    fps: float
+    engine_fps: float | None
+    people: int
+    stages: dict[str, Percentiles]
+    latency: Percentiles | None
+    engine: str
+    model: str
+    input_wh: tuple[int, int]
+    precision: str
+    batch: int
+
+    def to_json(self) -> str:
+        """One line, the form of `--stats json`."""
+        stages = {stage: {k: round(v, 3) for k, v in vars(p).items()} for stage, p in self.stages.items()}
+        document: dict[str, Any] = {
+            "frames": self.frames,
+            "dropped": self.dropped,
+            "fps": round(self.fps, 3),
+            "engine_fps": None if self.engine_fps is None else round(self.engine_fps, 3),
+            "people": self.people,
+            "stages_ms": stages,
+            "latency_ms": None if self.latency is None else {k: round(v, 3) for k, v in vars(self.latency).items()},
+            "engine": self.engine,
+            "model": self.model,
+            "input": list(self.input_wh),
+            "precision": self.precision,
+            "batch": self.batch,
+        }
+        return json.dumps(document)
+
+    def table(self) -> Table:
+        """For rich: a row per stage, with the throughput it would reach alone, and end to end below."""
+        from rich.table import Table
+
+        table = Table(title=None, show_edge=False, pad_edge=False, header_style="bold")
+        table.add_column("stage")
+        for column in ("p50 ms", "p95 ms", "p99 ms", "FPS alone"):
+            table.add_column(column, justify="right")
+        for stage, p in self.stages.items():
+            rate = f"{1e3 / p.p50:,.1f}" if p.p50 > 0 else "-"
+            table.add_row(stage, f"{p.p50:.2f}", f"{p.p95:.2f}", f"{p.p99:.2f}", rate)
+        if self.latency is not None:
+            table.add_section()
+            table.add_row("latency", *(f"{v:.2f}" for v in vars(self.latency).values()), "")
+        return table
+
+    def sentence(self) -> str:
+        """End to end, in one line."""
+        people = f"{self.people / self.frames:.1f} people a frame" if self.frames else "no frame"
+        line = f"{self.frames} frames, {self.fps:.1f} FPS end to end, {people}"
+        if self.engine_fps:
+            line += f"; engine alone {self.engine_fps:.1f} FPS, ratio {self.fps / self.engine_fps:.2f}"
+        return line + (f"; {self.dropped} frames dropped" if self.dropped else "")
+
+
+@dataclass
+class Meter:
+    """Counts results as they come out. The first `skip` are warm-up: in the totals, but in no figure of speed."""
+
+    skip: int = 0
+    frames: int = 0
+    people: int = 0
+    latency_ms: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_SPANS))
+    started: float = 0.0
+    stopped: float | None = None
+
+    def start(self) -> None:
+        self.started = time.perf_counter()
+
+    def count(self, people: int, latency_ms: float) -> None:
+        """After the last sink has taken the frame."""
+        self.frames += 1
+        self.people += people
+        if self.frames > self.skip:
+            self.latency_ms.append(latency_ms)
+        elif self.frames == self.skip:
+            self.start()
+
+    def stop(self) -> None:
+        """After the outputs were finished: an encoder's last frames are work too."""
+        self.stopped = time.perf_counter()
+
+    @property
+    def fps(self) -> float:
+        """Frames per second so far, or until `stop`."""
+        elapsed = (self.stopped if self.stopped is not None else time.perf_counter()) - self.started
+        return max(0, self.frames - self.skip) / elapsed if elapsed > 0 else 0.0
+
+    def stages(self, recorder: Recorder) -> dict[str, Percentiles]:
+        """Of the stages that ran, in pipeline order."""
+        since = self.started if self.skip else 0.0
+        measured = {stage: recorder.milliseconds(stage, since=since) for stage in STAGES}
+        return {stage: Percentiles.of(values) for stage, values in measured.items() if values}
+
+    def latency(self) -> Percentiles | None:
+        return Percentiles.of(self.latency_ms) if self.latency_ms else None
+
+
+def save_plot(recorder: Recorder, path: Path, *, frames: int = 60) -> None:
+    """The stages of the last `frames` frames over time, as bars: overlap, stalls and the slowest stage are seen.
+
+    Raises SinkError where matplotlib is missing or the file cannot be written.
+    """
+    try:
+        import matplotlib as mpl
+
+        mpl.use("Agg")
+        from matplotlib import pyplot as plt
+    except ImportError as error:
+        raise SinkError("--plot needs matplotlib, which is not installed; pip install matplotlib") from error
+
+    stages = [stage for stage in STAGES if recorder.spans.get(stage)]
+    if not stages:
+        raise SinkError(f"{path}: no frame was measured, so there is nothing to plot")
+    kept = {stage: list(recorder.spans[stage])[-frames:] for stage in stages}
+    origin = min(start for spans in kept.values() for start, _ in spans)
+    figure, axes = plt.subplots(figsize=(12, 0.55 * len(stages) + 1.4))
+    for row, stage in enumerate(stages):
+        bars = [((start - origin) * 1e3, (stop - start) * 1e3) for start, stop in kept[stage]]
+        # two shades, so that one frame's bar ends visibly where the next begins
+        axes.broken_barh(bars, (row - 0.4, 0.8), facecolors=[f"C{row}", _lighter(f"C{row}")])
+    axes.set_yticks(range(len(stages)), stages)
+    axes.invert_yaxis()
+    axes.set_xlabel("ms")
+    axes.set_title(f"Stages over the last {max(map(len, kept.values()))} frames")
+    axes.grid(axis="x", alpha=0.3)
+    figure.tight_layout()
+    try:
+        figure.savefig(path, dpi=120)
+    except (OSError, ValueError) as error:
+        raise SinkError(f"{path} cannot be written: {error}") from error
+    finally:
+        plt.close(figure)
+
+
+def _lighter(color: str) -> tuple[float, float, float]:
+    from matplotlib.colors import to_rgb
+
+    r, g, b = to_rgb(color)
+    return (1 + r) / 2, (1 + g) / 2, (1 + b) / 2

@@ -1,0 +1,187 @@
+"""FrameStep: what happens between a frame and its people, in three calls; HostStep does it in host memory.
+
+The pipeline knows slots and order; a step knows buffers. A step on a device keeps its buffers per slot in the same way:
+`prepare` fills pinned memory, `infer` queues the device's work, `finish` waits for the slot's event.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.runner import Runner
+from engine.spec import ModelSpec
+from kernels.options import DecodeOptions
+from pipeline.letterbox import Letterbox
+from pipeline.types import People
+
+SLOTS = 3  # one being prepared, one in the engine, one being grouped
+
+
+class FrameStep(Protocol):
+    """Slots 0 .. slots - 1 hold one frame each on its way; the same slot is never in two calls at once.
+
+    Each of the three calls comes from a thread of its own, in frame order. Any frame may have another size than the
+    one before: the slot it is in is rebuilt, the other slots keep what they hold.
+    """
+
+    spec: ModelSpec
+    engine: str  # as in `--stats`
+    about: str  # one line: what runs, and why it was picked
+    slots: int
+
+    def prepare(self, slot: int, image: NDArray[np.uint8]) -> None:
+        """Take the frame (H, W, 3) uint8 BGR into the slot: resize, normalise. `image` may change afterwards."""
+
+    def infer(self, slot: int) -> None:
+        """Run the network on the slot, or queue it."""
+
+    def finish(self, slot: int) -> People:
+        """The slot's people in frame pixels; waits for them. The slot is free afterwards."""
+        ...
+
+    def input_shape(self, frame_wh: tuple[int, int]) -> tuple[int, int, int]:
+        """(N, H, W) of the network's input for frames of this size."""
+        ...
+
+    def warm_up(self, frame_wh: tuple[int, int]) -> None:
+        """Compile and allocate whatever the first frame of this size would wait for."""
+
+    def time_engine(self, frame_wh: tuple[int, int], *, seconds: float) -> list[float]:
+        """Milliseconds of single passes of the engine alone, at least three, repeated for about `seconds`."""
+        ...
+
+    def close(self) -> None:
+        """Release everything. May be called twice."""
+
+
+@dataclass
+class _Slot:
+    """The buffers of one frame on its way; they live as long as the input shape stays the same."""
+
+    letterbox: Letterbox | None = None
+    images: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 3, 0, 0), np.float32))  # (N, 3, H, W)
+    heatmaps: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0, 0, 0), np.float32))
+    tags: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0, 0, 0), np.float32))
+
+
+class HostStep:
+    """Preprocess and decode by `kernels.cpu`, the network by any Runner.
+
+    runner_for: gives the Runner for an input (N, H, W); called when the shape changes, so it may build and keep plans.
+        The step does not close what it gives; `close` runs `on_close`.
+    size: short side instead of the model's own; flip: average with the mirrored frame, a batch of two.
+    """
+
+    slots = SLOTS
+
+    def __init__(
+        self,
+        runner_for: Callable[[tuple[int, int, int]], Runner],
+        spec: ModelSpec,
+        *,
+        engine: str,
+        about: str = "",
+        options: DecodeOptions,
+        size: int | None = None,
+        flip: bool = False,
+        on_close: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.spec = spec
+        self.engine = engine
+        self.about = about
+        self._runner_for = runner_for
+        self._options = options
+        self._size = size
+        self._batch = 2 if flip else 1
+        self._on_close = on_close
+        self._slots: Sequence[_Slot] = [_Slot() for _ in range(self.slots)]
+        self._half: NDArray[Any] | None = None  # the input of a float16 model; only `infer` touches it
+
+    def prepare(self, slot: int, image: NDArray[np.uint8]) -> None:
+        from kernels.cpu import preprocess
+
+        kept = self._slots[slot]
+        letterbox = Letterbox.for_model((image.shape[1], image.shape[0]), self.spec, self._size)
+        if kept.letterbox is None or kept.letterbox.input_hw != letterbox.input_hw:
+            kept.images = np.zeros((self._batch, 3, *letterbox.input_hw), np.float32)
+        kept.letterbox = letterbox
+        preprocess(
+            image,
+            kept.images[0],
+            scale=letterbox.scale,
+            center=letterbox.center,
+            mean=self.spec.mean,
+            std=self.spec.std,
+        )
+        if self._batch == 2:
+            kept.images[1] = kept.images[0, :, :, ::-1]
+
+    def infer(self, slot: int) -> None:
+        kept = self._slots[slot]
+        n, _, h, w = kept.images.shape
+        heads = self._runner_for((n, h, w)).infer(self._in_dtype(kept.images))
+        # The runner's outputs hold until its next call, which comes before this slot is decoded: copy.
+        if kept.heatmaps.shape != heads.heatmaps.shape or kept.tags.shape != heads.tags.shape:
+            kept.heatmaps, kept.tags = np.empty_like(heads.heatmaps), np.empty_like(heads.tags)
+        np.copyto(kept.heatmaps, heads.heatmaps)
+        np.copyto(kept.tags, heads.tags)
+
+    def finish(self, slot: int) -> People:
+        from kernels.cpu import decode
+
+        kept = self._slots[slot]
+        assert kept.letterbox is not None
+        keypoints, scores = decode(kept.heatmaps, kept.tags, self._options)  # (P, K, 3) in input pixels, (P,)
+        return people_in_frame(keypoints, scores, kept.letterbox)
+
+    def input_shape(self, frame_wh: tuple[int, int]) -> tuple[int, int, int]:
+        return self._batch, *Letterbox.for_model(frame_wh, self.spec, self._size).input_hw
+
+    def warm_up(self, frame_wh: tuple[int, int]) -> None:
+        blank = np.zeros((frame_wh[1], frame_wh[0], 3), np.uint8)
+        for slot in range(self.slots):
+            self.prepare(slot, blank)
+            self.infer(slot)
+            self.finish(slot)
+
+    def time_engine(self, frame_wh: tuple[int, int], *, seconds: float) -> list[float]:
+        n, h, w = self.input_shape(frame_wh)
+        runner = self._runner_for((n, h, w))
+        images = np.zeros((n, 3, h, w), self.spec.input_dtype)
+        times_ms: list[float] = []
+        runner.infer(images)
+        started = time.perf_counter()
+        while len(times_ms) < 3 or time.perf_counter() - started < seconds:
+            before = time.perf_counter()
+            runner.infer(images)
+            times_ms.append((time.perf_counter() - before) * 1e3)
+        return times_ms
+
+    def close(self) -> None:
+        self._slots = []
+        self._on_close()
+
+    def _in_dtype(self, images: NDArray[np.float32]) -> NDArray[Any]:
+        if self.spec.input_dtype == "float32":
+            return images
+        if self._half is None or self._half.shape != images.shape:
+            self._half = np.empty(images.shape, self.spec.input_dtype)
+        np.copyto(self._half, images, casting="same_kind")
+        return self._half
+
+
+def people_in_frame(keypoints: NDArray[np.floating], scores: NDArray[np.floating], letterbox: Letterbox) -> People:
+    """Decoded keypoints (P, K, 3) in input pixels -> People in frame pixels; joints not found stay at (0, 0)."""
+    found = keypoints[..., 2] > 0  # (P, K)
+    xy_frame = np.where(found[..., None], letterbox.to_frame(keypoints[..., :2]), 0)
+    return People(
+        xy_frame.astype(np.float32),
+        np.where(found, keypoints[..., 2], 0).astype(np.float32),
+        np.asarray(scores, np.float32),
+    )

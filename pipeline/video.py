@@ -1,0 +1,150 @@
+"""VideoSource: video files and network streams, by PyAV."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
+
+from engine.errors import SourceError
+from pipeline.sources import Source, is_url
+from pipeline.truncation import is_cut_short
+from pipeline.types import Frame
+
+logger = logging.getLogger(__name__)
+
+OPEN_TIMEOUT_S = 10.0
+READ_TIMEOUT_S = 10.0
+STREAM_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "udp", "rtp", "srt")  # nobody can ask these to wait
+
+
+class VideoSource(Source):
+    """A file or URL. Frames are upright, with the container's timestamps; a live stream drops what it cannot decode."""
+
+    def __init__(
+        self, name: str, *, open_timeout_s: float = OPEN_TIMEOUT_S, read_timeout_s: float = READ_TIMEOUT_S
+    ) -> None:
+        self._address = name
+        self.name = without_password(name)
+        self.live = name.split("://", maxsplit=1)[0].lower() in STREAM_SCHEMES
+        # RTSP over TCP: over UDP, lost packets tear the picture
+        options = {"rtsp_transport": "tcp"} if name.lower().startswith("rtsp") else {}
+        timeout = (open_timeout_s, read_timeout_s) if is_url(name) else None
+        started = time.monotonic()
+        try:
+            self._container = av.open(name, options=options, timeout=timeout)
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            waited = time.monotonic() - started
+            if is_url(name) and waited >= open_timeout_s:
+                raise SourceError(f"{self.name} did not answer within {open_timeout_s:g} s") from error
+            raise SourceError(f"{self.name} cannot be opened: {_reason(error)}") from error
+        if not self._container.streams.video or self._container.format.name == "tty":  # tty: FFmpeg draws text files
+            self.close()
+            raise SourceError(f"{self.name} holds no video")
+        self._stream = self._container.streams.video[0]
+        # frame threads decode a file faster, and would hold a live stream's frames back
+        self._stream.thread_type = "SLICE" if self.live else "AUTO"
+        if self._stream.codec_context.width <= 0:
+            self.close()
+            raise SourceError(f"{self.name} holds no readable video: its header has no frame size")
+        self.frame_count = None if self.live else self._expected_frames()
+        self.frame_wh = (self._stream.codec_context.width, self._stream.codec_context.height)
+
+    def __iter__(self) -> Iterator[Frame]:
+        reformatter = VideoReformatter()
+        time_base = self._stream.time_base or Fraction(1, 90_000)
+        interval = 1 / Fraction(self._stream.average_rate or self._stream.guessed_rate or 25)
+        first_s: Fraction | None = None
+        time_s = Fraction(0)
+        index = 0
+        for decoded in self._decoded():
+            if decoded.pts is not None:
+                at = decoded.pts * time_base
+                first_s = at if first_s is None else first_s
+                time_s = at - first_s
+            elif index:
+                time_s += interval  # a stream without timestamps, such as raw H.264
+            image = np.asarray(reformatter.reformat(decoded, format="bgr24").to_ndarray(), np.uint8)
+            image = _upright(image, decoded.rotation)
+            yield Frame(image, index, float(time_s), time.monotonic(), self.name, time_base)
+            index += 1
+        if index == 0:
+            raise SourceError(f"{self.name} holds no frame that can be decoded")
+
+    def close(self) -> None:
+        self._container.close()
+
+    def _decoded(self) -> Iterator[Any]:
+        """Every frame that can be decoded, also of a damaged file; then what was wrong with it."""
+        count = 0
+        damage: Exception | None = None
+        packets = self._container.demux(self._stream)
+        while damage is None:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                break
+            except (av.error.FFmpegError, OSError) as error:
+                damage = error
+                break
+            try:
+                frames = packet.decode()
+            except av.error.EOFError:
+                break
+            except av.error.FFmpegError as error:
+                if self.live:  # joined in the middle of a group of pictures, or a packet was lost
+                    logger.debug("%s: a packet was not decodable: %s", self.name, error)
+                    continue
+                damage, frames = error, []
+            for frame in frames:
+                count += 1
+                yield frame
+        if damage is not None:
+            try:
+                held_back = self._stream.codec_context.decode(None)
+            except av.error.FFmpegError:
+                held_back = []
+            for frame in held_back:
+                count += 1
+                yield frame
+        if not is_url(self._address) and is_cut_short(Path(self._address)):
+            raise SourceError(f"{self.name} is cut short: it ends after frame {count - 1}") from damage
+        if damage is not None:
+            raise SourceError(f"{self.name} cannot be read after frame {count - 1}: {_reason(damage)}") from damage
+
+    def _expected_frames(self) -> int | None:
+        if self._stream.frames:
+            return int(self._stream.frames)
+        rate = self._stream.average_rate
+        if rate and self._stream.duration and self._stream.time_base:
+            return round(float(self._stream.duration * self._stream.time_base * rate))
+        if rate and self._container.duration:
+            return round(float(self._container.duration / av.time_base * rate))
+        return None
+
+
+def without_password(name: str) -> str:
+    """The address as it may be shown: `rtsp://user:secret@host` becomes `rtsp://user:***@host`."""
+    return re.sub(r"^([a-z][a-z0-9+.-]*://[^/@:]*):[^/@]*@", r"\1:***@", name, flags=re.IGNORECASE)
+
+
+def _upright(image: NDArray[np.uint8], rotation: int) -> NDArray[np.uint8]:
+    """rotation: degrees counter-clockwise that turn the stored picture upright, as the container says."""
+    turns = round(rotation / 90) % 4
+    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, av.error.InvalidDataError):
+        return "its content is not a video that FFmpeg knows, or is damaged"
+    text = getattr(error, "strerror", None) or str(error)
+    return " ".join(str(text).split())

@@ -1,0 +1,179 @@
+"""People out of a video: `python run_video.py street.mp4 --save out.mp4 --json out.jsonl`. Wiring and printing only."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from engine.errors import PoseError, SinkError, SourceError
+from kernels.options import DecodeOptions
+from pipeline import LIVE_OPTIONS, PosePipeline, Source, open_source
+from pipeline.cli import build_parser
+from pipeline.interrupts import Interrupts
+from pipeline.machine import describe_machine
+from pipeline.outputs import Outputs, check_outputs, open_sinks
+from pipeline.sinks import check_display
+from pipeline.stats import Meter, Recorder, Summary, save_plot
+
+OK, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
+WARM_UP_FRAMES = 10  # of a benchmark: not in its figures
+ENGINE_SECONDS = 2.0  # of the engine alone
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status. Every failure is one line on stderr."""
+    arguments = build_parser().parse_args(argv)
+    recorder = Recorder()
+    meter = Meter(skip=WARM_UP_FRAMES if arguments.benchmark else 0)
+    opened = False
+    try:
+        with Interrupts() as interrupts, ExitStack() as stack:
+            source, pose, outputs = open_all(arguments, stack, recorder)
+            engine_fps = measure_engine(pose, source) if arguments.benchmark or arguments.stats else None
+            opened = True
+            frame_wh = run(arguments, source, pose, outputs, recorder=recorder, meter=meter, interrupts=interrupts)
+            report(arguments, pose, recorder=recorder, meter=meter, frame_wh=frame_wh, engine_fps=engine_fps)
+    except KeyboardInterrupt:
+        return complain(f"interrupted after {meter.frames} frames; what was written is finished", INTERRUPTED)
+    except (PoseError, ValueError, OSError) as error:
+        unread = isinstance(error, SourceError) and meter.frames == 0  # it opened, but holds nothing
+        return complain(str(error), FAILED if opened and not unread else REFUSED)
+    return OK
+
+
+def open_all(
+    arguments: argparse.Namespace, stack: ExitStack, recorder: Recorder
+) -> tuple[Source, PosePipeline, Outputs]:
+    """Sources, then the model, then outputs: nothing is overwritten for a run that cannot start."""
+    source = stack.enter_context(open_source(*arguments.sources, realtime=arguments.realtime))
+    check_outputs(source.parts, save=arguments.save, others=[arguments.json, arguments.plot])
+    show = source.name if arguments.show else None
+    if show is not None:
+        check_display()
+    options = DecodeOptions(
+        max_people=arguments.max_people,
+        min_score=arguments.min_score,
+        min_joint=arguments.min_joint,
+        duplicate_oks=LIVE_OPTIONS.duplicate_oks,
+    )
+    pose = stack.enter_context(
+        PosePipeline(
+            arguments.model, engine=arguments.engine, size=arguments.size, flip=arguments.flip, options=options
+        )
+    )
+    print(pose.step.about)
+    return source, pose, Outputs(open_sinks(save=arguments.save, json=arguments.json, show=show), recorder)
+
+
+def measure_engine(pose: PosePipeline, source: Source) -> float:
+    """Frames per second of the network alone, on the source's input shape; warms up everything before."""
+    frame_wh = source.frame_wh or (640, 480)
+    pose.warm_up(frame_wh)
+    times_ms = sorted(pose.step.time_engine(frame_wh, seconds=ENGINE_SECONDS))
+    return 1e3 / times_ms[len(times_ms) // 2]
+
+
+def run(
+    arguments: argparse.Namespace,
+    source: Source,
+    pose: PosePipeline,
+    outputs: Outputs,
+    *,
+    recorder: Recorder,
+    meter: Meter,
+    interrupts: Interrupts,
+) -> tuple[int, int]:
+    """Every frame through the pipeline into the outputs, which are finished however it ends. The last frame's size."""
+    frame_wh = source.frame_wh or (0, 0)
+    counts = [count for count in (source.frame_count, arguments.limit) if count is not None]
+    try:
+        with progress_bar() as progress:
+            task = progress.add_task("", total=min(counts) if counts else None, fps=0.0, people=0)
+            meter.start()
+            results = pose.run(source, limit=arguments.limit, serial=arguments.serial, recorder=recorder)
+            try:
+                for result in results:
+                    with interrupts.held():
+                        outputs.write(result)
+                        meter.count(len(result.people), result.timings["latency"])
+                    frame_wh = result.frame.wh
+                    progress.update(task, advance=1, fps=meter.fps, people=len(result.people))
+                    if outputs.quit:
+                        break
+            finally:
+                results.close()
+    except BaseException:
+        # what went wrong first is what is reported
+        with interrupts.held(forget=True), suppress(SinkError):
+            outputs.close()
+        raise
+    with interrupts.held():
+        outputs.close()
+    meter.stop()
+    return frame_wh
+
+
+def progress_bar() -> Progress:
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.completed:.0f} frames"),
+        BarColumn(bar_width=None),
+        TextColumn("{task.fields[fps]:.1f} FPS, {task.fields[people]} people"),
+        TimeRemainingColumn(compact=True),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+        expand=True,
+    )
+
+
+def report(
+    arguments: argparse.Namespace,
+    pose: PosePipeline,
+    *,
+    recorder: Recorder,
+    meter: Meter,
+    frame_wh: tuple[int, int],
+    engine_fps: float | None,
+) -> None:
+    """The table, end to end in a sentence; with --benchmark the machine; with --stats the line for programs."""
+    batch, height, width = pose.step.input_shape(frame_wh)
+    summary = Summary(
+        frames=meter.frames,
+        dropped=recorder.dropped,
+        fps=meter.fps,
+        engine_fps=engine_fps,
+        people=meter.people,
+        stages=meter.stages(recorder),
+        latency=meter.latency(),
+        engine=pose.step.engine,
+        model=pose.step.spec.name,
+        input_wh=(width, height),
+        precision=pose.step.spec.precision,
+        batch=batch,
+    )
+    console = Console(highlight=False)
+    console.print(summary.table())
+    console.print(summary.sentence(), soft_wrap=True)
+    if arguments.benchmark:
+        console.print(f"input {width}x{height}, batch {batch}, {summary.precision}", soft_wrap=True)
+        for label, text in describe_machine().items():
+            console.print(f"{label}: {text}", soft_wrap=True)
+    if arguments.plot is not None:
+        save_plot(recorder, arguments.plot)
+    if arguments.stats == "json":
+        print(summary.to_json())
+
+
+def complain(message: str, status: int) -> int:
+    print(f"run_video.py: {' '.join(message.split())}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""A source, a step and clips whose every frame is known."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from engine.spec import ModelSpec
+from pipeline.sources import Source
+from pipeline.types import Frame, People
+
+Fault = Callable[[int], None]  # called with a frame's index; may raise
+
+
+def no_fault(index: int) -> None:
+    pass
+
+
+def raising_at(bad: int, error: BaseException | None = None) -> Fault:
+    def fault(index: int) -> None:
+        if index == bad:
+            raise error if error is not None else ZeroDivisionError(f"at {index}")
+
+    return fault
+
+
+class FakeSource(Source):
+    """`count` frames of 8x6 pixels, the index in the first pixel; counts how often it was closed and interrupted."""
+
+    def __init__(self, count: int, *, fault: Fault = no_fault, interval_s: float = 0.0, live: bool = False) -> None:
+        self.name, self.count, self.fault, self.interval_s, self.live = "fake", count, fault, interval_s, live
+        self.closed = 0
+        self.given = 0
+
+    def __iter__(self) -> Iterator[Frame]:
+        for index in range(self.count):
+            self.fault(index)
+            time.sleep(self.interval_s)
+            image = np.zeros((6, 8, 3), np.uint8)
+            image[0, 0] = index % 256
+            self.given += 1
+            yield Frame(image, index, index / 10, time.monotonic(), self.name)
+        self.fault(self.count)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class FakeStep:
+    """Finds one person in each frame, at (index, 0); checks that no slot is written while it is in use."""
+
+    engine, about, slots = "fake", "a fake", 3
+
+    def __init__(
+        self,
+        *,
+        prepare: Fault = no_fault,
+        infer: Fault = no_fault,
+        finish: Fault = no_fault,
+        seconds: float = 0.0,
+    ) -> None:
+        self.spec = ModelSpec(name="fake")
+        self.faults = {"prepare": prepare, "infer": infer, "finish": finish}
+        self.seconds = seconds
+        self.in_slot: list[int | None] = [None] * self.slots
+        self.most_in_flight = 0
+        self.closed = 0
+
+    def prepare(self, slot: int, image: np.ndarray) -> None:
+        assert self.in_slot[slot] is None, "a slot was given out twice"
+        index = int(image[0, 0, 0])
+        self.faults["prepare"](index)
+        self.in_slot[slot] = index
+        self.most_in_flight = max(self.most_in_flight, sum(i is not None for i in self.in_slot))
+
+    def infer(self, slot: int) -> None:
+        index = self.in_slot[slot]
+        assert index is not None
+        self.faults["infer"](index)
+        time.sleep(self.seconds)
+
+    def finish(self, slot: int) -> People:
+        index, self.in_slot[slot] = self.in_slot[slot], None
+        assert index is not None
+        self.faults["finish"](index)
+        return person_at(index, 0)
+
+    def input_shape(self, frame_wh: tuple[int, int]) -> tuple[int, int, int]:
+        return 1, 64, 64
+
+    def warm_up(self, frame_wh: tuple[int, int]) -> None:
+        pass
+
+    def time_engine(self, frame_wh: tuple[int, int], *, seconds: float) -> list[float]:
+        return [1e3 * self.seconds] * 3
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def person_at(x: float, y: float, *, joints: int = 17) -> People:
+    keypoints = np.full((1, joints, 2), (x, y), np.float32)
+    return People(keypoints, np.full((1, joints), 0.9, np.float32), np.array([0.9], np.float32))
+
+
+def write_clip(
+    path: Path,
+    count: int = 10,
+    *,
+    wh: tuple[int, int] = (64, 48),
+    pts: list[int] | None = None,
+    time_base: Fraction = Fraction(1, 10),
+    options: dict[str, str] | None = None,
+    rotation: int = 0,
+    picture: Callable[[int], Any] | None = None,
+    codec: str = "libx264",
+) -> Path:
+    """A video whose frame i is grey level 20 * i, or `picture(i)` (H, W, 3) uint8 BGR."""
+    with av.open(str(path), "w", options=options or {}) as container:
+        stream: Any = container.add_stream(codec, options={"crf": "10"} if codec == "libx264" else {})
+        stream.width, stream.height = wh
+        stream.pix_fmt = "rgb8" if codec == "gif" else "yuv420p"
+        stream.codec_context.time_base = stream.time_base = time_base
+        if rotation:
+            stream.set_display_rotation(rotation)
+        for i in range(count):
+            image = picture(i) if picture is not None else np.full((wh[1], wh[0], 3), 20 * i % 256, np.uint8)
+            frame = av.VideoFrame.from_ndarray(image, "bgr24")
+            frame.pts, frame.time_base = (pts[i] if pts is not None else i), time_base
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path

@@ -1,0 +1,198 @@
+"""PosePipeline: every frame, in order; every failure ends everything and reaches the caller once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from engine.errors import SourceError, StageError
+from pipeline import PosePipeline
+from pipeline.stats import Recorder
+from tests.pipeline.fakes import FakeSource, FakeStep, raising_at
+
+COUNT = 9
+PLACES = [0, COUNT // 2, COUNT - 1]
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_left() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    assert set(threading.enumerate()) <= before
+
+
+def drained(pose: PosePipeline, source: FakeSource, **options) -> tuple[list[int], BaseException | None]:
+    """The indices that came out, and what was raised in the end."""
+    seen: list[int] = []
+    results = pose.run(source, **options)
+    try:
+        for result in results:
+            assert result.people.keypoints[0, 0, 0] == result.frame.index
+            seen.append(result.frame.index)
+    except BaseException as error:
+        assert list(results) == []  # once
+        return seen, error
+    return seen, None
+
+
+@pytest.mark.parametrize("serial", [False, True])
+@pytest.mark.parametrize("count", [0, 1, 2, 50])
+def test_every_frame_comes_out_in_order(count, serial):
+    step = FakeStep()
+    source = FakeSource(count)
+    seen, error = drained(PosePipeline(step=step), source, serial=serial)
+    assert (seen, error) == (list(range(count)), None)
+    assert source.closed == 1
+    assert step.most_in_flight <= step.slots
+
+
+@pytest.mark.parametrize("serial", [False, True])
+@pytest.mark.parametrize("bad", [*PLACES, COUNT])
+def test_a_failing_source_ends_the_run_after_the_frames_before_it(bad, serial):
+    source = FakeSource(COUNT, fault=raising_at(bad, SourceError("broken")))
+    seen, error = drained(PosePipeline(step=FakeStep()), source, serial=serial)
+    assert seen == list(range(bad))
+    assert isinstance(error, SourceError)
+    assert source.closed == 1
+
+
+@pytest.mark.parametrize("serial", [False, True])
+@pytest.mark.parametrize("bad", PLACES)
+@pytest.mark.parametrize(("stage", "name"), [("prepare", "preprocess"), ("infer", "infer"), ("finish", "group")])
+def test_a_failing_stage_names_itself_and_the_frame(stage, name, bad, serial):
+    source = FakeSource(COUNT)
+    step = FakeStep(**{stage: raising_at(bad)})
+    seen, error = drained(PosePipeline(step=step), source, serial=serial)
+    assert seen == list(range(bad))
+    assert isinstance(error, StageError)
+    assert str(error) == f"{name} failed on frame {bad} of fake: ZeroDivisionError: at {bad}"
+    assert isinstance(error.__cause__, ZeroDivisionError)
+    assert source.closed == 1
+
+
+@pytest.mark.parametrize("stage", ["prepare", "infer", "finish"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])
+def test_what_is_no_error_reaches_the_caller_as_it_is(stage, error):
+    seen, raised = drained(PosePipeline(step=FakeStep(**{stage: raising_at(4, error)})), FakeSource(COUNT))
+    assert seen == [0, 1, 2, 3]
+    assert raised is error
+
+
+@pytest.mark.parametrize("bad", PLACES)
+def test_a_failing_caller_leaves_nothing_running(bad):
+    source = FakeSource(1000)
+    step = FakeStep()
+    with pytest.raises(KeyError, match="mine"):
+        for result in PosePipeline(step=step).run(source):
+            if result.frame.index == bad:
+                raise KeyError("mine")
+    # the generator is dropped with the loop: closed by reference counting
+    assert source.closed == 1
+    assert source.given < bad + 20  # the source was not read to its end
+
+
+@pytest.mark.parametrize("bad", PLACES)
+@pytest.mark.parametrize("live", [False, True])
+def test_leaving_early_closes_everything(bad, live):
+    source = FakeSource(1000, live=live, interval_s=0.001 if live else 0)
+    results = PosePipeline(step=FakeStep()).run(source)
+    for result in results:
+        if result.frame.index >= bad:
+            break
+    results.close()
+    assert source.closed == 1
+
+
+def test_leaving_while_every_channel_is_full_does_not_hang():
+    source = FakeSource(1000)
+    results = PosePipeline(step=FakeStep()).run(source)
+    next(results)
+    time.sleep(0.1)  # capture, prepare and group now wait for room
+    results.close()
+    assert source.closed == 1
+    assert source.given < 20
+
+
+def test_the_same_pipeline_runs_again_after_a_failure():
+    pose = PosePipeline(step=FakeStep())
+    drained(pose, FakeSource(COUNT, fault=raising_at(3)))
+    assert drained(pose, FakeSource(COUNT)) == (list(range(COUNT)), None)
+
+
+def test_two_runs_at_once_are_refused():
+    pose = PosePipeline(step=FakeStep())
+    first = pose.run(FakeSource(COUNT))
+    next(first)
+    with pytest.raises(RuntimeError, match="already running"):
+        next(pose.run(FakeSource(COUNT)))
+    with pytest.raises(RuntimeError, match="already running"):
+        pose(np.zeros((4, 4, 3), np.uint8))
+    first.close()
+    assert len(pose(np.zeros((4, 4, 3), np.uint8))) == 1
+
+
+def test_limit_reads_no_more_than_it_gives():
+    source = FakeSource(100)
+    assert drained(PosePipeline(step=FakeStep()), source, limit=5)[0] == [0, 1, 2, 3, 4]
+    assert source.given == 5
+
+
+def test_a_file_waits_for_a_slow_engine():
+    recorder = Recorder()
+    seen, _ = drained(PosePipeline(step=FakeStep(seconds=0.004)), FakeSource(40), recorder=recorder)
+    assert seen == list(range(40))
+    assert recorder.dropped == 0
+
+
+def test_a_camera_drops_its_oldest_frames_and_counts_them():
+    recorder = Recorder()
+    source = FakeSource(100, live=True, interval_s=0.002)
+    seen, _ = drained(PosePipeline(step=FakeStep(seconds=0.012)), source, recorder=recorder)
+    assert seen == sorted(set(seen))
+    assert seen[-1] == 99  # the newest is never the one dropped
+    assert len(seen) + recorder.dropped == 100
+    assert recorder.dropped > 30
+
+
+def test_a_camera_frame_is_fresh_when_it_enters():
+    """In flight are the slots alone: a frame is at most as old as the frames in front of it take."""
+    source = FakeSource(60, live=True, interval_s=0.002)
+    step = FakeStep(seconds=0.02)
+    latencies = [result.timings["latency"] for result in PosePipeline(step=step).run(source)]
+    assert np.median(latencies) < 1e3 * step.seconds * (step.slots + 1)
+
+
+def test_stages_overlap():
+    """Three stages of 10 ms each take about 10 ms a frame, not 30."""
+
+    def slow(index: int) -> None:
+        time.sleep(0.01)
+
+    started = time.perf_counter()
+    drained(PosePipeline(step=FakeStep(prepare=slow, infer=slow, finish=slow)), FakeSource(30))
+    assert time.perf_counter() - started < 0.6
+
+
+def test_timings_say_how_long_each_stage_took():
+    recorder = Recorder()
+    (result,) = PosePipeline(step=FakeStep(seconds=0.01)).run(FakeSource(1), recorder=recorder)
+    assert set(result.timings) == {"capture", "preprocess", "infer", "group", "latency"}
+    assert result.timings["infer"] >= 10
+    assert result.timings["latency"] >= result.timings["infer"]
+    assert recorder.milliseconds("infer") == [result.timings["infer"]]
+
+
+def test_closing_closes_the_step():
+    step = FakeStep()
+    with PosePipeline(step=step):
+        pass
+    assert step.closed == 1
+
+
+def test_a_wrong_image_is_refused_at_the_door():
+    with pytest.raises(ValueError, match=r"frame is float64 .*; expected a uint8 BGR array"):
+        PosePipeline(step=FakeStep())(np.zeros((4, 4, 3)))  # type: ignore[arg-type]
