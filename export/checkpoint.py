@@ -122,6 +122,8 @@ def infer_architecture(state: State) -> Architecture | None:
     first = state.get("deconv_layers.0.0.0.weight")
     deconvolutions = sum(f"deconv_layers.{i}.0.0.weight" in state for i in range(3))
     entry = state.get("transition1.0.0.weight")
+    if any(weight is not None and weight.ndim != 4 for weight in (first, entry)):
+        return None
     if entry is None and not _is_tiny(state, joints):
         return None
     return Architecture(

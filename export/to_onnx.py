@@ -72,12 +72,12 @@ def export_model(model: HigherHead, spec: ModelSpec, out: str | Path, *, check_i
     """
     if model.joints != spec.num_joints:
         raise ValueError(f"the model has {model.joints} joints, the spec says {spec.joint_set} ({spec.num_joints})")
+    image = _noise(spec) if check_image is None else _picture(Path(check_image), spec)
     reference = Aggregated(model).eval()
     graph = fold_batch_norm(reference)
     if spec.precision == "fp16":
         graph = graph.half()
     serialised = _with_spec(_trace(graph, spec), spec)
-    image = _noise(spec) if check_image is None else _picture(Path(check_image), spec)
     _check(serialised, reference, image, spec)
     try:
         write_whole(Path(out), serialised)

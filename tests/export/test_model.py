@@ -1,46 +1,131 @@
-"""The network against the authors': names, shapes, and numbers they recorded."""
+"""The network against the authors': names, shapes, and numbers they recorded; and its switches."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
-from export.model import build_model
+from export.complexity import measure
+from export.model import ABLATION, Aggregated, HigherHead, HigherHRNet, build_model
 
-MODELS = {"w32": ("w32", 17), "w48": ("w48", 17), "w32_crowdpose": ("w32", 14)}
-
-
-@pytest.fixture(scope="session")
-def inputs(golden_dir):
-    """generate_inputs.py of the golden folder, as a module."""
-    spec = importlib.util.spec_from_file_location("generate_inputs", golden_dir / "generate_inputs.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+RECORDED = {"w32": ("w32", 17), "w48": ("w48", 17), "w32_crowdpose": ("w32", 14)}
 
 
-@pytest.mark.parametrize("case", MODELS)
+@pytest.mark.parametrize("case", RECORDED)
 def test_names_and_shapes_are_the_authors(case, golden_dir):
     expected = json.loads((golden_dir / "state_dict_shapes.json").read_text())[case]
+    name, joints = RECORDED[case]
     with torch.device("meta"):
-        model = build_model(MODELS[case][0], joints=MODELS[case][1])
+        model = build_model(name, joints=joints)
     assert len(expected) == 1810
     assert {key: list(value.shape) for key, value in model.state_dict().items()} == expected
 
 
-@pytest.mark.parametrize("case", MODELS)
-def test_outputs_are_the_authors(case, golden_dir, inputs):
-    model = build_model(MODELS[case][0], joints=MODELS[case][1]).eval()
-    state = {key: torch.from_numpy(inputs.weights(key, tuple(v.shape))) for key, v in model.state_dict().items()}
-    model.load_state_dict(state)
+@pytest.mark.parametrize("case", RECORDED)
+def test_outputs_are_the_authors(case, golden_dir, inputs, draw, request):
+    name, joints = RECORDED[case]
+    model = request.getfixturevalue("w32") if case == "w32" else draw(build_model(name, joints=joints))
     with torch.inference_mode():
         outputs = model(torch.from_numpy(inputs.image(128, 192)))
     recorded = np.load(golden_dir / f"forward_{case}_128x192.npz")
-    for name, output in zip(("quarter", "half"), outputs, strict=True):
-        np.testing.assert_allclose(output.numpy(), recorded[name], atol=1e-3, rtol=0)  # worst seen: 7e-5
+    for key, output in zip(("quarter", "half"), outputs, strict=True):
+        np.testing.assert_allclose(output.numpy(), recorded[key], atol=1e-3, rtol=0)  # worst seen: 7e-5
+
+
+@pytest.mark.parametrize(("name", "parameters"), [("w32", 28_645_331), ("w48", 63_827_139)])
+def test_size_is_the_papers(name, parameters):
+    assert measure(name, (64, 64))[0] == parameters
+
+
+def test_w32_computes_92_gflop_at_512x512():
+    assert 2 * measure("w32", (512, 512))[1] == pytest.approx(92.4e9, rel=1e-3)
+
+
+def test_multiply_adds_of_known_layers():
+    # By hand, for 64x64: the stem's first convolution has 32*32 outputs of 64 channels, 3*3*3 inputs each.
+    with_more = measure("w32", (64, 64), residual_blocks=1)[1]
+    without = measure("w32", (64, 64), residual_blocks=0)[1]
+    assert with_more - without == 2 * (32 * 32) * 32 * (3 * 3 * 32)
+
+
+@pytest.mark.parametrize("row", ABLATION)
+def test_every_row_of_the_ablation_runs(row):
+    switches = ABLATION[row]
+    model = HigherHRNet(4, 17, **switches).eval()
+    with torch.inference_mode():
+        outputs = model(torch.zeros(2, 3, 64, 128))
+        heatmaps, tags = Aggregated(model)(torch.zeros(2, 3, 64, 128))
+    assert [tuple(output.shape) for output in outputs] == [(2, 34, 16, 32), (2, 17, 32, 64)][: len(outputs)]
+    assert len(outputs) == 1 + switches.get("deconvolutions", 1)
+    assert tuple(heatmaps.shape) == (2, 17, 32, 64)
+    assert tuple(tags.shape) == (2, 17, 16, 32)
+
+
+def test_switches_change_the_layers_they_name():
+    keys = {row: set(HigherHRNet(4, **switches).state_dict()) for row, switches in ABLATION.items()}
+    baseline, deconvolution, concatenation, aggregation, blocks = keys.values()
+    assert not any(key.startswith("deconv_layers") for key in baseline)
+    assert baseline < deconvolution == concatenation == aggregation < blocks
+    into = "deconv_layers.0.0.0.weight"
+    assert HigherHRNet(4, concatenate=False).state_dict()[into].shape[0] == 4
+    assert HigherHRNet(4).state_dict()[into].shape[0] == 4 + 34
+
+
+def test_aggregation_averages_what_the_heads_give():
+    outputs = tuple(torch.randn(1, c, s, 2 * s) for c, s in ((34, 16), (17, 32), (17, 64)))
+    up = F.interpolate(outputs[0][:, :17], size=(32, 64), mode="bilinear", align_corners=False)
+    down = outputs[2].reshape(1, 17, 32, 2, 64, 2).mean((3, 5))
+
+    def aggregate(count, **switches):
+        heatmaps, tags = Aggregated(Fixed(outputs[:count], **switches))(torch.zeros(1))
+        assert torch.equal(tags, outputs[0][:, 17:])
+        return heatmaps
+
+    torch.testing.assert_close(aggregate(1), up)
+    torch.testing.assert_close(aggregate(2), (up + outputs[1]) / 2)
+    torch.testing.assert_close(aggregate(3), (up + outputs[1] + down) / 3)
+    torch.testing.assert_close(aggregate(2, aggregate=False), outputs[1])
+    torch.testing.assert_close(aggregate(3, aggregate=False), down)
+
+
+def test_aggregation_is_in_float32_for_a_half_network():
+    outputs = tuple(torch.randn(1, c, s, s).half() for c, s in ((34, 16), (17, 32)))
+    heatmaps, tags = Aggregated(Fixed(outputs))(torch.zeros(1))
+    assert heatmaps.dtype == tags.dtype == torch.float32
+
+
+def test_tiny_has_the_same_two_outputs():
+    model = build_model("tiny", joints=14).eval()
+    with torch.inference_mode():
+        quarter, half = model(torch.zeros(1, 3, 64, 128))
+    assert (tuple(quarter.shape), tuple(half.shape)) == ((1, 28, 16, 32), (1, 14, 32, 64))
+
+
+@pytest.mark.parametrize(
+    ("name", "switches", "message"),
+    [
+        ("w33", {}, "'w33'.*expected one of w32, w48, tiny"),
+        ("w32", {"deconvolutions": 3}, "deconvolutions is 3"),
+        ("w32", {"residual_blocks": -1}, "residual_blocks is -1"),
+        ("w32", {"joints": 0}, "joints is 0"),
+        ("tiny", {"deconvolutions": 2}, "tiny has no switches"),
+    ],
+)
+def test_a_model_that_cannot_be_built_is_one_clear_line(name, switches, message):
+    with pytest.raises(ValueError, match=message):
+        build_model(name, **switches)
+
+
+class Fixed(HigherHead):
+    """A network whose outputs are given."""
+
+    def __init__(self, outputs, **switches):
+        super().__init__(4, **switches)
+        self.outputs = outputs
+
+    def forward(self, image):
+        return self.outputs
