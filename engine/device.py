@@ -38,7 +38,6 @@ class DeviceArray:
     def __init__(self, shape: tuple[int, ...], dtype: DTypeLike, allocation: Any) -> None:
         self.shape = shape
         self.dtype = np.dtype(dtype)
-        self.size_bytes = int(np.prod(shape, dtype=np.int64)) * self.dtype.itemsize
         self.pointer = int(allocation)
         self._allocation = allocation
 
@@ -102,8 +101,9 @@ class Event:
         self.raw.record(stream.raw)
 
     def wait(self) -> None:
-        """Block until the work before the last `record` is done; sleeps, does not spin."""
-        self.raw.synchronize()
+        """Block until the work before the last `record` is done; sleeps, does not spin. EngineError if it failed."""
+        with _as_engine_error():
+            self.raw.synchronize()
 
     def ms_since(self, earlier: Event) -> float:
         """Device time between two recorded, finished events."""
@@ -122,21 +122,27 @@ class Stream:
 
     def upload(self, target: DeviceArray, source: NDArray[Any]) -> None:
         """Copy pinned host memory to the device; `source` must stay untouched until an event behind it has passed."""
-        _same_bytes(target, source)
-        _pycuda().memcpy_htod_async(target.pointer, source, self.raw)
+        pointer = _pointer(target, source)
+        with _as_engine_error():
+            _pycuda().memcpy_htod_async(pointer, source, self.raw)
 
-    def download(self, target: NDArray[Any], source: DeviceArray) -> None:
-        """Copy device memory to pinned host memory; `target` is valid once an event behind it has passed."""
-        _same_bytes(source, target)
-        _pycuda().memcpy_dtoh_async(target, source.pointer, self.raw)
+    def download(self, target: NDArray[Any], source: Any) -> None:
+        """Copy device memory to pinned host memory; `target` is valid once an event behind it has passed.
+
+        source: a DeviceArray, or C-contiguous memory of another library by its `__cuda_array_interface__`.
+        """
+        pointer = _pointer(source, target)
+        with _as_engine_error():
+            _pycuda().memcpy_dtoh_async(target, pointer, self.raw)
 
     def wait_for(self, event: Event) -> None:
         """Work enqueued here from now on starts after the event's last `record`; the host does not wait."""
         self.raw.wait_for_event(event.raw)
 
     def synchronize(self) -> None:
-        """Block until all work enqueued here is done."""
-        self.raw.synchronize()
+        """Block until all work enqueued here is done. EngineError if some of it failed."""
+        with _as_engine_error():
+            self.raw.synchronize()
 
     def free(self) -> None:
         self.raw = None  # as Event.free
@@ -291,9 +297,24 @@ def _check(answer: tuple[Any, ...], what: str) -> Any:
     return values[0] if values else None
 
 
-def _same_bytes(device: DeviceArray, host: NDArray[Any]) -> None:
-    if device.size_bytes != host.nbytes or not host.flags.c_contiguous:
+@contextmanager
+def _as_engine_error() -> Iterator[None]:
+    """What the driver reports here may come from any earlier work: kernels run long after their launch."""
+    cuda = _pycuda()
+    try:
+        yield
+    except cuda.Error as error:
+        raise EngineError(f"the GPU failed: {error}; run compute-sanitizer to find the kernel, or restart") from error
+
+
+def _pointer(device: Any, host: NDArray[Any]) -> int:
+    """Where the device array starts, once it is sure that `host` has as many bytes."""
+    interface = device.__cuda_array_interface__
+    shape, dtype = interface["shape"], np.dtype(interface["typestr"])
+    size_bytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    if size_bytes != host.nbytes or not host.flags.c_contiguous or interface.get("strides") is not None:
         raise ValueError(
-            f"host array {host.shape} {host.dtype} does not fit device array {device.shape} {device.dtype}; "
+            f"host array {host.shape} {host.dtype} does not fit device array {shape} {dtype}; "
             "expected the same number of bytes, C-contiguous"
         )
+    return int(interface["data"][0])

@@ -126,6 +126,18 @@ def test_upload_and_download_carry_the_bytes(driver):
         np.testing.assert_array_equal(back.array, values)
 
 
+def test_a_failure_of_the_device_is_an_engine_error(driver):
+    def fails():
+        raise Error("an illegal memory access was encountered")
+
+    with Device() as device, device.current():
+        stream, event = device.stream(), device.event()
+        stream.raw.synchronize = event.raw.synchronize = fails
+        for wait in (stream.synchronize, event.wait):
+            with pytest.raises(EngineError, match="the GPU failed: an illegal memory access"):
+                wait()
+
+
 def test_a_copy_of_the_wrong_size_is_refused_before_it_overruns(driver):
     with Device() as device, device.current():
         stream, array = device.stream(), device.empty((2, 3), np.float32)
