@@ -1,4 +1,4 @@
-"""Compilation: `inner` for functions used by others, `entry` for those that Python calls and whose machine code is kept.
+"""Compilation: `inner` for functions used by others, `entry` for those that Python calls; their machine code is kept.
 
 The cache is a folder named by a digest of this package's sources, since Numba itself looks only at the file of the
 function it loads, and would keep what that file used of another one. It lies in NUMBA_CACHE_DIR if that is set, else in

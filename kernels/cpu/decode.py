@@ -53,13 +53,13 @@ class Rules(NamedTuple):
 def decode(heatmaps: Floats, tags: Floats, options: DecodeOptions = DEFAULT) -> tuple[Floats, Floats]:
     """The people of one frame, as the authors' code groups them.
 
-    heatmaps: (T, K, h, w) at 1/2 of the network input and tags: (T, K, h/2, w/2), float32, as the network gave them; T = 1,
-    or 2 with the mirrored frame second: its columns are mirrored back and its left and right joints swapped here.
+    heatmaps: (T, K, h, w) at 1/2 of the network input and tags: (T, K, h/2, w/2), float32, as the network gave them.
+    T is 1, or 2 with the mirrored frame second: its columns are mirrored back and left and right joints swapped here.
     Returns keypoints (P, K, 3) float32: x, y in network-input pixels (pixel centres at +0.5 unless adjust=False) and
     value, all 0 for a missing joint; and scores (P,) float32. People in the order in which grouping opened them.
     Raises ValueError if shapes are not these, TypeError if types are not, ValueError if K has no joint order.
 
-    Arithmetic is float32. Maps are doubled on the fly, heatmaps once and tags twice (project=False: not at all and once).
+    Arithmetic is float32. Maps are doubled on the fly: heatmaps once, tags twice (project=False: never and once).
     NaN is never a peak nor a refined joint; as a tag it is 255 away from every other. Several threads may call.
     Read-only or strided input is copied.
     Source: Newell et al. 2017, sec. 3; HigherHRNet (Cheng et al. 2020), released code.
@@ -90,37 +90,34 @@ def as_maps(name: str, maps: ArrayLike) -> Floats:
 
 
 def turn_back(heatmaps: Floats, tags: Floats, options: DecodeOptions) -> tuple[Floats, Floats]:
-    """heat (K, h, w) and tags (T, K, h', w') with the mirrored half, if any, turned back and averaged: `maps.unmirror`."""
+    """heat (K, h, w) and tags (T, K, h', w') in the plain frame's columns and joints: see `maps.unmirror`."""
     if len(heatmaps) == 1:
-        return heatmaps[0], tags
-    return _unmirror(heatmaps, tags, np.array(options.flip_for(heatmaps.shape[1]), np.int64))  # type: ignore[no-any-return]
-
-
-@entry
-def _unmirror(heatmaps: Floats, tags: Floats, flip: Ints) -> tuple[Floats, Floats]:
-    return unmirror(heatmaps, tags, flip)
+        plain: Floats = heatmaps[0]
+        return plain, tags
+    both: tuple[Floats, Floats] = unmirror(heatmaps, tags, np.array(options.flip_for(heatmaps.shape[1]), np.int64))
+    return both
 
 
 @entry
 def decode_plain(heat: Floats, heat_levels: int, tags: Floats, tag_levels: int, rules: Rules) -> tuple[Floats, Floats]:
-    """heat (K, h, w) and tags (T, K, h', w'), both in the plain frame, to keypoints (P, K, 3) in decode cells and scores (P,).
+    """heat (K, h, w) and tags (T, K, h', w'), in the plain frame, to keypoints (P, K, 3) in decode cells and scores.
 
     `levels` as in `kernels.cpu.maps`: the two must double to the same size.
     """
     K, M, T = len(heat), rules.max_people, len(tags)
     H, W = heat.shape[1] << heat_levels, heat.shape[2] << heat_levels
     maxima = np.empty((K, -(-H // TILE), -(-W // TILE)), np.float32)
-    values, cells, counts = np.empty((K, M), np.float32), np.empty((K, M, 2), np.int64), np.empty(K, np.int64)
+    values, cells, counts = np.empty((K, M), np.float32), np.empty((K, M), np.int64), np.empty(K, np.int64)
     peak_tags = np.empty((T, K, M), np.float32)
     for k in range(K):
         tile_maxima(heat[k], heat_levels, maxima[k])
         counts[k] = find_peaks(heat[k], heat_levels, maxima[k], rules.radius, rules.threshold, values[k], cells[k])
         for t in range(T):
             for m in range(counts[k]):
-                peak_tags[t, k, m] = sample(tags[t, k], tag_levels, cells[k, m, 0], cells[k, m, 1])
+                peak_tags[t, k, m] = sample(tags[t, k], tag_levels, cells[k, m] // W, cells[k, m] % W)
 
     people, scores = np.zeros((M, K, 3), np.float32), np.empty(M, np.float32)
-    P = group(values, cells, counts, peak_tags, rules.order, rules.tag_threshold, people)
+    P = group(values, cells, counts, peak_tags, W, rules.order, rules.tag_threshold, people)
     score(people[:P], scores[:P])
     P = drop_weak(people[:P], scores[:P], rules.min_score)
     centres = np.empty((P, T), np.float32)

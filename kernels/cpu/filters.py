@@ -9,12 +9,20 @@ from kernels.cpu.maps import Floats
 
 
 @inner
+def _move(people: Floats, scores: Floats, source: int, target: int) -> None:
+    scores[target] = scores[source]
+    for k in range(people.shape[1]):
+        for i in range(3):
+            people[target, k, i] = people[source, k, i]
+
+
+@inner
 def drop_weak(people: Floats, scores: Floats, min_score: np.float32) -> int:
     """Moves the people whose score is at least min_score to the front; returns how many they are."""
     kept = 0
     for p in range(len(scores)):
         if scores[p] >= min_score:
-            people[kept], scores[kept] = people[p], scores[p]
+            _move(people, scores, p, kept)
             kept += 1
     return kept
 
@@ -26,9 +34,13 @@ def drop_duplicates(people: Floats, scores: Floats, sigmas: Floats, limit: float
     Moves the kept to the front, in their order; returns how many they are.
     """
     P = len(scores)
-    falling = np.argsort(-scores, kind="mergesort")  # stable
-    kept = np.zeros(P, np.bool_)
-    for p in falling:
+    kept, seen = np.zeros(P, np.bool_), np.zeros(P, np.bool_)
+    for _ in range(P):
+        p = -1
+        for q in range(P):
+            if not seen[q] and (p < 0 or scores[q] > scores[p]):
+                p = q
+        seen[p] = True
         unlike = True
         for q in range(P):
             if kept[q] and oks(people[p], people[q], sigmas) > limit:
@@ -38,7 +50,7 @@ def drop_duplicates(people: Floats, scores: Floats, sigmas: Floats, limit: float
     count = 0
     for p in range(P):
         if kept[p]:
-            people[count], scores[count] = people[p], scores[p]
+            _move(people, scores, p, count)
             count += 1
     return count
 
@@ -47,8 +59,8 @@ def drop_duplicates(people: Floats, scores: Floats, sigmas: Floats, limit: float
 def oks(person: Floats, reference: Floats, sigmas: Floats) -> float:
     """How much of person (K, 3) the stronger reference (K, 3) explains, 0 to 1, in float64.
 
-    Over the person's found joints, the mean of exp(-d^2 / (8 s^2 area)), and 0 for a joint that the reference lacks; area
-    is that of the box around the reference's found joints. With no area only equal positions count.
+    The mean, over the person's found joints, of exp(-d^2 / (8 s^2 area)), or 0 where the reference lacks the joint;
+    area is that of the box around the reference's found joints. With no area only equal positions count.
     """
     left, right, top, bottom = np.inf, -np.inf, np.inf, -np.inf
     for k in range(len(reference)):
@@ -79,4 +91,4 @@ def hide_joints(people: Floats, min_joint: np.float32) -> None:
     for p in range(people.shape[0]):
         for k in range(people.shape[1]):
             if people[p, k, 2] < min_joint:
-                people[p, k] = 0
+                people[p, k].fill(0)

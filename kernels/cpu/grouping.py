@@ -1,4 +1,5 @@
-"""Peaks to people: joint by joint, each candidate to the group whose tag is nearest, or to a new one; then the score."""
+# ruff: noqa: PLR0917 - compiled functions have no keyword-only arguments
+"""Peaks to people: joint by joint, each candidate to the group of the nearest tag, or to a new one; then the score."""
 
 from __future__ import annotations
 
@@ -11,11 +12,18 @@ from kernels.cpu.matching import assign, tag_distance, tag_mean
 
 @inner
 def group(
-    values: Floats, cells: Ints, counts: Ints, tags: Floats, order: Ints, tag_threshold: np.float32, people: Floats
+    values: Floats,
+    cells: Ints,
+    counts: Ints,
+    tags: Floats,
+    W: int,
+    order: Ints,
+    tag_threshold: np.float32,
+    people: Floats,
 ) -> int:
     """Fills people (max_people, K, 3), zeroed before, with cell x, cell y, value; returns how many there are.
 
-    values (K, M), cells (K, M, 2) of (y, x), counts (K,): each joint's peaks; tags (T, K, M): their tags.
+    values (K, M), cells (K, M) and counts (K,): each joint's peaks on a grid of width W; tags (T, K, M): their tags.
     A group is an index, its tag the mean of its joints' tags in the order in which they joined. A candidate that is
     unmatched, or as far as tag_threshold from its match, opens a group, in candidate order, until people is full.
     """
@@ -40,7 +48,7 @@ def group(
             assign(near, values[k, :R], columns[:R])
         else:
             near = distance.ravel()[:0].reshape(0, 0)
-            columns[:R] = -1
+            columns.fill(-1)
         for r in range(R):
             g = columns[r]
             if g < 0 or not near[r, g] < tag_threshold:
@@ -48,8 +56,9 @@ def group(
                     continue
                 g = P
                 P += 1
-            people[g, k, 0], people[g, k, 1], people[g, k, 2] = cells[k, r, 1], cells[k, r, 0], values[k, r]
-            members[g, sizes[g]] = own[r]
+            people[g, k, 0], people[g, k, 1], people[g, k, 2] = cells[k, r] % W, cells[k, r] // W, values[k, r]
+            for t in range(T):
+                members[g, sizes[g], t] = own[r, t]
             sizes[g] += 1
         for g in range(P):
             tag_mean(members[g], sizes[g], centres[g])

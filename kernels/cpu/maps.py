@@ -1,9 +1,10 @@
+# ruff: noqa: PLR0917 - compiled functions have no keyword-only arguments
 """Maps at decode resolution without storing them: single cells, regions, and bounds of 16x16 tiles.
 
-`levels` says how often a map is doubled on its way to the decode grid: heatmaps 1 or 0, tags 2, 1 or 0. Doubling is bilinear
-with pixel centres aligned: 0.75 of the pixel a new one lies in plus 0.25 of that one's neighbour on its side (at the
-border, of itself), along rows first, then along columns. Two terms a step and no fused multiply-add, so that mirroring
-commutes with it to the bit and every function here gives the same value for the same cell.
+`levels` says how often a map is doubled on its way to the decode grid: heatmaps 1 or 0, tags 2, 1 or 0. Doubling is
+bilinear with pixel centres aligned: 0.75 of the pixel a new one lies in plus 0.25 of that one's neighbour on its side
+(at the border, of itself), along rows first, then along columns. Two terms a step and no fused multiply-add, so that
+mirroring commutes with it to the bit and every function here gives the same value for the same cell.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.cpu._jit import inner
+from kernels.cpu._jit import entry, inner
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -21,15 +22,13 @@ NEAR, FAR = np.float32(0.75), np.float32(0.25)
 LOWEST = np.float32(-np.inf)
 
 
-@inner
+@entry
 def unmirror(heatmaps: Floats, tags: Floats, flip: Ints) -> tuple[Floats, Floats]:
-    """(T, K, h, w) and (T, K, h', w') to heat (K, h, w) and tags (T, K, h', w') in the plain frame's columns and joints.
+    """(2, K, h, w) and (2, K, h', w') to heat (K, h, w) and tags (2, K, h', w'), all as the plain frame lies.
 
-    With T = 2 the heatmap is (plain + mirrored) * 0.5, before any doubling.
+    The heatmap is (plain + mirrored) * 0.5, before any doubling. flip (K,): each joint's mirror twin.
     """
-    T, K, h, w = heatmaps.shape
-    if T == 1:
-        return heatmaps[0], tags
+    _, K, h, w = heatmaps.shape
     heat = np.empty((K, h, w), np.float32)
     tag = np.empty_like(tags)
     for k in range(K):
@@ -42,7 +41,7 @@ def unmirror(heatmaps: Floats, tags: Floats, flip: Ints) -> tuple[Floats, Floats
             mirrored, out = tags[1, twin, y], tag[1, k, y]
             for x in range(tags.shape[3]):
                 out[x] = mirrored[tags.shape[3] - 1 - x]
-        tag[0, k] = tags[0, k]
+                tag[0, k, y, x] = tags[0, k, y, x]
     return heat, tag
 
 
@@ -59,59 +58,69 @@ def _doubled(plane: Floats, y: int, x: int) -> np.float32:
     fy, fx = far_index(y, plane.shape[0]), far_index(x, plane.shape[1])
     near = NEAR * plane[ny, nx] + FAR * plane[ny, fx]
     far = NEAR * plane[fy, nx] + FAR * plane[fy, fx]
-    return NEAR * near + FAR * far
+    return np.float32(NEAR * near + FAR * far)
 
 
 @inner
 def sample(plane: Floats, levels: int, y: int, x: int) -> np.float32:
     """The value of decode cell (y, x) of a (h, w) map."""
     if levels == 0:
-        return plane[y, x]
+        return np.float32(plane[y, x])
     if levels == 1:
-        return _doubled(plane, y, x)
+        return np.float32(_doubled(plane, y, x))
     ny, nx = y >> 1, x >> 1
     fy, fx = far_index(y, 2 * plane.shape[0]), far_index(x, 2 * plane.shape[1])
     near = NEAR * _doubled(plane, ny, nx) + FAR * _doubled(plane, ny, fx)
     far = NEAR * _doubled(plane, fy, nx) + FAR * _doubled(plane, fy, fx)
-    return NEAR * near + FAR * far
+    return np.float32(NEAR * near + FAR * far)
 
 
 @inner
 def _double_region(
-    source: Floats, origin_y: int, origin_x: int, h: int, w: int, y0: int, x0: int, rows: int, columns: int, out: Floats
+    source: Floats,
+    origin: tuple[int, int],
+    hw: tuple[int, int],
+    start: tuple[int, int],
+    size: tuple[int, int],
+    out: Floats,
+    at: tuple[int, int],
 ) -> None:
-    """out[:rows, :columns] = the doubled map from (y0, x0) on; source[0, 0] is cell (origin_y, origin_x) of the (h, w) map."""
+    """`fill_region` of the map doubled from an (h, w) map, of which source holds the part from origin on."""
+    (h, w), (y0, x0), (rows, columns) = hw, start, size
     along = np.empty((rows // 2 + 3, columns), np.float32)  # the source rows needed, doubled along the row
     first = far_index(y0, h) if y0 & 1 == 0 else y0 >> 1
     last = far_index(y0 + rows - 1, h) if (y0 + rows) & 1 == 0 else (y0 + rows - 1) >> 1
     for y in range(first, last + 1):
-        row, line = source[y - origin_y], along[y - first]
+        row, line = source[y - origin[0]], along[y - first]
         for c in range(columns):
             x = x0 + c
-            line[c] = NEAR * row[(x >> 1) - origin_x] + FAR * row[far_index(x, w) - origin_x]
+            line[c] = NEAR * row[(x >> 1) - origin[1]] + FAR * row[far_index(x, w) - origin[1]]
     for r in range(rows):
         y = y0 + r
-        near, far, line = along[(y >> 1) - first], along[far_index(y, h) - first], out[r]
+        near, far, line = along[(y >> 1) - first], along[far_index(y, h) - first], out[at[0] + r]
         for c in range(columns):
-            line[c] = NEAR * near[c] + FAR * far[c]
+            line[at[1] + c] = NEAR * near[c] + FAR * far[c]
 
 
 @inner
-def fill_region(plane: Floats, levels: int, y0: int, x0: int, rows: int, columns: int, out: Floats) -> None:
-    """out[:rows, :columns] = decode cells from (y0, x0) on, all inside the map. out must be C-contiguous."""
+def fill_region(
+    plane: Floats, levels: int, start: tuple[int, int], size: tuple[int, int], out: Floats, at: tuple[int, int]
+) -> None:
+    """Decode cells from start (y, x) on, size (rows, columns) of them and all inside the map, into out from at on."""
+    (y0, x0), (rows, columns) = start, size
     h, w = plane.shape
     if levels == 0:
         for r in range(rows):
             for c in range(columns):
-                out[r, c] = plane[y0 + r, x0 + c]
+                out[at[0] + r, at[1] + c] = plane[y0 + r, x0 + c]
     elif levels == 1:
-        _double_region(plane, 0, 0, h, w, y0, x0, rows, columns, out)
+        _double_region(plane, (0, 0), (h, w), start, size, out, at)
     else:
         top, left = max((y0 >> 1) - 1, 0), max((x0 >> 1) - 1, 0)
         bottom, right = min(((y0 + rows - 1) >> 1) + 2, 2 * h), min(((x0 + columns - 1) >> 1) + 2, 2 * w)
         half = np.empty((bottom - top, right - left), np.float32)
-        _double_region(plane, 0, 0, h, w, top, left, bottom - top, right - left, half)
-        _double_region(half, top, left, 2 * h, 2 * w, y0, x0, rows, columns, out)
+        _double_region(plane, (0, 0), (h, w), (top, left), half.shape, half, (0, 0))
+        _double_region(half, (top, left), (2 * h, 2 * w), start, size, out, at)
 
 
 @inner
@@ -145,7 +154,7 @@ def tile_maxima(plane: Floats, levels: int, out: Floats) -> None:
                 for x in range(j * span, min(j * span + span, w)):
                     best = top[x] if top[x] > best else best
                 line[j] = best
-            top[:] = LOWEST
+            top.fill(LOWEST)
 
 
 @inner
@@ -171,14 +180,14 @@ def _raise_to(near: Floats, above: Floats, below: Floats, top: Floats) -> None:
 
 @inner
 def tile_bounds(plane: Floats, levels: int, low: Floats, high: Floats) -> None:
-    """low[i, j] <= every decode cell of tile (i, j) <= high[i, j], up to rounding; NaN is ignored (low > high if all are)."""
+    """low[i, j] <= each decode cell of tile (i, j) <= high[i, j], up to rounding, but for NaN (all NaN: low > high)."""
     h, w = plane.shape
     span = TILE >> levels
     halo = 1 if levels > 0 else 0
     smallest, largest = np.empty(w, np.float32), np.empty(w, np.float32)
     for i in range(low.shape[0]):
-        smallest[:] = -LOWEST
-        largest[:] = LOWEST
+        smallest.fill(-LOWEST)
+        largest.fill(LOWEST)
         for y in range(max(i * span - halo, 0), min(i * span + span + halo, h)):
             row = plane[y]
             for x in range(w):

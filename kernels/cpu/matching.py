@@ -48,35 +48,42 @@ def tag_mean(tags: Floats, n: int, out: Floats) -> None:
 
 
 @inner
-def assign(distance: Floats, value: Floats, columns: Ints) -> None:
-    """columns (R,) = the column of each row of distance (R, C), or -1: min(R, C) pairs of the smallest total cost, where
-
-        cost[r, c] = (100 * rint(D) * 2^14 - rint(value * 2^14)) * 2^23 + rint(D * 2^8)        one int64
-
-    with D clipped to 255 (NaN: 255) and value to -255..255 (NaN: 0). With R > C, R - C columns of cost 0 are appended: who
-    gets one is unmatched. Rows are inserted in order, each by a shortest augmenting path over reduced costs (Dijkstra): the
-    next column is the unvisited one of the smallest tentative distance, the lowest on ties; a tentative distance is
-    replaced only by a strictly smaller one.
-    """
+def _costs(distance: Floats, value: Floats) -> Ints:
     R, C = distance.shape
-    N = max(R, C)
-    cost = np.zeros((R, N), np.int64)
+    cost = np.zeros((R, max(R, C)), np.int64)
     for r in range(R):
-        v = value[r]
-        v = min(max(v, -FAR_AWAY), FAR_AWAY) if v == v else np.float32(0)  # noqa: PLR0124  NaN is not itself
-        worth = np.int64(np.rint(v * CRITERION))
+        worth = np.int64(0)
+        if not np.isnan(value[r]):
+            worth = np.int64(np.rint(min(max(value[r], -FAR_AWAY), FAR_AWAY) * CRITERION))
         for c in range(C):
             d = distance[r, c]
             d = d if d < FAR_AWAY else FAR_AWAY
             criterion = 100 * np.int64(np.rint(d)) * 2**14 - worth
             cost[r, c] = criterion * 2**23 + np.int64(np.rint(d * FINE))
-    u, v_ = np.zeros(R, np.int64), np.zeros(N, np.int64)  # potentials
+    return cost
+
+
+@inner
+def assign(distance: Floats, value: Floats, columns: Ints) -> None:
+    """columns (R,) = the column of each row of distance (R, C), or -1: min(R, C) pairs of the least total cost, where
+
+        cost[r, c] = (100 * rint(D) * 2^14 - rint(value * 2^14)) * 2^23 + rint(D * 2^8)        one int64
+
+    with D clipped to 255 (NaN: 255) and value to -255..255 (NaN: 0). With R > C, R - C columns of cost 0 are appended:
+    who gets one is unmatched. Rows are inserted in order, each by a shortest augmenting path over reduced costs
+    (Dijkstra): the next column is the unvisited one of the smallest tentative distance, the lowest on ties; a tentative
+    distance is replaced only by a strictly smaller one.
+    """
+    R, C = distance.shape
+    cost = _costs(distance, value)
+    N = cost.shape[1]
+    u, v = np.zeros(R, np.int64), np.zeros(N, np.int64)  # potentials
     owner, parent = np.full(N, -1, np.int64), np.empty(N, np.int64)
     reach, visited = np.empty(N, np.int64), np.empty(N, np.bool_)
-    columns[:] = -1
+    columns.fill(-1)
     for start in range(R):
-        reach[:] = UNREACHED
-        visited[:] = False
+        reach.fill(UNREACHED)
+        visited.fill(False)
         row, length = start, np.int64(0)
         column = -1
         while row >= 0:
@@ -84,7 +91,7 @@ def assign(distance: Floats, value: Floats, columns: Ints) -> None:
             for c in range(N):
                 if visited[c]:
                     continue
-                step = length + cost[row, c] - u[row] - v_[c]
+                step = length + cost[row, c] - u[row] - v[c]
                 if step < reach[c]:
                     reach[c], parent[c] = step, row
                 if column < 0 or reach[c] < reach[column]:
@@ -96,7 +103,7 @@ def assign(distance: Floats, value: Floats, columns: Ints) -> None:
         for c in range(N):
             if visited[c] and c != column:
                 u[owner[c]] += length - reach[c]
-                v_[c] -= length - reach[c]
+                v[c] -= length - reach[c]
         while column >= 0:  # hand the columns along the path over
             row = parent[column]
             owner[column] = row

@@ -1,8 +1,10 @@
+# ruff: noqa: PLR0917 - compiled functions have no keyword-only arguments
 """The strongest local maxima of one joint's heatmap, found tile by tile on the decode grid."""
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kernels.cpu._jit import inner
 from kernels.cpu.maps import TILE, Floats, Ints, fill_region
@@ -12,45 +14,61 @@ from kernels.cpu.maps import TILE, Floats, Ints, fill_region
 def find_peaks(
     plane: Floats, levels: int, maxima: Floats, radius: int, threshold: np.float32, values: Floats, cells: Ints
 ) -> int:
-    """Fills values (M,) and cells (M, 2) of (y, x) with at most M peaks, strongest first; returns how many.
+    """Fills values (M,) and cells (M,) with at most M peaks, strongest first; returns how many.
 
-    A peak is > threshold, > every earlier and >= every later cell (row-major) of its (2 radius + 1)^2 window: one peak a
-    plateau. Of equal values the lower row-major index comes first. NaN is no peak and suppresses none. maxima are the plane's
-    `tile_maxima`: tiles that do not exceed the threshold, or the weakest of M peaks, are never interpolated.
+    A cell is a row-major index of the decode grid. A peak is > threshold, > every earlier and >= every later cell of
+    its (2 radius + 1)^2 window: one peak a plateau. Of equal values the lower cell comes first. NaN is no peak and
+    suppresses none. maxima are the plane's `tile_maxima`: tiles that cannot hold one of the M strongest are skipped.
     """
     H, W = plane.shape[0] << levels, plane.shape[1] << levels
     radius = min(radius, max(H, W))
-    region = np.empty((min(TILE + 2 * radius, H), min(TILE + 2 * radius, W)), np.float32)
+    region = np.empty((TILE + 2 * radius, TILE + 2 * radius), np.float32)  # a tile and its halo
+    hopeful = np.empty(TILE, np.bool_)
     count = 0
     floor = threshold
     for i in range(maxima.shape[0]):
         for j in range(maxima.shape[1]):
             if not maxima[i, j] > floor:
                 continue
-            top, left = max(i * TILE - radius, 0), max(j * TILE - radius, 0)
-            bottom, right = min((i + 1) * TILE + radius, H), min((j + 1) * TILE + radius, W)
-            fill_region(plane, levels, top, left, bottom - top, right - left, region)
-            for y in range(i * TILE, min((i + 1) * TILE, H)):
-                for x in range(j * TILE, min((j + 1) * TILE, W)):
-                    value = region[y - top, x - left]
-                    if value > floor and _beats_window(region, bottom - top, right - left, y - top, x - left, radius):
-                        count = _insert(values, cells, count, value, y, x)
+            top, left = i * TILE - radius, j * TILE - radius
+            start = max(top, 0), max(left, 0)
+            size = min((i + 1) * TILE + radius, H) - start[0], min((j + 1) * TILE + radius, W) - start[1]
+            if size != region.shape:
+                region.fill(np.nan)  # beyond the map's edge nothing is larger
+            fill_region(plane, levels, start, size, region, (start[0] - top, start[1] - left))
+            for y in range(TILE):
+                _find_hopeful(region, y + radius, radius, floor, hopeful)
+                for x in range(TILE):
+                    if hopeful[x] and _beats_window(region, y + radius, x + radius, radius):
+                        cell = (i * TILE + y) * W + j * TILE + x
+                        count = _insert(values, cells, count, region[y + radius, x + radius], cell)
                         if count == len(values):
-                            # Equal values may still come: within a row of tiles the order is not row-major.
+                            # Just below the weakest: an equal one of a lower cell may still come.
                             floor = max(threshold, np.nextafter(values[count - 1], np.float32(0)))
     return count
 
 
 @inner
-def _beats_window(region: Floats, rows: int, columns: int, y: int, x: int, radius: int) -> bool:
+def _find_hopeful(region: Floats, y: int, radius: int, floor: np.float32, hopeful: NDArray[np.bool_]) -> None:
+    """Which of the tile's cells in this row are > floor and beat their four direct neighbours; a SIMD loop."""
+    row = region[y]
+    if radius == 0:
+        for x in range(TILE):
+            hopeful[x] = row[x] > floor
+        return
+    above, below = region[y - 1], region[y + 1]
+    for x in range(TILE):
+        value = row[x + radius]
+        beaten = (above[x + radius] >= value) | (row[x + radius - 1] >= value)
+        beaten |= (row[x + radius + 1] > value) | (below[x + radius] > value)
+        hopeful[x] = (value > floor) & (not beaten)
+
+
+@inner
+def _beats_window(region: Floats, y: int, x: int, radius: int) -> bool:
     value = region[y, x]
-    if radius > 0:  # the likeliest to be larger, first
-        if x + 1 < columns and region[y, x + 1] > value:
-            return False
-        if y + 1 < rows and region[y + 1, x] > value:
-            return False
-    for v in range(max(y - radius, 0), min(y + radius + 1, rows)):
-        for u in range(max(x - radius, 0), min(x + radius + 1, columns)):
+    for v in range(y - radius, y + radius + 1):
+        for u in range(x - radius, x + radius + 1):
             other = region[v, u]
             if other > value or (other == value and (v < y or (v == y and u < x))):
                 return False
@@ -58,20 +76,15 @@ def _beats_window(region: Floats, rows: int, columns: int, y: int, x: int, radiu
 
 
 @inner
-def _insert(values: Floats, cells: Ints, count: int, value: np.float32, y: int, x: int) -> int:
-    """Into a list sorted by falling value, then by cell; the weakest falls off when it is full. Returns the new count."""
+def _insert(values: Floats, cells: Ints, count: int, value: np.float32, cell: int) -> int:
+    """Into a list sorted by falling value, then by cell; of a full one the weakest falls off. Returns the new count."""
     at = count
-    while at > 0 and (
-        value > values[at - 1]
-        or (value == values[at - 1] and (y < cells[at - 1, 0] or (y == cells[at - 1, 0] and x < cells[at - 1, 1])))
-    ):
+    while at > 0 and (value > values[at - 1] or (value == values[at - 1] and cell < cells[at - 1])):
         at -= 1
     if at == len(values):
         return count
     count = min(count + 1, len(values))
     for n in range(count - 1, at, -1):
-        values[n] = values[n - 1]
-        cells[n] = cells[n - 1]
-    values[at] = value
-    cells[at, 0], cells[at, 1] = y, x
+        values[n], cells[n] = values[n - 1], cells[n - 1]
+    values[at], cells[at] = value, cell
     return count

@@ -1,3 +1,4 @@
+# ruff: noqa: PLR0917 - compiled functions have no keyword-only arguments
 """A frame into the network's input: resized, centred on black, RGB, normalised, in one pass."""
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Missing joints filled from the maps: per person and joint, an exact arg-max over the whole map that looks at few tiles."""
+# ruff: noqa: PLR0917 - compiled functions have no keyword-only arguments
+"""Missing joints filled from the maps: for each, an exact arg-max over the whole map that looks at few of its tiles."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from kernels.cpu.grouping import quarter
 from kernels.cpu.maps import LOWEST, TILE, Floats, fill_region, sample, tile_bounds
 from kernels.cpu.matching import FAR_AWAY, tag_mean
 
-NO_TAG = np.float32(1e-6)  # relative slack of tile bounds: twice-doubled tags round to within 4 ulp of their corners
+SLACK = np.float32(1e-6)  # relative; twice-doubled tags stay within 4 ulp (5e-7) of the range of their corners
 
 
 @inner
@@ -33,14 +34,15 @@ def refine(
 ) -> None:
     """Writes each missing joint (value 0) of people (P, K, 3) whose best cell has a value above 0.
 
-    The best cell has the largest `value - rint(tag distance)`, rounded to float32; the first in row-major order wins. NaN
-    values are passed over. maxima (K, rows, columns) are the heatmaps' `tile_maxima`.
+    The best cell has the largest `value - rint(tag distance)`, rounded to float32; the first in row-major order wins.
+    NaN values are passed over. maxima (K, rows, columns) are the heatmaps' `tile_maxima`.
     """
     P, K, _ = people.shape
     T = tags.shape[0]
-    tiles = maxima.shape[1] * maxima.shape[2]
+    rows, columns = maxima.shape[1:]
+    tiles = rows * columns
     W = heat.shape[2] << heat_levels
-    low, high = np.empty((T, *maxima.shape[1:]), np.float32), np.empty((T, *maxima.shape[1:]), np.float32)
+    low, high = np.empty((T, tiles), np.float32), np.empty((T, tiles), np.float32)
     ready = np.empty(tiles, np.bool_)
     tile_heat = np.empty((tiles, TILE, TILE), np.float32)
     tile_tags = np.empty((tiles, T, TILE, TILE), np.float32)
@@ -52,19 +54,20 @@ def refine(
                 continue
             if not started:  # what all who miss this joint share
                 for t in range(T):
-                    tile_bounds(tags[t, k], tag_levels, low[t], high[t])
-                ready[:] = False
+                    tile_bounds(tags[t, k], tag_levels, low[t].reshape(rows, columns), high[t].reshape(rows, columns))
+                ready.fill(False)
                 started = True
-            seed = _limits(maxima[k], low, high, centres[p], limit)
+            _find_limits(maxima[k].ravel(), low, high, centres[p], limit)
+            seed = np.argmax(limit)
             best, at = LOWEST, -1
             for n in range(-1, tiles):
                 tile = n if n >= 0 else seed  # first the most promising one: most others then cannot win
-                i, j = tile // maxima.shape[2], tile % maxima.shape[2]
-                if limit[tile] > best or (limit[tile] == best and i * TILE * W + j * TILE < at):
+                i, j = tile // columns, tile % columns
+                if limit[tile] > best or (limit[tile] == best and (i * W + j) * TILE < at):
                     if not ready[tile]:
-                        _decode_tile(
-                            heat[k], heat_levels, tags[:, k], tag_levels, i, j, tile_heat[tile], tile_tags[tile]
-                        )
+                        for t in range(T):
+                            _decode_tile(tags[t, k], tag_levels, i, j, tile_tags[tile, t])
+                        _decode_tile(heat[k], heat_levels, i, j, tile_heat[tile])
                         ready[tile] = True
                     best, at = _search_tile(tile_heat[tile], tile_tags[tile], centres[p], i, j, W, best, at)
             if at >= 0:
@@ -76,43 +79,30 @@ def refine(
 
 
 @inner
-def _limits(maxima: Floats, low: Floats, high: Floats, centre: Floats, limit: Floats) -> int:
-    """limit[tile] >= value - rint(distance) of each of the tile's cells; returns the tile where it is largest."""
-    seed = 0
-    T, columns = len(centre), maxima.shape[1]
-    for i in range(maxima.shape[0]):
-        for j in range(columns):
-            square = np.float32(0)
-            for t in range(T):
-                a, b = low[t, i, j], high[t, i, j]
-                below, above = a - centre[t], centre[t] - b
-                gap = below if below > above else above
-                gap -= NO_TAG * (abs(a) + abs(b) + abs(centre[t]))
-                if a > b or centre[t] - centre[t] != 0:
-                    gap = FAR_AWAY  # nothing but NaN: every distance counts as 255
-                if gap > 0:  # false for NaN, which infinities give
-                    square += gap * gap
-            gap = np.sqrt(square) * (np.float32(1) - NO_TAG)
-            n = i * columns + j
-            limit[n] = maxima[i, j] - np.rint(gap if gap < FAR_AWAY else FAR_AWAY)
-            if limit[n] > limit[seed]:
-                seed = n
-    return seed
+def _find_limits(maxima: Floats, low: Floats, high: Floats, centre: Floats, limit: Floats) -> None:
+    """limit (tiles,) >= value - rint(distance) of every cell of its tile; SIMD loops."""
+    limit.fill(0)
+    for t in range(len(centre)):
+        c = centre[t]
+        for n in range(len(limit)):
+            a, b = low[t, n], high[t, n]
+            below, above = a - c, c - b
+            gap = (below if below > above else above) - SLACK * (abs(a) + abs(b) + abs(c))
+            square = gap * gap if gap > 0 else np.float32(0)  # NaN, which infinities give, is not > 0
+            limit[n] += FAR_AWAY * FAR_AWAY if (a > b) | (c - c != 0) else square  # nothing but NaN is far away
+    for n in range(len(limit)):
+        distance = np.sqrt(limit[n]) * (np.float32(1) - SLACK)
+        limit[n] = maxima[n] - np.rint(distance if distance < FAR_AWAY else FAR_AWAY)
 
 
 @inner
-def _decode_tile(
-    heat: Floats, heat_levels: int, tags: Floats, tag_levels: int, i: int, j: int, heat_out: Floats, tags_out: Floats
-) -> None:
-    """The cells of tile (i, j): heat (TILE, TILE), NaN beyond the map's edge, and tags (T, TILE, TILE)."""
-    H, W = heat.shape[0] << heat_levels, heat.shape[1] << heat_levels
-    rows, columns = min(TILE, H - i * TILE), min(TILE, W - j * TILE)
-    if rows < TILE or columns < TILE:
-        heat_out[:] = np.nan
-        tags_out[:] = 0
-    fill_region(heat, heat_levels, i * TILE, j * TILE, rows, columns, heat_out)
-    for t in range(len(tags)):
-        fill_region(tags[t], tag_levels, i * TILE, j * TILE, rows, columns, tags_out[t])
+def _decode_tile(plane: Floats, levels: int, i: int, j: int, out: Floats) -> None:
+    """out (TILE, TILE) = the cells of tile (i, j), NaN beyond the map's edge."""
+    H, W = plane.shape[0] << levels, plane.shape[1] << levels
+    size = min(TILE, H - i * TILE), min(TILE, W - j * TILE)
+    if size != out.shape:
+        out.fill(np.nan)
+    fill_region(plane, levels, (i * TILE, j * TILE), size, out, (0, 0))
 
 
 @inner
@@ -138,7 +128,7 @@ def _search_tile(
             lane_best[x] = worth if better else lane_best[x]
             lane_row[x] = y if better else lane_row[x]
     for x in range(TILE):
-        index = (i * TILE + np.int64(lane_row[x])) * W + j * TILE + x
+        index = (i * TILE + int(lane_row[x])) * W + j * TILE + x
         if lane_best[x] > best or (lane_best[x] == best and index < at):
             best, at = lane_best[x], index
     return best, at

@@ -17,19 +17,19 @@ def decode_scales(
 ) -> tuple[Floats, Floats]:
     """The people of one frame seen at several scales.
 
-    parts: (heatmaps, tags) of each scale, the largest first; heatmaps (T, K, h, w), tags (T, K, h', w') at exactly one of
-    them (the authors' scale 1; of one scale, that one), None at the others. T and K are the same throughout.
-    Heatmaps are resized to size_hw, the network input of scale 1 (project=False: to the first part's heatmaps), and their
-    mean over the scales is decoded; tags are resized to their own scale's heatmaps first, then to the same size.
+    parts: (heatmaps, tags) of each scale, the largest first; heatmaps (T, K, h, w), tags (T, K, h', w') with just one
+    of them (the authors' scale 1, or the only one), None with the others. T and K are the same throughout.
+    Heatmaps are resized to size_hw, the network input of scale 1 (project=False: to the first part's heatmaps), and
+    their mean over the scales is decoded; tags are resized to their own scale's heatmaps first, then to the same size.
     Returns as `decode`, x and y in pixels of size_hw. Raises ValueError or TypeError if the parts are not such.
     """
-    with_tags = [i for i, (_, tags) in enumerate(parts) if tags is not None]
-    if len(with_tags) != 1:
+    given = [(i, tags) for i, (_, tags) in enumerate(parts) if tags is not None]
+    if len(given) != 1:
         raise ValueError(
-            f"tags come with parts {with_tags} of {len(parts)}; expected them with exactly one, of scale 1"
+            f"tags come with {len(given)} of {len(parts)} parts; expected them with exactly one, of scale 1"
         )
     maps = [as_maps(f"heatmaps of part {i}", heatmaps) for i, (heatmaps, _) in enumerate(parts)]
-    tags = as_maps("tags", parts[with_tags[0]][1])
+    tagged, tags = given[0][0], as_maps("tags", given[0][1])
     T, K = maps[0].shape[:2]
     shapes = [m.shape for m in [*maps, tags]]
     if T not in (1, 2) or any(shape[:2] != (T, K) or min(shape[2:]) < 1 for shape in shapes):
@@ -42,9 +42,9 @@ def decode_scales(
     heat, tag = np.zeros((K, *hw), np.float32), np.zeros((T, K, *hw), np.float32)
     for i, heatmaps in enumerate(maps):
         # `turn_back` wants tags; where a scale has none, one row stands in.
-        plain, plain_tags = turn_back(heatmaps, tags if i == with_tags[0] else heatmaps[:, :, :1].copy(), options)
+        plain, plain_tags = turn_back(heatmaps, tags if i == tagged else heatmaps[:, :, :1].copy(), options)
         _add_resized(plain, heat)
-        if i == with_tags[0]:
+        if i == tagged:
             for t in range(T):
                 between = np.zeros_like(plain)
                 _add_resized(plain_tags[t], between)
@@ -57,7 +57,7 @@ def decode_scales(
 
 @entry
 def _add_resized(maps: Floats, out: Floats) -> None:
-    """out (K, H, W) += maps (K, h, w) resized, bilinear: source = max((i + 0.5) * h / H - 0.5, 0), clamped at the far edge."""
+    """out (K, H, W) += maps (K, h, w), resized bilinearly: from max((i + 0.5) * h / H - 0.5, 0), clamped at the end."""
     K, h, w = maps.shape
     H, W = out.shape[1:]
     left, right_weight = np.empty(W, np.int64), np.empty(W, np.float32)

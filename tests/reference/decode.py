@@ -1,7 +1,7 @@
 """The decode in plain NumPy: one function a step, whole maps in memory, written to be read.
 
-Every implementation (`kernels.cpu`, `kernels.cuda`) is compared with this one. What they share, to the bit where float32
-allows it (a GPU may fuse multiply and add):
+Every implementation (`kernels.cpu`, `kernels.cuda`) is compared with this one. What they share, to the bit where
+float32 allows it (a GPU may fuse multiply and add):
 
 * un-mirror first: with T = 2 the heatmap is (plain + mirrored) * 0.5 at the heatmaps' own resolution, then up-sampled;
 * `upsample2` once for heatmaps, twice for tags (once if project=False);
@@ -54,6 +54,22 @@ def decode_maps(heat: Floats, tag: Floats, options: DecodeOptions, cell: float) 
     return filter_people(people, scores, options)
 
 
+def decode_scales(
+    parts: list[tuple[Floats, Floats | None]], size_hw: tuple[int, int], options: DecodeOptions | None = None
+) -> tuple[Floats, Floats]:
+    """As `kernels.cpu.decode_scales`: heatmaps averaged over scales, tags of the one scale that has them."""
+    options = options or DecodeOptions()
+    hw = size_hw if options.project else parts[0][0].shape[2:]
+    total, tag = np.float32(0), None
+    for heatmaps, tags in parts:
+        heat, own = unmirror(heatmaps, heatmaps if tags is None else tags, options)
+        total = total + resize(heat, hw)
+        if tags is not None:
+            tag = resize(resize(own, heat.shape[1:]), hw)
+    assert tag is not None and hw[0] * size_hw[1] == hw[1] * size_hw[0]
+    return decode_maps(total / np.float32(len(parts)), tag, options, size_hw[0] / hw[0])
+
+
 def unmirror(heatmaps: Floats, tags: Floats, options: DecodeOptions) -> tuple[Floats, Floats]:
     """The mirrored half (T = 2) turned back: columns reversed, left and right joints swapped; heatmaps averaged."""
     if len(heatmaps) == 1:
@@ -73,10 +89,23 @@ def upsample2(maps: Floats) -> Floats:
     def along_last(a: Floats) -> Floats:
         before = np.concatenate([a[..., :1], a[..., :-1]], axis=-1)
         after = np.concatenate([a[..., 1:], a[..., -1:]], axis=-1)
-        pair = np.stack([NEAR * a + FAR * before, NEAR * a + FAR * after], axis=-1)
+        pair: Floats = np.stack([NEAR * a + FAR * before, NEAR * a + FAR * after], axis=-1)
         return pair.reshape(*a.shape[:-1], -1)
 
     return along_last(along_last(maps).swapaxes(-1, -2)).swapaxes(-1, -2)
+
+
+def resize(maps: Floats, hw: tuple[int, ...]) -> Floats:
+    """To any size, bilinear, pixel centres aligned: (..., h, w) to (..., H, W)."""
+
+    def along_last(a: Floats, size: int) -> Floats:
+        n = a.shape[-1]
+        source = np.maximum((np.arange(size) + 0.5) * n / size - 0.5, 0)
+        low = np.minimum(source.astype(int), n - 1)
+        weight = (source - low).astype(np.float32)
+        return (1 - weight) * a[..., low] + weight * a[..., np.minimum(low + 1, n - 1)]
+
+    return along_last(along_last(maps, hw[1]).swapaxes(-1, -2), hw[0]).swapaxes(-1, -2)
 
 
 def peaks(heat: Floats, options: DecodeOptions) -> NDArray[np.bool_]:
@@ -141,8 +170,8 @@ def costs(distance: Floats, value: Floats) -> list[list[int]]:
     for r in range(len(value)):
         v = np.float32(0) if np.isnan(value[r]) else np.clip(value[r], -FAR_AWAY, FAR_AWAY)
         row = []
-        for d in distance[r]:
-            d = d if d < FAR_AWAY else FAR_AWAY
+        for unclipped in distance[r]:
+            d = unclipped if unclipped < FAR_AWAY else FAR_AWAY
             criterion = 100 * int(np.rint(d)) * 2**14 - int(np.rint(v * np.float32(2**14)))
             row.append(criterion * 2**23 + int(np.rint(d * np.float32(2**8))))
         rows.append(row)
@@ -152,8 +181,8 @@ def costs(distance: Floats, value: Floats) -> list[list[int]]:
 def match(distance: Floats, value: Floats) -> Ints:
     """The column of each row, -1 if unmatched; min(R, C) pairs of the smallest total `costs`.
 
-    With R > C, R - C columns of cost 0 are appended: who gets one is unmatched. Then rows are inserted in order, each by
-    a shortest augmenting path over reduced costs (Dijkstra). The next column is the unvisited one of the smallest
+    With R > C, R - C columns of cost 0 are appended: who gets one is unmatched. Then rows are inserted in order, each
+    by a shortest augmenting path over reduced costs (Dijkstra). The next column is the unvisited one of the smallest
     tentative distance, the lowest on ties; a tentative distance is replaced only by a strictly smaller one.
     """
     R, C = distance.shape
@@ -208,7 +237,8 @@ def group(candidates: list[Ints], heat: Floats, tag: Floats, options: DecodeOpti
             centres = np.stack([mean(np.stack(m)) for m in members])  # (C, T)
             distance = tag_distance(own[:, None], centres[None])
             columns = match(distance, values)
-        for r, column in enumerate(columns):
+        for r in range(len(ys)):
+            column = columns[r]
             if column < 0 or distance[r, column] >= np.float32(options.tag_threshold):
                 if len(people) == options.max_people:
                     continue
@@ -265,8 +295,8 @@ def refine(people: Floats, missing: NDArray[np.bool_], heat: Floats, tag: Floats
 def oks(person: Floats, reference: Floats) -> float:
     """How much of `person` (K, 3) the stronger `reference` explains, 0 to 1.
 
-    Over the person's found joints, the mean of exp(-d^2 / (8 s^2 area)), and 0 for a joint that the reference lacks; area
-    is that of the box around the reference's found joints. With no area only equal positions count.
+    The mean, over the person's found joints, of exp(-d^2 / (8 s^2 area)), or 0 where the reference lacks the joint;
+    area is that of the box around the reference's found joints. With no area only equal positions count.
     """
     found, known = person[:, 2] > 0, reference[:, 2] > 0
     if not found.any() or not known.any():
@@ -287,7 +317,7 @@ def oks(person: Floats, reference: Floats) -> float:
 def filter_people(people: Floats, scores: Floats, options: DecodeOptions) -> tuple[Floats, Floats]:
     """Duplicates dropped, then weak joints zeroed. The order of people stays.
 
-    Duplicates: strongest first (ties: the earlier), a person is kept unless its `oks` with a kept one exceeds the limit.
+    Duplicates: strongest first (ties: the earlier), one is kept unless its `oks` with a kept one exceeds the limit.
     """
     if options.duplicate_oks is not None:
         kept: list[int] = []

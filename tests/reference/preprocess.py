@@ -26,9 +26,11 @@ def preprocess(
         H, W = image.shape[:2]
         inside = ((rows >= 0) & (rows < H))[:, None] & ((columns >= 0) & (columns < W))[None]
         found = image[rows.clip(0, H - 1)][:, columns.clip(0, W - 1)].astype(np.float64)
-        return found * inside[..., None]  # (h, w, 3)
+        black: NDArray[np.float64] = found * inside[..., None]  # (h, w, 3), outside
+        return black
 
     top = pixels(y0, x0) * (1 - fx) + pixels(y0, x0 + 1) * fx
     bottom = pixels(y0 + 1, x0) * (1 - fx) + pixels(y0 + 1, x0 + 1) * fx
     rgb = (top * (1 - fy) + bottom * fy)[..., ::-1]
-    return ((rgb / 255 - np.array(mean)) / np.array(std)).transpose(2, 0, 1).astype(np.float32)
+    normalised: NDArray[np.float64] = (rgb / 255 - np.array(mean)) / np.array(std)
+    return normalised.transpose(2, 0, 1).astype(np.float32)

@@ -1,0 +1,46 @@
+"""The drawn crowds of tests/golden as the network would give them: heatmaps and tags of one frame."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tests.reference.decode import upsample2
+
+
+def _generator() -> ModuleType:
+    path = Path(__file__).parents[1] / "golden" / "generate_inputs.py"
+    spec = importlib.util.spec_from_file_location("generate_inputs", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+generate_inputs = _generator()
+
+
+def network_outputs(case: str, *, flip: bool = False) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """heatmaps (T, 17, H/2, W/2), both stages averaged, and tags (T, 17, H/4, W/4) of a case; T = 2 with flip."""
+    heatmaps, tags = [], []
+    for flipped in (False, True)[: 1 + flip]:
+        quarter, half = generate_inputs.heads(case, flipped)
+        heatmaps.append((upsample2(quarter[0, :17]) + half[0]) * np.float32(0.5))
+        tags.append(quarter[0, 17:])
+    return np.stack(heatmaps), np.stack(tags)
+
+
+def crowd_outputs(
+    people: int, hw: tuple[int, int], *, flip: bool = False
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The same for a crowd of any number and size, drawn like the cases where every person starts at the nose."""
+    case = f"{people} people {hw[0]}x{hw[1]}"
+    generate_inputs.CASES[case] = (people, people, *hw)
+    try:
+        return network_outputs(case, flip=flip)
+    finally:
+        del generate_inputs.CASES[case]
