@@ -1,0 +1,267 @@
+"""DeviceStep: a frame's way on the GPU, from pinned memory to pinned memory; only people come back.
+
+    prepare   the frame is copied into the slot's pinned memory, and its upload starts      (copy stream)
+    infer     once uploaded, one graph launch: preprocess, network, decode, download         (compute stream)
+    finish    wait for the slot's event, read the people
+
+A slot owns its frame, pinned and on the device, and its people, pinned. The network, the decode's workspace and the
+device's people are shared by all slots: the compute stream runs one frame after another. Only `finish` waits.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.device import Device, DeviceArray, Event, Graph, PinnedArray, Stream
+from engine.errors import EngineError
+from engine.spec import ModelSpec
+from kernels.options import DecodeOptions
+from pipeline.letterbox import Letterbox
+from pipeline.step import SLOTS, people_in_frame
+from pipeline.types import People
+
+logger = logging.getLogger(__name__)
+
+SHAPES_KEPT = 4  # input shapes whose network and buffers stay: a folder of photographs has a handful
+
+
+class DeviceNetwork(Protocol):
+    """A network bound to one input shape, all its memory on the device.
+
+    arrays: "image" (N, 3, H, W), "heatmaps" (N, K, H/2, W/2), "tags" (N, K, H/4, W/4); their addresses never change.
+    """
+
+    arrays: dict[str, DeviceArray]
+
+    def enqueue(self, stream: Stream) -> None:
+        """Put one forward pass on `stream`, from and to `arrays`. Returns at once; may be captured into a graph."""
+
+    def close(self) -> None:
+        """Release everything; no pass is pending."""
+
+
+@dataclass(eq=False)
+class _Shape:
+    """What frames of one input shape share."""
+
+    network: DeviceNetwork
+    workspace: Any
+    used: int = 0  # the number of the last frame, to let the oldest shape go
+    warm: bool = False  # run once without a graph: kernels are compiled, lazy set-up is done
+
+
+@dataclass(eq=False)
+class _Slot:
+    uploaded: Event
+    done: Event
+    people: tuple[PinnedArray, PinnedArray, PinnedArray]  # keypoints (P, K, 3), scores (P,), count (1,)
+    letterbox: Letterbox | None = None
+    pinned: PinnedArray | None = None  # (H, W, 3) uint8
+    frame: DeviceArray | None = None  # likewise
+    graph: Graph | None = None
+    graph_of: _Shape | None = None  # the shape whose buffers the graph uses
+
+
+class DeviceStep:
+    """A FrameStep whose every stage between upload and people runs on the GPU.
+
+    network_for: opens the network for an input (N, H, W); may build a plan first. The step closes what it opened.
+    kernels: the module with `preprocess`, `decode` and `Workspace`; by default `kernels.cuda`.
+    graphs: launch each frame as one CUDA graph; where one cannot be captured, plain launches follow, which is logged.
+    size, flip: as PosePipeline.
+    The step owns the device and closes it. Raises EngineError where the GPU lacks something.
+    """
+
+    slots = SLOTS
+
+    def __init__(
+        self,
+        device: Device,
+        network_for: Callable[[tuple[int, int, int]], DeviceNetwork],
+        spec: ModelSpec,
+        *,
+        engine: str,
+        about: str,
+        options: DecodeOptions,
+        size: int | None = None,
+        flip: bool = False,
+        graphs: bool = True,
+        kernels: Any = None,
+    ) -> None:
+        if kernels is None:
+            import kernels.cuda as kernels  # here: numba.cuda, and so a GPU, is not needed to import the pipeline
+        self.spec, self.engine, self.about = spec, engine, about
+        self._device, self._network_for, self._kernels = device, network_for, kernels
+        self._options, self._size, self._batch, self._graphs = options, size, 2 if flip else 1, graphs
+        self._shapes: dict[tuple[int, int, int], _Shape] = {}
+        self._frames = 0
+        self._graphs_change = threading.Lock()  # `prepare` and `infer` free graphs, each from its own thread
+        people, joints = options.max_people, spec.num_joints
+        with device.current():
+            self._copy, self._compute = device.stream(), device.stream()
+            self._slots = [
+                _Slot(
+                    device.event(),
+                    device.event(),
+                    (
+                        device.pinned((people, joints, 3), np.float32),
+                        device.pinned((people,), np.float32),
+                        device.pinned((1,), np.int32),
+                    ),
+                )
+                for _ in range(self.slots)
+            ]
+
+    def prepare(self, slot: int, image: NDArray[np.uint8]) -> None:
+        kept = self._slots[slot]
+        with self._device.current():
+            if kept.pinned is None or kept.frame is None or kept.pinned.array.shape != image.shape:
+                self._resize(kept, image.shape)
+            assert kept.pinned is not None
+            assert kept.frame is not None
+            np.copyto(kept.pinned.array, image)
+            self._copy.upload(kept.frame, kept.pinned.array)
+            kept.uploaded.record(self._copy)
+
+    def infer(self, slot: int) -> None:
+        kept = self._slots[slot]
+        assert kept.letterbox is not None
+        with self._device.current():
+            shape = self._shape((self._batch, *kept.letterbox.input_hw))
+            self._compute.wait_for(kept.uploaded)
+            if not shape.warm:
+                self._enqueue(kept, shape)
+                shape.warm = True
+            elif (graph := self._graph(kept, shape)) is not None:
+                graph.launch(self._compute)
+            else:
+                self._enqueue(kept, shape)
+            kept.done.record(self._compute)
+
+    def finish(self, slot: int) -> People:
+        kept = self._slots[slot]
+        assert kept.letterbox is not None
+        with self._device.current():
+            kept.done.wait()
+        keypoints, scores, count = (pinned.array for pinned in kept.people)
+        found = int(count[0])
+        return people_in_frame(keypoints[:found], scores[:found].copy(), kept.letterbox)
+
+    def input_shape(self, frame_wh: tuple[int, int]) -> tuple[int, int, int]:
+        return self._batch, *Letterbox.for_model(frame_wh, self.spec, self._size).input_hw
+
+    def warm_up(self, frame_wh: tuple[int, int]) -> None:
+        blank = np.zeros((frame_wh[1], frame_wh[0], 3), np.uint8)
+        for slot in (*range(self.slots), 0):  # the first pass compiles, each slot's next one captures its graph
+            self.prepare(slot, blank)
+            self.infer(slot)
+            self.finish(slot)
+
+    def time_engine(self, frame_wh: tuple[int, int], *, seconds: float) -> list[float]:
+        times_ms: list[float] = []
+        with self._device.current():
+            network = self._shape(self.input_shape(frame_wh)).network
+            before, after = self._device.event(timing=True), self._device.event(timing=True)
+            network.enqueue(self._compute)
+            while len(times_ms) < 3 or sum(times_ms) < seconds * 1e3:
+                before.record(self._compute)
+                network.enqueue(self._compute)
+                after.record(self._compute)
+                after.wait()
+                times_ms.append(after.ms_since(before))
+            self._device.free(before, after)
+        return times_ms
+
+    def close(self) -> None:
+        """Wait for the device, then free everything. May be called twice."""
+        if not self._slots:
+            return
+        self._slots = []
+        with self._device.current():
+            try:
+                self._compute.synchronize()
+            except EngineError as error:  # reported where it happened; here it must not stop the closing
+                logger.warning("%s", error)
+            for shape in self._shapes.values():
+                shape.network.close()
+            self._shapes.clear()
+        self._device.close()
+
+    def _resize(self, kept: _Slot, image_shape: tuple[int, ...]) -> None:
+        """New buffers for frames of another size. The slot is free, so that nothing uses the old ones any more."""
+        self._drop_graph(kept)
+        self._device.free(*(thing for thing in (kept.frame, kept.pinned) if thing is not None))
+        kept.pinned = kept.frame = None
+        kept.letterbox = Letterbox.for_model((image_shape[1], image_shape[0]), self.spec, self._size)
+        kept.pinned = self._device.pinned(image_shape, np.uint8)
+        kept.frame = self._device.empty(image_shape, np.uint8)
+
+    def _shape(self, nhw: tuple[int, int, int]) -> _Shape:
+        self._frames += 1
+        if nhw not in self._shapes:
+            if len(self._shapes) >= SHAPES_KEPT:
+                self._forget_oldest()
+            network = self._network_for(nhw)
+            heatmaps = network.arrays["heatmaps"]
+            workspace = self._kernels.Workspace(heatmaps.shape, self._options, dtype=heatmaps.dtype)
+            self._shapes[nhw] = _Shape(network, workspace)
+        self._shapes[nhw].used = self._frames
+        return self._shapes[nhw]
+
+    def _forget_oldest(self) -> None:
+        oldest = min(self._shapes, key=lambda nhw: self._shapes[nhw].used)
+        shape = self._shapes.pop(oldest)
+        self._compute.synchronize()  # a frame of this shape may still be on its way
+        for kept in self._slots:
+            if kept.graph_of is shape:
+                self._drop_graph(kept)
+        shape.network.close()
+
+    def _drop_graph(self, kept: _Slot) -> None:
+        with self._graphs_change:
+            if kept.graph is not None:
+                self._device.free(kept.graph)
+            kept.graph = kept.graph_of = None
+
+    def _graph(self, kept: _Slot, shape: _Shape) -> Graph | None:
+        """The slot's frame as one graph, captured at its first use with these buffers; None without graphs."""
+        if kept.graph is not None and kept.graph_of is shape:
+            return kept.graph
+        if not self._graphs:
+            return None
+        self._drop_graph(kept)
+        try:
+            graph = self._device.own(self._compute.capture(lambda: self._enqueue(kept, shape)))
+        except EngineError as error:
+            logger.warning("frames are launched kernel by kernel, which is slower: %s", error)
+            self._graphs = False
+            return None
+        kept.graph, kept.graph_of = graph, shape
+        return graph
+
+    def _enqueue(self, kept: _Slot, shape: _Shape) -> None:
+        """Everything from the uploaded frame to its people in pinned memory, on the compute stream."""
+        network, letterbox, stream = shape.network, kept.letterbox, self._compute.handle
+        assert letterbox is not None
+        self._kernels.preprocess(
+            kept.frame,
+            network.arrays["image"],
+            scale=letterbox.scale,
+            center=letterbox.center,
+            mean=self.spec.mean,
+            std=self.spec.std,
+            mirror=self._batch == 2,
+            stream=stream,
+        )
+        network.enqueue(self._compute)
+        maps = network.arrays["heatmaps"], network.arrays["tags"]
+        people = self._kernels.decode(*maps, workspace=shape.workspace, stream=stream)
+        for pinned, array in zip(kept.people, people, strict=True):
+            self._compute.download(pinned.array, array)

@@ -1,0 +1,235 @@
+"""A device of plain arrays that works as late, or as early, as streams and events allow.
+
+`eager` runs an operation when it is enqueued; otherwise nothing runs before something waits for it. A step is right
+only if both give the same people: memory overwritten while an operation has yet to read it shows in the late one.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+
+import numpy as np
+
+from engine.errors import EngineError
+
+
+class FakeArray:
+    def __init__(self, device, shape, dtype):
+        self.device, self.shape, self.dtype = device, tuple(shape), np.dtype(dtype)
+        self.values = np.zeros(shape, dtype)
+
+    @property
+    def pointer(self):
+        return id(self)
+
+    def free(self):
+        self.values = None  # whoever reads it later fails loudly
+
+
+class FakePinned:
+    def __init__(self, shape, dtype):
+        self.array = np.zeros(shape, dtype)
+
+    def free(self):
+        self.array = np.zeros(0)
+
+
+class FakeEvent:
+    def __init__(self, device, timing):
+        self.device, self.timing = device, timing
+        self.stream, self.position = None, 0
+
+    def record(self, stream):
+        self.stream, self.position = stream, stream.enqueued
+
+    def wait(self):
+        self.device.check()
+        if self.stream is not None:
+            self.stream.run_to(self.position)
+
+    def ms_since(self, earlier):
+        assert self.timing
+        assert earlier.timing
+        return 5.0
+
+    def free(self):
+        self.stream = None
+
+
+class FakeGraph:
+    def __init__(self, device, operations):
+        self.device, self.operations, self.freed = device, operations, False
+
+    def launch(self, stream):
+        assert not self.freed, "a graph was launched after it was freed"
+        self.device.log.append("graph")
+        for operation in self.operations:
+            stream.enqueue(operation)
+
+    def free(self):
+        self.freed = True
+
+
+class FakeStream:
+    def __init__(self, device):
+        self.device, self.handle = device, len(device.streams) + 1
+        self.operations, self.done, self.recording = [], 0, None
+        self.lock = device.lock
+        device.streams[self.handle] = self
+
+    @property
+    def enqueued(self):
+        return len(self.operations)
+
+    def enqueue(self, operation):
+        self.device.check()
+        if self.recording is not None:
+            self.recording.append(operation)
+            return
+        self.operations.append(operation)
+        if self.device.eager:
+            self.run_to(self.enqueued)
+
+    def run_to(self, position):
+        with self.lock:
+            while self.done < position:
+                operation = self.operations[self.done]
+                self.operations[self.done] = None
+                self.done += 1
+                operation()
+
+    def upload(self, target, source):
+        assert target.shape == source.shape
+        self.enqueue(lambda: np.copyto(target.values, source))
+
+    def download(self, target, source):
+        assert target.shape == source.shape
+        self.enqueue(lambda: np.copyto(target, source.values))
+
+    def wait_for(self, event):
+        stream, position = event.stream, event.position
+        self.enqueue(lambda: stream.run_to(position))
+
+    def synchronize(self):
+        self.device.check()
+        self.run_to(self.enqueued)
+
+    def capture(self, enqueue):
+        if self.device.refuses_graphs:
+            raise EngineError("operation not permitted when stream is capturing")
+        self.recording = []
+        try:
+            enqueue()
+        finally:
+            operations, self.recording = self.recording, None
+        self.device.log.append("capture")
+        return FakeGraph(self.device, operations)
+
+    def free(self):
+        pass
+
+
+class FakeDevice:
+    def __init__(self, *, eager=False, refuses_graphs=False):
+        self.eager, self.refuses_graphs = eager, refuses_graphs
+        self.streams, self.log, self.lock = {}, [], threading.RLock()
+        self.owned, self.closed, self.depth = [], 0, threading.local()
+
+    @contextmanager
+    def current(self):
+        self.depth.value = getattr(self.depth, "value", 0) + 1
+        try:
+            yield
+        finally:
+            self.depth.value -= 1
+
+    def check(self):
+        assert getattr(self.depth, "value", 0), "a call without the current context"
+        assert not self.closed, "a call after the device was closed"
+
+    def own(self, thing):
+        self.owned.append(thing)
+        return thing
+
+    def free(self, *things):
+        for thing in things:
+            self.owned.remove(thing)
+            thing.free()
+
+    def stream(self):
+        return self.own(FakeStream(self))
+
+    def event(self, *, timing=False):
+        return self.own(FakeEvent(self, timing))
+
+    def empty(self, shape, dtype):
+        return self.own(FakeArray(self, shape, dtype))
+
+    def pinned(self, shape, dtype):
+        return self.own(FakePinned(shape, dtype))
+
+    def close(self):
+        self.closed += 1
+        self.log.append("close device")
+
+
+class FakeNetwork:
+    """Its heatmaps are the first value of the input, everywhere."""
+
+    def __init__(self, device, nhw, *, joints=17, fail_at=None):
+        n, h, w = nhw
+        self.device, self.nhw, self.closed = device, nhw, False
+        self.arrays = {
+            "image": FakeArray(device, (n, 3, h, w), np.float32),
+            "heatmaps": FakeArray(device, (n, joints, h // 2, w // 2), np.float32),
+            "tags": FakeArray(device, (n, joints, h // 4, w // 4), np.float32),
+        }
+        self.enqueued, self.fail_at = 0, fail_at
+
+    def enqueue(self, stream):
+        self.enqueued += 1
+        if self.enqueued == self.fail_at:
+            raise EngineError("the plan could not be run")
+
+        def forward():
+            assert not self.closed, "a network ran after it was closed"
+            self.arrays["heatmaps"].values[:] = self.arrays["image"].values[0, 0, 0, 0]
+
+        stream.enqueue(forward)
+
+    def close(self):
+        self.closed = True
+        self.device.log.append(f"close network {self.nhw}")
+
+
+class FakeKernels:
+    """preprocess hands the frame's first pixel on; decode finds one person whose score is the heatmaps' value / 255."""
+
+    def __init__(self, device):
+        self.device = device
+
+    def Workspace(self, shape, options, *, dtype):
+        people, joints = options.max_people, shape[1]
+        return (
+            FakeArray(self.device, (people, joints, 3), np.float32),
+            FakeArray(self.device, (people,), np.float32),
+            FakeArray(self.device, (1,), np.int32),
+        )
+
+    def preprocess(self, frame, out, *, stream, mirror, **geometry):
+        assert geometry.keys() == {"scale", "center", "mean", "std"}
+        assert len(out.values) == (2 if mirror else 1)
+        self.device.streams[stream].enqueue(lambda: out.values.fill(frame.values[0, 0, 0]))
+
+    def decode(self, heatmaps, tags, *, workspace, stream):
+        keypoints, scores, count = workspace
+
+        def run():
+            value = heatmaps.values[0, 0, 0, 0]
+            keypoints.values[0] = (heatmaps.shape[3], heatmaps.shape[2], 0.5)  # the middle of the input
+            scores.values[0] = value / 255
+            count.values[0] = 1
+
+        self.device.streams[stream].enqueue(run)
+        return workspace

@@ -1,0 +1,167 @@
+"""DeviceStep on a device that works as late, or as early, as its streams and events allow."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import numpy as np
+import pytest
+
+from engine.errors import EngineError, StageError
+from engine.spec import ModelSpec
+from kernels.options import DecodeOptions
+from pipeline.device_step import SHAPES_KEPT, DeviceStep
+from pipeline.pose import PosePipeline
+from pipeline.sources import Source
+from pipeline.types import Frame
+from tests.pipeline.fake_device import FakeDevice, FakeKernels, FakeNetwork
+
+SPEC = ModelSpec(name="fake", short_side=64)
+
+
+class Pictures(Source):
+    """Frames filled with 1, 2, 3 …, of the given sizes."""
+
+    def __init__(self, sizes_wh):
+        self.sizes_wh = sizes_wh
+
+    def __iter__(self):
+        for index, (w, h) in enumerate(self.sizes_wh):
+            yield Frame(np.full((h, w, 3), index + 1, np.uint8), index)
+
+
+@pytest.fixture(params=[False, True], ids=["late", "early"])
+def device(request):
+    return FakeDevice(eager=request.param)
+
+
+def make_step(device, *, fail_at=None, networks=None, **arguments):
+    def network_for(nhw):
+        network = FakeNetwork(device, nhw, fail_at=fail_at)
+        if networks is not None:
+            networks.append(network)
+        return network
+
+    return DeviceStep(
+        device,
+        network_for,
+        SPEC,
+        engine="fake",
+        about="fake",
+        options=DecodeOptions(max_people=5),
+        kernels=FakeKernels(device),
+        **arguments,
+    )
+
+
+def numbers(results):
+    """Which frame each result was made of, by its person's score."""
+    return [round(float(result.people.scores[0]) * 255) for result in results]
+
+
+def run(step, sizes_wh):
+    with PosePipeline(step=step) as pose:
+        return list(pose.run(Pictures(sizes_wh)))
+
+
+def test_every_frame_gets_its_own_people_in_order(device):
+    results = run(make_step(device), [(80, 64)] * 60)
+    assert numbers(results) == list(range(1, 61))
+    assert [result.frame.index for result in results] == list(range(60))
+    assert device.closed == 1
+
+
+def test_people_come_back_in_frame_pixels(device):
+    result = run(make_step(device), [(160, 128)])[0]
+    np.testing.assert_allclose(result.people.keypoints[0], np.full((17, 2), (80, 64)), atol=1e-5)
+    np.testing.assert_allclose(result.people.keypoint_scores, 0.5)
+
+
+def test_each_slot_captures_one_graph_and_launches_it_for_every_later_frame(device):
+    step = make_step(device)
+    run(step, [(80, 64)] * 20)
+    assert device.log.count("capture") == step.slots
+    assert device.log.count("graph") == 19  # all but the first, which compiles
+
+
+def test_without_graphs_the_people_are_the_same(device):
+    assert numbers(run(make_step(device, graphs=False), [(80, 64)] * 10)) == list(range(1, 11))
+    assert "graph" not in device.log
+
+
+def test_where_nothing_can_be_captured_plain_launches_follow_and_it_is_said_once(caplog):
+    device = FakeDevice(refuses_graphs=True)
+    with caplog.at_level(logging.WARNING):
+        assert numbers(run(make_step(device), [(80, 64)] * 10)) == list(range(1, 11))
+    assert caplog.text.count("kernel by kernel") == 1
+
+
+def test_a_frame_of_another_size_in_mid_stream_loses_no_frame(device):
+    networks: list[FakeNetwork] = []
+    sizes = [(80, 64)] * 7 + [(128, 256)] * 7 + [(80, 64)] * 7
+    assert numbers(run(make_step(device, networks=networks), sizes)) == list(range(1, 22))
+    assert len(networks) == 2  # the first shape is kept for its return
+    assert all(network.closed for network in networks)
+
+
+def test_frames_of_many_shapes_keep_only_the_latest_networks(device):
+    networks: list[FakeNetwork] = []
+    sizes = [(64 * n, 64) for n in (1, 2, 3, 4, 5, 6, 1)] * 3
+    step = make_step(device, networks=networks)
+    with PosePipeline(step=step) as pose:
+        assert numbers(pose.run(Pictures(sizes))) == list(range(1, len(sizes) + 1))
+        assert sum(not network.closed for network in networks) <= SHAPES_KEPT
+    assert all(network.closed for network in networks)
+
+
+def test_flip_is_a_batch_of_two(device):
+    networks: list[FakeNetwork] = []
+    assert numbers(run(make_step(device, flip=True, networks=networks), [(80, 64)] * 5)) == [1, 2, 3, 4, 5]
+    assert networks[0].nhw[0] == 2
+
+
+@pytest.mark.parametrize("fail_at", [1, 2, 4])
+def test_a_network_that_fails_ends_the_run_once_and_everything_is_closed(device, fail_at):
+    networks: list[FakeNetwork] = []
+    before = threading.active_count()
+    with pytest.raises(StageError, match=r"infer failed on frame.*the plan could not be run"):
+        run(make_step(device, fail_at=fail_at, graphs=False, networks=networks), [(80, 64)] * 30)
+    assert threading.active_count() == before
+    assert device.closed == 1
+    assert networks[0].closed
+
+
+def test_a_device_that_has_failed_is_closed_all_the_same(device, caplog, monkeypatch):
+    step = make_step(device)
+    with PosePipeline(step=step) as pose:
+        assert numbers(pose.run(Pictures([(80, 64)] * 3))) == [1, 2, 3]
+        failure = EngineError("an illegal memory access")
+        monkeypatch.setattr(step._compute, "synchronize", lambda: (_ for _ in ()).throw(failure))
+    assert "an illegal memory access" in caplog.text
+    assert device.log[-1] == "close device"
+
+
+def test_leaving_early_closes_the_networks_before_the_device(device):
+    with PosePipeline(step=make_step(device)) as pose:
+        results = pose.run(Pictures([(80, 64)] * 50))
+        next(results)
+        results.close()
+    assert [line for line in device.log if line.startswith("close")] == ["close network (1, 64, 128)", "close device"]
+    pose.close()
+    assert device.closed == 1
+
+
+def test_a_second_run_of_the_same_pipeline_works(device):
+    with PosePipeline(step=make_step(device)) as pose:
+        for _ in range(2):
+            assert numbers(pose.run(Pictures([(80, 64)] * 9))) == list(range(1, 10))
+
+
+def test_the_engine_alone_is_timed_by_events(device):
+    step = make_step(device)
+    step.warm_up((80, 64))
+    owned = len(device.owned)
+    assert step.time_engine((80, 64), seconds=0.02) == [5.0] * 4
+    assert len(device.owned) == owned
+    step.close()
