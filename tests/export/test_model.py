@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from export.complexity import measure
 from export.model import ABLATION, Aggregated, HigherHead, HigherHRNet, build_model
+from tests.export.networks import drawn, recipe
 
 RECORDED = {"w32": ("w32", 17), "w48": ("w48", 17), "w32_crowdpose": ("w32", 14)}
 
@@ -26,11 +27,11 @@ def test_names_and_shapes_are_the_authors(case, golden_dir):
 
 
 @pytest.mark.parametrize("case", RECORDED)
-def test_outputs_are_the_authors(case, golden_dir, inputs, draw, request):
+def test_outputs_are_the_authors(case, golden_dir, request):
     name, joints = RECORDED[case]
-    model = request.getfixturevalue("w32") if case == "w32" else draw(build_model(name, joints=joints))
+    model = request.getfixturevalue("w32") if case == "w32" else drawn(build_model(name, joints=joints))
     with torch.inference_mode():
-        outputs = model(torch.from_numpy(inputs.image(128, 192)))
+        outputs = model(torch.from_numpy(recipe().image(128, 192)))
     recorded = np.load(golden_dir / f"forward_{case}_128x192.npz")
     for key, output in zip(("quarter", "half"), outputs, strict=True):
         np.testing.assert_allclose(output.numpy(), recorded[key], atol=1e-3, rtol=0)  # worst seen: 7e-5

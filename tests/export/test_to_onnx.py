@@ -18,7 +18,8 @@ from engine.errors import ModelError
 from engine.spec import METADATA_KEY, ModelSpec
 from export import to_onnx, zoo
 from export.__main__ import main
-from export.model import ABLATION, Aggregated, HigherHead, build_model, conv_bn
+from export.model import ABLATION, Aggregated, build_model
+from tests.export.networks import Small, drawn, recipe
 
 FP32 = ModelSpec(name="test")
 FP16 = replace(FP32, precision="fp16")
@@ -29,26 +30,10 @@ def run(path, image):
     return session.run(["heatmaps", "tags"], {"image": image})
 
 
-class Small(HigherHead):
-    """The paper's head over two convolutions: exports in no time."""
-
-    def __init__(self, joints=17, **switches):
-        super().__init__(8, joints, **switches)
-        self.stem = nn.Sequential(conv_bn(3, 8, 3, 2), conv_bn(8, 8, 3, 2))
-
-    def features(self, image):
-        return self.stem(image)
-
-
-@pytest.fixture
-def small(draw):
-    return draw(Small())
-
-
 @pytest.mark.parametrize(("precision", "limit"), [("fp32", 1e-4), ("fp16", 2e-2)])
-def test_w32_agrees_with_pytorch(precision, limit, w32, inputs, tmp_path):
+def test_w32_agrees_with_pytorch(precision, limit, w32, tmp_path):
     path = to_onnx.export_model(w32, replace(FP32, precision=precision), tmp_path / "w32.onnx")
-    image = inputs.image(128, 192, seed=1)
+    image = recipe().image(128, 192, seed=1)
     with torch.inference_mode():
         expected = [output.numpy() for output in Aggregated(w32)(torch.from_numpy(image))]
     got = run(path, image.astype("float16" if precision == "fp16" else "float32"))
@@ -112,8 +97,8 @@ VARIANTS = {**ABLATION, "two deconvolutions": {"deconvolutions": 2}, "CrowdPose"
 
 @pytest.mark.parametrize("spec", [FP32, FP16], ids=["fp32", "fp16"])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_every_variant_agrees_with_pytorch(variant, spec, draw, tmp_path):
-    model = draw(Small(**VARIANTS[variant]))
+def test_every_variant_agrees_with_pytorch(variant, spec, tmp_path):
+    model = drawn(Small(**VARIANTS[variant]))
     path = to_onnx.export_model(
         model, replace(spec, joint_set="coco" if model.joints == 17 else "crowdpose"), tmp_path / "variant.onnx"
     )

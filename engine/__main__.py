@@ -1,0 +1,103 @@
+"""python -m engine: an ONNX file of python -m export to a TensorRT plan.
+
+A plan is code: open only plans from a folder you trust.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from engine.build import build_plan, usual_range
+from engine.errors import EngineError, ModelError
+from engine.flavor import MODULES
+from engine.onnx_file import read_spec
+from engine.shapes import Shape, ShapeRange, parse_shape
+from engine.sidecar import read_sidecar
+
+T = TypeVar("T")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status: 0, 2 for bad arguments or input, 1 for a build that failed, 130 for Ctrl-C."""
+    options = _parser().parse_args(arguments)
+    try:
+        _build(options)
+    except (ValueError, ModelError) as error:
+        return _fail(error, 2)
+    except EngineError as error:
+        return _fail(error, 1)
+    except KeyboardInterrupt:
+        return _fail("stopped", 130)
+    return 0
+
+
+def _build(options: argparse.Namespace) -> None:
+    shapes: ShapeRange | Shape | None = options.shape
+    if options.dynamic is not None:
+        shapes = options.dynamic or usual_range(read_spec(options.onnx))
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        task = bars.add_task(f"building {options.out}", total=1.0)
+
+        def show(share: float, phase: str) -> None:
+            bars.update(task, completed=share, description=phase)
+
+        path = build_plan(options.onnx, options.out, flavor=options.flavor, shapes=shapes, progress=show)
+    built = read_sidecar(path)
+    print(
+        f"{path}: {path.stat().st_size / 1e6:.1f} MB, {built.spec.precision}, {built.shapes}, "
+        f"{built.flavor} {built.version}, {built.gpu}"
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m engine", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "onnx", type=Path, metavar="model.onnx", help="made by python -m export, which decides the precision"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="model.plan", help="its sidecar will be beside it")
+    parser.add_argument("--flavor", choices=list(MODULES), help="default: tensorrt where it is installed, with a GPU")
+    shapes = parser.add_mutually_exclusive_group()
+    shapes.add_argument(
+        "--shape", type=_argument(parse_shape), metavar="NxHxW", help="the one input the plan takes (default: 4:3)"
+    )
+    shapes.add_argument(
+        "--dynamic",
+        type=_argument(ShapeRange.parse),
+        nargs="?",
+        const=(),
+        metavar="MIN:BEST:MAX",
+        help="a range of inputs, such as 1x256x256:1x512x704:4x1024x1024 (the default at a short side of 512)",
+    )
+    return parser
+
+
+def _argument(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """`parse` for argparse, which shows the text of this error only."""
+
+    def checked(text: str) -> T:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return checked
+
+
+def _fail(error: object, status: int) -> int:
+    print(f"engine: {error}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
