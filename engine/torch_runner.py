@@ -1,0 +1,60 @@
+"""The network in PyTorch on a GPU, half precision, channels last: what TensorRT is measured against, and its stand-in.
+
+It works on the stream it is given, from and to memory of `engine.device`, so that a frame step can capture it into the
+same CUDA graph as the kernels. torch's allocator serves a stream's later passes from what the first one freed: run one
+pass before a capture, on the same stream, and none of that memory is asked for anew.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engine.device import Device, DeviceArray, Stream
+from engine.errors import EngineError
+from engine.runner import tensors_of
+from engine.shapes import Shape
+from engine.spec import ModelSpec
+
+
+class TorchNetwork:
+    """A module bound to one input shape; a DeviceNetwork of the frame step.
+
+    graph: a torch module, image -> (heatmaps, tags), in the precision of `spec`; it is moved to the GPU.
+    arrays: "image", "heatmaps", "tags" as `tensors_of` says. The device's context must be current in every call.
+    Raises EngineError where torch cannot use the GPU.
+    """
+
+    engine = "torch"
+
+    def __init__(self, graph: Any, spec: ModelSpec, shape: Shape, device: Device) -> None:
+        try:
+            import torch
+        except ImportError as error:
+            raise EngineError(f"torch cannot be loaded ({error}); pip install torch, a CUDA build") from error
+        if not torch.cuda.is_available():
+            raise EngineError(
+                f"torch {torch.__version__} finds no GPU; expected a CUDA build and a driver: pip install torch"
+            )
+        self.spec = spec
+        self._torch, self._device = torch, device
+        torch.backends.cudnn.benchmark = True  # one shape for ever: the search pays at the first pass
+        gpu = torch.device("cuda", torch.cuda.current_device())
+        self._graph = graph.to(device=gpu, memory_format=torch.channels_last).eval()
+        self.arrays: dict[str, DeviceArray] = {
+            name: device.empty(*tensor) for name, tensor in tensors_of(spec, shape).items()
+        }
+        self._tensors = {name: torch.as_tensor(array, device=gpu) for name, array in self.arrays.items()}
+
+    def enqueue(self, stream: Stream) -> None:
+        """Put one forward pass on `stream`. Returns at once; may be captured after one pass on the same stream."""
+        torch, tensors = self._torch, self._tensors
+        with torch.inference_mode(), torch.cuda.stream(torch.cuda.ExternalStream(stream.handle)):
+            image = tensors["image"].contiguous(memory_format=torch.channels_last)
+            heatmaps, tags = self._graph(image)
+            tensors["heatmaps"].copy_(heatmaps)
+            tensors["tags"].copy_(tags)
+
+    def close(self) -> None:
+        """Release the memory. May be called twice."""
+        self._device.free(*self.arrays.values())
+        self.arrays, self._tensors, self._graph = {}, {}, None
