@@ -1,0 +1,240 @@
+"""COCO keypoint AP through the engine that runs: `python evaluate.py --images val2017 --annotations FILE`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NoReturn
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from engine.errors import PoseError, SinkError
+from engine.spec import SIDE_MULTIPLE
+from evaluation import (
+    AnnotatedImages,
+    Annotations,
+    Evaluation,
+    ScalesStep,
+    check_joints,
+    check_scales,
+    compare_results,
+    evaluate_step,
+    find_images,
+    load_annotations,
+    load_results,
+    score_results,
+)
+from export.zoo import MODELS
+from kernels.options import DecodeOptions
+from pipeline.models import ENGINES, open_step
+from pipeline.step import FrameStep, HostStep
+
+OK, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
+NAMED = 5  # missing images named on stderr; the others are counted
+LARGEST_SIDE = 4096
+
+EXAMPLES = f"""
+examples:
+  python evaluate.py --images val2017 --annotations person_keypoints_val2017.json --model tiny w32-512 --flip
+  python evaluate.py --images val2017 --annotations person_keypoints_val2017.json --flip --scales 0.5 1 2
+  python evaluate.py --images samples/crowd.mp4 --annotations samples/crowd.json
+  python evaluate.py --compare fp32.json fp16.json --annotations person_keypoints_val2017.json
+
+People are scored as the authors score theirs: each found person counts, weak ones too, ranked by the mean over all
+joints before refine; no filter, no suppression of duplicates. Images are read with their EXIF orientation ignored.
+models: {", ".join(MODELS)}; or an .onnx file, a checkpoint, or a .plan. Load only plans that you built or trust.
+
+exit status: 0 done; 1 failed while running; 2 wrong arguments, unreadable annotations, no images; 130 interrupted.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status. Every failure is one line on stderr."""
+    running = False
+    try:
+        arguments = parse(argv)
+        with ExitStack() as stack:
+            if arguments.compare:
+                compare(arguments)
+                return OK
+            annotations = load_annotations(arguments.annotations)
+            find_images(arguments.images, annotations.first(arguments.limit))
+            steps = [stack.enter_context(Opened(model, arguments)) for model in arguments.model]
+            for opened in steps:
+                check_joints(opened.step, annotations)
+            running = True
+            evaluations = [evaluate(opened, arguments, annotations) for opened in steps]
+            report(steps, evaluations, arguments, annotations)
+    except KeyboardInterrupt:
+        return complain("interrupted; nothing was scored", INTERRUPTED)
+    except (PoseError, ValueError, OSError) as error:
+        return complain(str(error), FAILED if running else REFUSED)
+    return OK
+
+
+class Opened:
+    """A model ready to run. All are opened before the first image: a wrong name is found before an hour's work."""
+
+    def __init__(self, model: str, arguments: argparse.Namespace) -> None:
+        options = DecodeOptions(project=arguments.decode == "full")
+        chosen = {"size": arguments.size, "flip": arguments.flip, "options": options}
+        self.name = model if model in MODELS else Path(model).name
+        self.save: Path | None = save_path(arguments.save_json, self.name, len(arguments.model))
+        self.step: FrameStep = open_step(model, engine=arguments.engine, **chosen)
+        if arguments.scales not in ([], [1.0]):
+            if not isinstance(self.step, HostStep):
+                self.step.close()
+                raise ValueError(f"--scales runs on the host, {self.step.engine} does not; add --engine onnxruntime")
+            self.step = ScalesStep(self.step, arguments.scales, **chosen)
+
+    def __enter__(self) -> Opened:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.step.close()
+
+
+def evaluate(opened: Opened, arguments: argparse.Namespace, annotations: Annotations) -> Evaluation:
+    images = AnnotatedImages(arguments.images, annotations.first(arguments.limit))
+    with progress_bar() as progress:
+        task = progress.add_task(opened.name, total=len(images.images))
+        evaluation = evaluate_step(
+            opened.step, images, annotations, progress=lambda seen: progress.update(task, completed=seen)
+        )
+    if opened.save is not None:
+        try:
+            opened.save.write_text(json.dumps(evaluation.results, separators=(",", ":")) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise SinkError(f"{opened.save} cannot be written: {error.strerror}") from error
+    return evaluation
+
+
+def report(
+    steps: Sequence[Opened], evaluations: Sequence[Evaluation], arguments: argparse.Namespace, annotations: Annotations
+) -> None:
+    rows = [["model", "engine", *evaluations[0].scores, "people"]]
+    for opened, evaluation in zip(steps, evaluations, strict=True):
+        scores = [f"{value:.3f}" if value >= 0 else "-" for value in evaluation.scores.values()]
+        rows.append([opened.name, opened.step.engine, *scores, str(len(evaluation.results))])
+    print_table(rows, names=2)
+    seen, asked = len(evaluations[0].image_ids), len(annotations.first(arguments.limit))
+    scales = " ".join(f"{scale:g}" for scale in arguments.scales) or "1"
+    print(
+        f"{seen} of {asked} images of {annotations.path}; flip {'on' if arguments.flip else 'off'}, scales {scales}, "
+        f"decoded at {arguments.decode} resolution, no output filter"
+    )
+    for opened in steps:
+        if opened.save is not None:
+            print(f"results of {opened.name}: {opened.save}")
+    for kind, names in (("missing", evaluations[0].missing), ("unreadable", evaluations[0].unreadable)):
+        if names:
+            rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+            print(f"{len(names)} images {kind}, not scored: {', '.join(names[:NAMED])}{rest}", file=sys.stderr)
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    """AP of both files and its difference (with annotations), and how far apart their people are."""
+    annotations = load_annotations(arguments.annotations) if arguments.annotations is not None else None
+    first, second = (load_results(path, annotations) for path in arguments.compare)
+    if annotations is not None:
+        ids = [image_id for image_id, _ in annotations.first(arguments.limit)]
+        first, second = ([one for one in results if one["image_id"] in set(ids)] for results in (first, second))
+        a, b = (score_results(annotations, results, ids) for results in (first, second))
+        rows = [["", *a]]
+        for path, scores in zip(arguments.compare, (a, b), strict=True):
+            rows.append([str(path), *(f"{value:.4f}" if value >= 0 else "-" for value in scores.values())])
+        rows.append(["difference", *(f"{b[name] - a[name]:+.4f}" if a[name] >= 0 else "-" for name in a)])
+        print_table(rows, names=1)
+    found = compare_results(first, second)
+    print(
+        f"{found.people[0]} and {found.people[1]} people, {found.matched} matched; their keypoints are "
+        f"{found.mean:.3f} px apart on average (median {found.percentile(50):.3f}, p95 {found.percentile(95):.3f}, "
+        f"largest {found.percentile(100):.3f})"
+    )
+
+
+def print_table(rows: Sequence[Sequence[str]], *, names: int) -> None:
+    """Columns as wide as their widest cell, the first `names` flush left; never wrapped, for programs to read."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [
+            cell.ljust(w) if i < names else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ]
+        print("  ".join(cells).rstrip())
+
+
+def save_path(path: Path | None, name: str, models: int) -> Path | None:
+    """FILE, or with several models FILE-NAME.json, so that none overwrites another's. Raises SinkError."""
+    if path is None:
+        return None
+    if not path.parent.is_dir() or path.is_dir():
+        raise SinkError(f"--save-json {path} cannot be written; expected a file in an existing folder")
+    return path if models == 1 else path.with_name(f"{path.stem}-{Path(name).stem}{path.suffix or '.json'}")
+
+
+def progress_bar() -> Progress:
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f} images"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    )
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(REFUSED, f"{self.prog}: {message} (see --help)\n")
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Raises ValueError for arguments that do not go together."""
+    parser = _Parser(
+        prog="evaluate.py",
+        description="COCO keypoint AP and AR of models through any engine, with the pipeline's preprocess and decode.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--images", type=Path, metavar="DIR|VIDEO", help="a video's image ids are its frame indices")
+    parser.add_argument("--annotations", type=Path, metavar="FILE", help="COCO or CrowdPose keypoint annotations")
+    parser.add_argument("--model", nargs="+", default=["tiny"], metavar="NAME|FILE", help="default: tiny, bundled")
+    parser.add_argument("--engine", default="auto", choices=ENGINES, help="default: auto")
+    parser.add_argument("--size", type=int, metavar="N", help="short side of the input (default: the model's)")
+    parser.add_argument("--flip", action="store_true", help="average with the mirrored image, as published AP do")
+    parser.add_argument("--scales", type=float, nargs="+", default=[], metavar="S", help="multi-scale, such as 0.5 1 2")
+    parser.add_argument(
+        "--decode", default="full", choices=("full", "half"), help="resolution (default: full, the input's)"
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
+    parser.add_argument("--save-json", type=Path, metavar="FILE", help="write the people found as COCO results")
+    parser.add_argument("--compare", type=Path, nargs=2, metavar=("A", "B"), help="two such files; needs no model")
+    arguments = parser.parse_args(argv)
+    if not arguments.compare and (arguments.images is None or arguments.annotations is None):
+        raise ValueError("expected --images and --annotations, or --compare A.json B.json (see --help)")
+    if arguments.limit is not None and arguments.limit < 1:
+        raise ValueError(f"--limit is {arguments.limit}; expected a positive number of images")
+    if arguments.size is not None and not SIDE_MULTIPLE <= arguments.size <= LARGEST_SIDE:
+        raise ValueError(f"--size is {arguments.size}; expected a multiple of {SIDE_MULTIPLE} up to {LARGEST_SIDE}")
+    if len(set(arguments.model)) < len(arguments.model):
+        raise ValueError("--model names a model twice; expected each once")
+    if arguments.scales:
+        check_scales(arguments.scales)
+    return arguments
+
+
+def complain(message: str, status: int) -> int:
+    print(f"evaluate.py: {' '.join(message.split())}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""Keypoint annotations in COCO's format: COCO's own 17 joints, CrowdPose's 14, or the sample clip's."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.errors import SourceError
+from engine.spec import JOINTS
+
+# Of a person's box; CrowdPose's own evaluation takes the area so, and COCO's people cover this share on average.
+AREA_OF_BOX = 0.53
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """A COCO file with what evaluation needs filled in.
+
+    dataset: the file's content, each annotation with `area`, `iscrowd` and `num_keypoints`. images: (id, file name) in
+    the file's order. crowd_index: image id -> CrowdPose's measure of crowding; empty for other files.
+    """
+
+    path: str
+    dataset: dict[str, Any]
+    images: tuple[tuple[int, str], ...]
+    joints: int
+    category_id: int
+    crowd_index: dict[int, float]
+
+    def first(self, limit: int | None) -> tuple[tuple[int, str], ...]:
+        """The images of an evaluation with --limit."""
+        return self.images[:limit]
+
+
+def load_annotations(path: Path) -> Annotations:
+    """Raises SourceError, one line, for a file that holds no keypoint annotations."""
+    dataset = read_json(path, "COCO keypoint annotations")
+    if not isinstance(dataset, dict) or not dataset.get("images") or "annotations" not in dataset:
+        raise SourceError(f"{path} holds no COCO annotations; expected JSON with images, annotations and categories")
+    try:
+        images = tuple((int(image["id"]), str(image["file_name"])) for image in dataset["images"])
+        lengths = {len(annotation["keypoints"]) for annotation in dataset["annotations"]}
+        categories = {annotation["category_id"] for annotation in dataset["annotations"]}
+        crowd_index = {int(i["id"]): float(i["crowdIndex"]) for i in dataset["images"] if "crowdIndex" in i}
+        people = [_filled(annotation, crowded=bool(crowd_index)) for annotation in dataset["annotations"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise SourceError(f"{path} holds no keypoint annotations: {type(error).__name__} {error}") from error
+    if len(lengths) != 1 or len(categories) != 1 or lengths.pop() not in {3 * joints for joints in JOINTS.values()}:
+        raise SourceError(
+            f"{path} does not annotate one kind of person with 17 (COCO) or 14 (CrowdPose) joints; expected a "
+            "person_keypoints or crowdpose file"
+        )
+    joints = len(people[0]["keypoints"]) // 3
+    filled = {**dataset, "annotations": people}
+    filled.setdefault("categories", [{"id": people[0]["category_id"], "name": "person"}])
+    return Annotations(str(path), filled, images, joints, int(categories.pop()), crowd_index)
+
+
+def read_json(path: Path, what: str) -> Any:
+    """Raises SourceError where there is no readable JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror}; expected {what}") from error
+    except ValueError as error:
+        raise SourceError(f"{path} is not JSON: {error}; expected {what}") from error
+
+
+def _filled(annotation: dict[str, Any], *, crowded: bool) -> dict[str, Any]:
+    width, height = annotation["bbox"][2:4]
+    keypoints = [float(value) for value in annotation["keypoints"]]
+    filled = {"iscrowd": 0, "area": width * height * AREA_OF_BOX, **annotation, "keypoints": keypoints}
+    filled.setdefault("num_keypoints", sum(v > 0 for v in keypoints[2::3]))
+    if crowded:
+        filled["area"] = width * height * AREA_OF_BOX
+    int(annotation["id"]), int(annotation["image_id"])
+    return filled

@@ -1,0 +1,100 @@
+"""ScalesStep: one picture at several scales, its heatmaps averaged, as the authors' multi-scale test does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.options import DecodeOptions
+from pipeline.letterbox import Letterbox
+from pipeline.step import HostStep, people_in_frame
+from pipeline.types import People
+
+Floats = NDArray[np.float32]
+
+
+class ScalesStep(HostStep):
+    """A HostStep that runs its network once a scale. Made from an opened one, which it takes over and closes.
+
+    Geometry as in the authors' code: sides are rounded at the smallest scale and multiplied; tags come from scale 1, or
+    from the only scale; heatmaps are averaged at the size of scale 1, on which people are decoded.
+    """
+
+    def __init__(
+        self, step: HostStep, scales: Sequence[float], *, size: int | None, flip: bool, options: DecodeOptions
+    ) -> None:
+        super().__init__(
+            step._runner_for,
+            step.spec,
+            engine=step.engine,
+            about=f"{step.about}, scales {' '.join(f'{scale:g}' for scale in scales)}",
+            options=options,
+            size=size,
+            flip=flip,
+            on_close=step.close,
+        )
+        if step.spec.fixed_hw is not None:
+            h, w = step.spec.fixed_hw
+            step.close()
+            raise ValueError(
+                f"{step.spec.name} is fixed to 1x3x{h}x{w} and cannot do --scales; export it without --fixed"
+            )
+        self.scales = check_scales(scales)
+        self._images: list[list[Floats]] = [[] for _ in range(self.slots)]
+        self._parts: list[list[tuple[Floats, Floats | None]]] = [[] for _ in range(self.slots)]
+        self._bases: list[Letterbox | None] = [None] * self.slots
+
+    def prepare(self, slot: int, image: NDArray[np.uint8]) -> None:
+        from kernels.cpu import preprocess
+
+        frame_wh = image.shape[1], image.shape[0]
+        self._bases[slot] = self._letterbox(frame_wh, 1.0)
+        self._images[slot] = []
+        for scale in self.scales:
+            letterbox = self._letterbox(frame_wh, scale)
+            images = np.zeros((self._batch, 3, *letterbox.input_hw), np.float32)
+            preprocess(
+                image, images[0], scale=letterbox.scale, center=letterbox.center, mean=self.spec.mean, std=self.spec.std
+            )
+            if self._batch == 2:
+                images[1] = images[0, :, :, ::-1]
+            self._images[slot].append(images)
+
+    def infer(self, slot: int) -> None:
+        self._parts[slot] = []
+        for scale, images in zip(self.scales, self._images[slot], strict=True):
+            n, _, h, w = images.shape
+            heads = self._runner_for((n, h, w)).infer(self._in_dtype(images))
+            has_tags = scale == 1 or len(self.scales) == 1
+            self._parts[slot].append((heads.heatmaps.copy(), heads.tags.copy() if has_tags else None))
+
+    def finish(self, slot: int) -> People:
+        from kernels.cpu import decode_scales
+
+        base = self._bases[slot]
+        assert base is not None
+        keypoints, scores = decode_scales(self._parts[slot], base.input_hw, self._options)
+        return people_in_frame(keypoints, scores, base)
+
+    def input_shape(self, frame_wh: tuple[int, int]) -> tuple[int, int, int]:
+        """Of scale 1, on which people are decoded."""
+        return self._batch, *self._letterbox(frame_wh, 1.0).input_hw
+
+    def _letterbox(self, frame_wh: tuple[int, int], scale: float) -> Letterbox:
+        short_side = self._size or self.spec.short_side
+        return Letterbox.with_short_side(frame_wh, short_side, scale=scale, min_scale=min(self.scales))
+
+
+def check_scales(scales: Sequence[float]) -> tuple[float, ...]:
+    """The scales, largest first. Raises ValueError for a set whose inputs or tags would not fit together."""
+    ordered = tuple(sorted(set(scales), reverse=True))
+    listed = " ".join(f"{scale:g}" for scale in scales)
+    if not ordered or not 0.1 <= ordered[-1] <= ordered[0] <= 8:
+        raise ValueError(f"scales are {listed or 'none'}; expected numbers from 0.1 to 8")
+    if len(ordered) > 1 and 1 not in ordered:
+        raise ValueError(f"scales are {listed}; expected 1 among them, where the tags are taken")
+    if any(abs(scale / ordered[-1] - round(scale / ordered[-1])) > 1e-6 for scale in ordered):
+        raise ValueError(f"scales are {listed}; expected whole multiples of the smallest, such as 0.5 1 2")
+    return ordered

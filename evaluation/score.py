@@ -1,0 +1,93 @@
+"""Average precision and recall of COCO results, by pycocotools."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.errors import EngineError, SourceError
+from evaluation.annotations import Annotations, read_json
+from kernels.options import sigmas_for
+
+COCO_STATS = ("AP", "AP50", "AP75", "AP M", "AP L", "AR", "AR50", "AR75", "AR M", "AR L")
+# CrowdPose's evaluation program splits images by crowdIndex at these (its paper says 0.1 and 0.8).
+CROWD_SPLITS = (("AP easy", -np.inf, 0.2), ("AP medium", 0.2, 0.8), ("AP hard", 0.8, np.inf))
+CROWDPOSE_STATS = ("AP", "AP50", "AP75", "AR", "AR50", "AR75")
+NO_PEOPLE = -1.0  # what pycocotools gives where nobody is annotated
+
+Results = list[dict[str, Any]]
+
+
+def score_results(annotations: Annotations, results: Results, image_ids: Sequence[int]) -> dict[str, float]:
+    """Name -> value in 0..1, on these images only; -1 where no annotated person is of the kind.
+
+    results: COCO result dicts (`People.to_coco`). At most 20 people an image count, those with the highest `score`.
+    With 14 joints, CrowdPose's rules: its sigmas, an area of 0.53 boxes, and AP by crowding instead of by size.
+    """
+    if annotations.joints == 17:
+        return _evaluate(annotations, results, image_ids)
+    scores = _evaluate(annotations, results, image_ids)
+    kept = {name: scores[name] for name in CROWDPOSE_STATS}
+    for name, low, high in CROWD_SPLITS if annotations.crowd_index else ():
+        ids = [i for i in image_ids if low <= annotations.crowd_index[i] < high]
+        kept[name] = _evaluate(annotations, results, ids)["AP"] if ids else NO_PEOPLE
+    return kept
+
+
+def load_results(path: Path, annotations: Annotations | None = None) -> Results:
+    """COCO keypoint results from a file. Raises SourceError for anything else, or for images not annotated."""
+    results = read_json(path, "COCO keypoint results, as --save-json writes them")
+    try:
+        for result in results:
+            int(result["image_id"]), float(result["score"]), len(result["keypoints"])
+        lengths = {len(result["keypoints"]) for result in results}
+    except (KeyError, TypeError, ValueError) as error:
+        raise SourceError(f"{path} holds no COCO keypoint results: {type(error).__name__} {error}") from error
+    if len(lengths) > 1 or any(length % 3 for length in lengths):
+        raise SourceError(f"{path} has keypoints of {sorted(lengths)} numbers; expected three a joint, equal for all")
+    if annotations is not None:
+        if lengths - {3 * annotations.joints}:
+            raise SourceError(f"{path} has {lengths.pop() // 3} joints; {annotations.path} has {annotations.joints}")
+        known = {image_id for image_id, _ in annotations.images}
+        strange = {result["image_id"] for result in results} - known
+        if strange:
+            raise SourceError(f"{path} has results for image {min(strange)}, which {annotations.path} does not know")
+    return list(results)
+
+
+def _evaluate(annotations: Annotations, results: Results, image_ids: Sequence[int]) -> dict[str, float]:
+    coco, coco_eval = _pycocotools()
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = coco()
+        truth.dataset = annotations.dataset
+        truth.createIndex()
+        if results:
+            # pycocotools writes into what it is given
+            found = truth.loadRes([{**result, "category_id": annotations.category_id} for result in results])
+        else:  # loadRes cannot take an empty list
+            found = coco()
+            found.dataset = {**annotations.dataset, "annotations": []}
+            found.createIndex()
+        evaluation = coco_eval(truth, found, "keypoints")
+        evaluation.params.imgIds = sorted(image_ids)
+        evaluation.params.catIds = [annotations.category_id]
+        if annotations.joints != 17:
+            evaluation.params.kpt_oks_sigmas = np.array(sigmas_for(annotations.joints))
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return dict(zip(COCO_STATS, (float(value) for value in evaluation.stats), strict=True))
+
+
+def _pycocotools() -> tuple[Any, Any]:
+    try:
+        from pycocotools.coco import COCO
+        from pycocotools.cocoeval import COCOeval
+    except ImportError as error:
+        raise EngineError("evaluation needs pycocotools, which is not installed: pip install pycocotools") from error
+    return COCO, COCOeval
