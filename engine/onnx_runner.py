@@ -119,5 +119,6 @@ def _check(session: Any, spec: ModelSpec, path: Path) -> None:
 
 
 def _first_line(error: BaseException) -> str:
+    """onnxruntime's message without its prefix of status names, and without the trace that may follow."""
     lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    return lines[0].rsplit(" : ", 1)[-1].rstrip(".") if lines else type(error).__name__

@@ -36,6 +36,7 @@ def open_step(model: str, *, engine: str, size: int | None, flip: bool, options:
 
 def _on_cpu(model: str, engine: str, size: int | None, flip: bool, options: DecodeOptions) -> FrameStep:
     from engine.onnx_runner import OnnxRunner
+    from kernels.cpu import warm_up
 
     path = _onnx_of(model)
     runner = OnnxRunner(path)
@@ -46,6 +47,7 @@ def _on_cpu(model: str, engine: str, size: int | None, flip: bool, options: Deco
             f"{path} is fixed to 1x3x{h}x{w} and cannot do {asked}; export it without --fixed: "
             f"python -m export {runner.spec.name} --out {path.name}"
         )
+    warm_up()  # compile now, or load what was compiled: the first frame shall not wait
     why = find_gpu()[1] if engine == "auto" else "as asked"
     return HostStep(
         lambda shape: runner,

@@ -67,6 +67,7 @@ class VideoSink(Sink):
         self._wh = (0, 0)
         self._time_base = FREE_TIME_BASE
         self._last_pts = -1
+        self._failed = False
 
     def write(self, result: Result, picture: NDArray[np.uint8]) -> None:
         frame = result.frame
@@ -81,18 +82,15 @@ class VideoSink(Sink):
     def close(self) -> None:
         if self._file.closed:
             return
+        container, self._container = self._container, None
         try:
-            if self._container is not None:
-                self._guarded(lambda: self._container.mux(self._stream.encode(None)))
+            if container is not None and not self._failed:  # a muxer that failed must not be called again
+                self._guarded(lambda: container.mux(self._stream.encode(None)))
+                self._guarded(container.close)
         finally:
-            container, self._container = self._container, None
-            try:
-                if container is not None:
-                    self._guarded(container.close)
-            finally:
-                self._file.close()
-                if container is None:
-                    self.path.unlink(missing_ok=True)  # no frame came: an empty file plays nowhere
+            self._file.close()
+            if container is None:
+                self.path.unlink(missing_ok=True)  # no frame came: an empty file plays nowhere
 
     def _start(self, frame_wh: tuple[int, int], time_base: Fraction) -> None:
         kind = VIDEO_FORMATS[self.path.suffix.lower()]
@@ -109,6 +107,7 @@ class VideoSink(Sink):
         try:
             work()
         except (av.error.FFmpegError, OSError) as error:
+            self._failed = True
             raise SinkError(f"{self.path} cannot be written further: {_reason(error)}") from error
 
 

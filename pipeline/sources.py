@@ -67,7 +67,7 @@ def open_source(*sources: str | int | Path, realtime: bool = False) -> Source:
     Raises SourceError (missing, empty or unreadable) or ValueError (no source given).
     """
     parts = [part for source in sources for part in _expand(str(source))]
-    if not parts:
+    if not parts or not all(parts):
         raise ValueError("no source given; expected a video, image, folder, URL or camera index")
     source = _open_part(parts[0]) if len(parts) == 1 else Chain(parts)
     return RealTime(source) if realtime and not source.live else source
@@ -231,7 +231,7 @@ def natural_order(name: str) -> list[tuple[int, int, str]]:
 
 
 def _expand(source: str) -> list[str]:
-    if is_url(source) or is_camera(source):
+    if is_url(source) or is_camera(source) or not source:
         return [source]
     path = Path(source)
     if path.is_dir():

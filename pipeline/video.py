@@ -6,6 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,6 @@ class VideoSource(Source):
     def __init__(
         self, name: str, *, open_timeout_s: float = OPEN_TIMEOUT_S, read_timeout_s: float = READ_TIMEOUT_S
     ) -> None:
-        self._address = name
         self.name = without_password(name)
         self.live = name.split("://", maxsplit=1)[0].lower() in STREAM_SCHEMES
         # RTSP over TCP: over UDP, lost packets tear the picture
@@ -51,8 +51,10 @@ class VideoSource(Source):
             self.close()
             raise SourceError(f"{self.name} holds no video")
         self._stream = self._container.streams.video[0]
-        # frame threads decode a file faster, and would hold a live stream's frames back
-        self._stream.thread_type = "SLICE" if self.live else "AUTO"
+        self._cut_short = not is_url(name) and is_cut_short(Path(name))
+        # Frame threads decode a file faster; they would hold a live stream's frames back, and lose the last ones
+        # before a broken packet.
+        self._stream.thread_type = "SLICE" if self.live or self._cut_short else "AUTO"
         if self._stream.codec_context.width <= 0:
             self.close()
             raise SourceError(f"{self.name} holds no readable video: its header has no frame size")
@@ -65,8 +67,7 @@ class VideoSource(Source):
         interval = 1 / Fraction(self._stream.average_rate or self._stream.guessed_rate or 25)
         first_s: Fraction | None = None
         time_s = Fraction(0)
-        index = 0
-        for decoded in self._decoded():
+        for index, decoded in enumerate(self._decoded()):
             if decoded.pts is not None:
                 at = decoded.pts * time_base
                 first_s = at if first_s is None else first_s
@@ -76,50 +77,41 @@ class VideoSource(Source):
             image = np.asarray(reformatter.reformat(decoded, format="bgr24").to_ndarray(), np.uint8)
             image = _upright(image, decoded.rotation)
             yield Frame(image, index, float(time_s), time.monotonic(), self.name, time_base)
-            index += 1
-        if index == 0:
-            raise SourceError(f"{self.name} holds no frame that can be decoded")
 
     def close(self) -> None:
         self._container.close()
 
     def _decoded(self) -> Iterator[Any]:
-        """Every frame that can be decoded, also of a damaged file; then what was wrong with it."""
+        """Every frame that can be decoded, also of a damaged file; then SourceError if it was damaged."""
         count = 0
         damage: Exception | None = None
-        packets = self._container.demux(self._stream)
-        while damage is None:
-            try:
-                packet = next(packets)
-            except StopIteration:
-                break
-            except (av.error.FFmpegError, OSError) as error:
-                damage = error
-                break
-            try:
-                frames = packet.decode()
-            except av.error.EOFError:
-                break
-            except av.error.FFmpegError as error:
-                if self.live:  # joined in the middle of a group of pictures, or a packet was lost
-                    logger.debug("%s: a packet was not decodable: %s", self.name, error)
-                    continue
-                damage, frames = error, []
-            for frame in frames:
+        try:
+            for frame in self._read():
                 count += 1
                 yield frame
+        except (av.error.FFmpegError, OSError) as error:
+            damage = error
         if damage is not None:
-            try:
-                held_back = self._stream.codec_context.decode(None)
-            except av.error.FFmpegError:
-                held_back = []
-            for frame in held_back:
-                count += 1
-                yield frame
-        if not is_url(self._address) and is_cut_short(Path(self._address)):
+            with suppress(av.error.FFmpegError):
+                for frame in self._stream.codec_context.decode(None):  # those the decoder held back, to reorder them
+                    count += 1
+                    yield frame
+        if count == 0:
+            raise SourceError(f"{self.name} holds no frame that can be decoded") from damage
+        if self._cut_short:
             raise SourceError(f"{self.name} is cut short: it ends after frame {count - 1}") from damage
         if damage is not None:
             raise SourceError(f"{self.name} cannot be read after frame {count - 1}: {_reason(damage)}") from damage
+
+    def _read(self) -> Iterator[Any]:
+        for packet in self._container.demux(self._stream):
+            try:
+                yield from packet.decode()
+            except av.error.FFmpegError as error:
+                if not self.live:
+                    raise
+                # joined in the middle of a group of pictures, or a packet was lost
+                logger.debug("%s: a packet was not decodable: %s", self.name, error)
 
     def _expected_frames(self) -> int | None:
         if self._stream.frames:
