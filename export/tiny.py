@@ -40,7 +40,7 @@ class Tiny(HigherHead):
 
     def __init__(self, joints: int, width: int) -> None:
         super().__init__(width, joints, residual_blocks=0)
-        self.deconv_layers[0].append(SeparableBlock(width))
+        self.deconv_layers[0] = nn.Sequential(*self.deconv_layers[0].children(), SeparableBlock(width))
         c4, c8, c16 = (BLOCKS[tap - 1] for tap in TAPS)
         self.backbone = MobileNet()
         self.coarse = nn.Conv2d(c16, 4 * joints, 1)  # logits, offsets y, offsets x, tags; read at 1/16
@@ -56,7 +56,7 @@ class Tiny(HigherHead):
         f4, f8, f16 = self.backbone(image)
         dx, x = self._ramp(f16.shape[3])
         dy, y = self._ramp(f16.shape[2])
-        logits, offset_y, offset_x, tags = _upsample(self.coarse(f16), 4).split(self.joints, dim=1)
+        logits, offset_y, offset_x, tags = _upsample(self.coarse(f16), 4).chunk(4, dim=1)
         unit = STRIDE / OFFSET_UNIT
         distance = (offset_y + unit * dy[:, None]).square() + (offset_x + unit * dx).square()
         prior = torch.sigmoid(logits) * torch.exp(-distance)  # (N, K, H/4, W/4)
@@ -67,7 +67,7 @@ class Tiny(HigherHead):
         maps = self.final_layers[0](features) + torch.cat([prior, tags], 1)
         # The position joins the tags last: what the head learns must not depend on where in the picture a person is.
         half = self.final_layers[1](self.deconv_layers[0](torch.cat([features, maps], 1)))
-        heatmaps, tags = maps.split(self.joints, dim=1)
+        heatmaps, tags = maps.chunk(2, dim=1)
         place = self.tag_scale[0] * x + self.tag_scale[1] * y[:, None]  # (H/4, W/4)
         return torch.cat([heatmaps, tags + place], 1), half + _upsample(heatmaps, 2)
 

@@ -1,0 +1,198 @@
+"""The training run: steps, checkpoints, metrics. Stopped anywhere and resumed, it equals a run that never stopped."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from engine.errors import ModelError
+from train.losses import heatmap_loss, tag_losses
+from train.mixture import Mixture, Sample, batches, normalise
+from train.optimise import MovingAverage, freeze, learning_rate, parameter_groups
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to train. steps: of the whole run; rates and schedule are laid out over them.
+
+    backbone_rate: of `backbone.*`, times the learning rate; frozen_steps: it does not learn at all before that step.
+    heatmap_weight, pull_weight, push_weight, foreground: see losses.py. minutes: stop, with a checkpoint, after.
+    bf16: automatic mixed precision; the losses are always float32.
+    """
+
+    steps: int = 20_000
+    batch: int = 16
+    rate: float = 1e-3
+    warm_up: int = 200
+    weight_decay: float = 1e-4
+    backbone_rate: float = 1.0
+    frozen_steps: int = 0
+    average_decay: float = 0.999
+    clip: float = 1.0
+    heatmap_weight: float = 1.0
+    foreground: float = 10.0
+    pull_weight: float = 1e-3
+    push_weight: float = 1e-3
+    bf16: bool = True
+    device: str = "cpu"
+    workers: int = 1
+    log_every: int = 20
+    validate_every: int = 0
+    checkpoint_every: int = 200
+    minutes: float | None = None
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+
+@dataclass
+class Run:
+    """A model being trained in `folder`: checkpoint.pt, metrics.jsonl."""
+
+    model: nn.Module
+    mixture: Mixture
+    folder: Path
+    options: Options
+    validate: Callable[[nn.Module], Record] | None = None  # of a model in eval mode, float32, on the run's device
+    on_step: Callable[[int, Record], None] = lambda step, record: None
+    step: int = 0  # of the next batch
+    average: MovingAverage = field(init=False)
+
+    def __post_init__(self) -> None:
+        options = self.options
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.model.to(device=options.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs lack it
+        self.optimizer = torch.optim.AdamW(
+            parameter_groups(self.model, options.weight_decay, options.backbone_rate), lr=options.rate
+        )
+        self.average = MovingAverage(self.model, options.average_decay)
+        if self.checkpoint_path.exists():
+            self._resume()
+
+    @property
+    def checkpoint_path(self) -> Path:
+        return self.folder / "checkpoint.pt"
+
+    @property
+    def metrics_path(self) -> Path:
+        return self.folder / "metrics.jsonl"
+
+    def train(self) -> bool:
+        """Runs to the last step, or until `minutes` are over; checkpoints; tells whether the run is complete."""
+        options = self.options
+        ends = time.monotonic() + 60 * options.minutes if options.minutes is not None else float("inf")
+        record: Record = {}
+        since = time.monotonic()
+        first = self.step
+        for sample in batches(self.mixture, options.batch, range(self.step, options.steps), options.workers):
+            losses = self._train_step(sample)
+            self.step += 1
+            record = {k: record.get(k, 0.0) + float(v) for k, v in losses.items()}
+            if self.step % options.log_every == 0 or self.step == options.steps:
+                steps = min(options.log_every, self.step - first)
+                seconds = time.monotonic() - since
+                record = {k: round(v / steps, 7) for k, v in record.items()}
+                record |= {"rate": self._rate(self.step - 1), "images_per_s": round(steps * options.batch / seconds, 1)}
+                self._log("train", record)
+                record, since, first = {}, time.monotonic(), self.step
+            else:
+                self.on_step(self.step, {})
+            over = time.monotonic() > ends
+            if self.step % options.checkpoint_every == 0 or over:
+                self.save()
+            if options.validate_every and self.step % options.validate_every == 0:
+                self._validate()
+                since = time.monotonic()
+            if over:
+                return self.step >= options.steps
+        self.save()
+        return True
+
+    def save(self) -> None:
+        """Writes the checkpoint; a run killed meanwhile keeps the one before."""
+        state = {
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "average": self.average.model.state_dict(),
+            "updates": self.average.updates,
+            "optimizer": self.optimizer.state_dict(),
+        }
+        fresh = self.checkpoint_path.with_suffix(".tmp")
+        torch.save(state, fresh)
+        fresh.replace(self.checkpoint_path)
+
+    def _resume(self) -> None:
+        state = torch.load(self.checkpoint_path, map_location=self.options.device, weights_only=True)
+        try:
+            self.model.load_state_dict(state["model"])
+            self.average.model.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise ModelError(
+                f"{self.checkpoint_path} is of another model; give another --run folder: {str(error).splitlines()[0]}"
+            ) from error
+        self.average.updates = state["updates"]
+        self.step = state["step"]
+        if self.metrics_path.exists():  # what was logged after the checkpoint will be logged again
+            lines = [
+                line for line in self.metrics_path.read_text().splitlines() if json.loads(line)["step"] <= self.step
+            ]
+            self.metrics_path.write_text("".join(line + "\n" for line in lines))
+
+    def _train_step(self, sample: Sample) -> dict[str, Tensor]:
+        options = self.options
+        rate = self._rate(self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["rate"]
+        freeze(
+            (p for n, p in self.model.named_parameters() if n.startswith("backbone.")), self.step < options.frozen_steps
+        )
+        self.model.train()
+        losses = self._losses(sample)
+        self.optimizer.zero_grad(set_to_none=True)
+        losses["loss"].backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), options.clip)
+        self.optimizer.step()
+        self.average.update(self.model)
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    def _rate(self, step: int) -> float:
+        options = self.options
+        return learning_rate(step, peak=options.rate, warm_up=options.warm_up, steps=options.steps)
+
+    def _losses(self, sample: Sample) -> dict[str, Tensor]:
+        options = self.options
+        images, cells = (sample[name].to(options.device, non_blocking=True) for name in ("image", "cells"))
+        images = normalise(images, options.mean, options.std).contiguous(memory_format=torch.channels_last)
+        device = torch.device(options.device).type
+        with torch.autocast(device, torch.bfloat16) if options.bf16 else nullcontext():
+            outputs = [output.float() for output in self.model(images)]
+        joints = self.mixture.joints
+        losses = {}
+        for stride, maps, targets, masks in zip(
+            self.mixture.strides, outputs, sample["heatmaps"], sample["masks"], strict=True
+        ):
+            wanted, known = (tensor.to(options.device, non_blocking=True) for tensor in (targets, masks))
+            losses[f"heatmaps_{stride}"] = heatmap_loss(maps[:, :joints], wanted, known, options.foreground)
+        pull, push = tag_losses(outputs[0][:, joints:], cells)
+        total = options.heatmap_weight * torch.stack(list(losses.values())).sum()
+        total = total + options.pull_weight * pull + options.push_weight * push
+        return {"loss": total, **losses, "pull": pull, "push": push}
+
+    def _validate(self) -> None:
+        if self.validate is not None:
+            self._log("validation", self.validate(self.average.model))
+
+    def _log(self, kind: str, record: Record) -> None:
+        with self.metrics_path.open("a") as file:
+            file.write(json.dumps({"step": self.step, "kind": kind, **record}) + "\n")
+        self.on_step(self.step, record)

@@ -1,0 +1,43 @@
+"""The losses of HigherHRNet: masked squared error of heatmaps per resolution, and associative embedding of tags."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def heatmap_loss(maps: Tensor, targets: Tensor, masks: Tensor, foreground: float = 0.0) -> Tensor:
+    """Mean over all cells of the masked squared error, each cell weighing 1 + foreground * target.
+
+    maps, targets: (N, K, h, w). masks: (N, 1, h, w) or (N, K, h, w), 0 where nothing is known.
+    Source: Cheng et al. 2020, sec. 3.3. The weight is ours: of a map's cells about one in a hundred belongs to a joint,
+    and a network trained for a short time says "nothing" for wrists and ankles everywhere.
+    """
+    weights = masks * (1 + foreground * targets)
+    return (weights * (maps - targets).square()).mean()
+
+
+def tag_losses(tags: Tensor, cells: Tensor, margin: float = 1.0) -> tuple[Tensor, Tensor]:
+    """(pull, push): a person's tags should be equal, different people's should differ. Means over the batch's pictures.
+
+    tags: (N, K, h, w). cells: (N, P, K) int64, index into h * w of each person's joints, -1 for none.
+    With m_p the mean tag of person p: pull is the mean over people of mean_k (tag - m_p)^2; push is the mean over
+    pairs of different people of exp(-(m_p - m_q)^2 / (2 margin^2)). A picture without people has neither,
+    one with a single person no push.
+    Source: Newell et al. 2017, eq. 1 (tags differ per joint channel, as in the authors' code).
+    """
+    found = cells >= 0  # (N, P, K)
+    picked = tags.flatten(2).gather(2, cells.clamp(min=0).transpose(1, 2)).transpose(1, 2)  # (N, P, K)
+    counts = found.sum(2).clamp(min=1)
+    means = (picked * found).sum(2) / counts  # (N, P)
+    spread = ((picked - means[..., None]).square() * found).sum(2) / counts  # (N, P)
+    there = found.any(2)  # (N, P)
+    people = there.sum(1)
+    pull = (spread * there).sum(1) / people.clamp(min=1)
+
+    pairs = there[:, :, None] & there[:, None, :]
+    pairs = pairs & ~torch.eye(there.shape[1], dtype=torch.bool, device=tags.device)
+    difference = means[:, :, None] - means[:, None, :]
+    closeness = torch.exp(-difference.square() / (2 * margin**2))
+    push = (closeness * pairs).sum((1, 2)) / (people * (people - 1)).clamp(min=1)
+    return pull.mean(), push.mean()

@@ -1,0 +1,113 @@
+"""The stream of training samples: several sets of pictures, weighted, in an order that depends on the seed alone.
+
+Sample number n is always the same, whoever computes it and when: a run can stop anywhere and go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from kernels.options import DecodeOptions
+from train.augment import Augmentation, crop
+from train.pictures import Pictures
+from train.targets import heatmap, loss_mask, tag_cells
+
+Sample = dict[str, Any]
+
+
+class Mixture(Dataset[Sample]):
+    """Sample n, for any n >= 0.
+
+    sets: (pictures, weight): in an epoch each picture appears `weight` times (a fraction: that share of them).
+    side: of the crops, pixels. strides: of the heatmaps, the coarsest first; tags are read at that one.
+
+    A sample: `image` (3, side, side) uint8 RGB; `heatmaps` and `masks`, one array a stride, (K, h, w) float32;
+    `cells` (most_people, K) int64.
+    """
+
+    def __init__(
+        self,
+        sets: Sequence[tuple[Pictures, float]],
+        *,
+        side: int,
+        strides: Sequence[int] = (4, 2),
+        augmentation: Augmentation | None = None,
+        most_people: int = 20,
+        seed: int = 0,
+    ) -> None:
+        joints = {pictures.joints for pictures, _ in sets}
+        if len(joints) != 1:
+            raise ValueError(f"the sets label {sorted(joints)} joints; expected one number for all")
+        self.sets = sets
+        self.side = side
+        self.strides = strides
+        self.augmentation = augmentation or Augmentation()
+        self.most_people = most_people
+        self.seed = seed
+        self.joints = joints.pop()
+        self.flip_order = DecodeOptions().flip_for(self.joints)
+        self.shares = [round(weight * len(pictures)) for pictures, weight in sets]
+        self.epoch_length = sum(self.shares)
+        if self.epoch_length == 0:
+            raise ValueError("the sets hold no picture with a positive weight")
+        self._order: tuple[int, NDArray[np.int64]] | None = None
+
+    def __getitem__(self, number: int) -> Sample:
+        epoch, place = divmod(number, self.epoch_length)
+        which, index = self._epoch(epoch)[place]
+        image, labels = self.sets[which][0].read(int(index))
+        rng = np.random.default_rng((self.seed, 1, number))
+        image, labels = crop(image, labels, self.side, flip_order=self.flip_order, options=self.augmentation, rng=rng)
+        known = labels.labelled[:, None, None].astype(np.float32)  # (K, 1, 1)
+        return {
+            "image": np.ascontiguousarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB).transpose(2, 0, 1)),
+            "heatmaps": [heatmap(labels.keypoints, self.side, stride) for stride in self.strides],
+            "masks": [loss_mask(labels, self.side, stride) * known for stride in self.strides],
+            "cells": tag_cells(labels.keypoints, self.side, self.most_people, self.strides[0]),
+        }
+
+    def _epoch(self, epoch: int) -> NDArray[np.int64]:
+        """(epoch_length, 2): set and picture of each sample of an epoch."""
+        if self._order is None or self._order[0] != epoch:
+            rng = np.random.default_rng((self.seed, 0, epoch))
+            parts = []
+            for which, ((pictures, _), share) in enumerate(zip(self.sets, self.shares, strict=True)):
+                rounds = -(-share // len(pictures))
+                drawn = np.concatenate([rng.permutation(len(pictures)) for _ in range(rounds)])[:share]
+                parts.append(np.column_stack([np.full(share, which), drawn]))
+            self._order = epoch, rng.permutation(np.concatenate(parts))
+        return self._order[1]
+
+
+def batches(mixture: Mixture, batch: int, steps: range, workers: int) -> Iterator[Sample]:
+    """The batches of `steps`; batch s holds samples s * batch to (s + 1) * batch - 1, tensors on the host."""
+    loader = DataLoader(
+        mixture,
+        batch_sampler=[list(range(step * batch, (step + 1) * batch)) for step in steps],
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=_one_thread,
+        multiprocessing_context="spawn" if workers else None,  # a fork of a process with OpenMP threads hangs
+    )
+    return iter(loader)
+
+
+def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """(N, 3, H, W) uint8 RGB -> float32, (pixel / 255 - mean) / std."""
+    shape = (1, 3, 1, 1)
+    scale = 255 * torch.tensor(std, device=images.device).view(shape)
+    return (images.float() - 255 * torch.tensor(mean, device=images.device).view(shape)) / scale
+
+
+def _one_thread(_: int) -> None:
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)

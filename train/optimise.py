@@ -1,0 +1,57 @@
+"""AdamW's parameter groups, the learning rate over time, and the moving average of the weights."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+def parameter_groups(model: nn.Module, weight_decay: float, backbone_rate: float = 1.0) -> list[dict[str, object]]:
+    """Groups for AdamW: `backbone.*` learns `backbone_rate` times as fast; biases and batch-norm do not decay."""
+    groups: dict[tuple[bool, bool], list[Tensor]] = {}
+    for name, parameter in model.named_parameters():
+        groups.setdefault((name.startswith("backbone."), parameter.ndim > 1), []).append(parameter)
+    return [
+        {"params": members, "weight_decay": weight_decay if decays else 0.0, "rate": backbone_rate if backbone else 1.0}
+        for (backbone, decays), members in groups.items()
+    ]
+
+
+def learning_rate(step: int, *, peak: float, warm_up: int, steps: int, floor: float = 0.01) -> float:
+    """Linear warm-up to `peak`, then half a cosine to floor * peak at `steps`. Source: Loshchilov & Hutter 2017."""
+    if step < warm_up:
+        return peak * (step + 1) / warm_up
+    done = min(1.0, (step - warm_up) / max(1, steps - warm_up))
+    return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+class MovingAverage:
+    """Exponential moving average of a model's parameters and buffers: what is validated and shipped.
+
+    The decay grows from 0 to `decay` over the first steps, (1 + n) / (10 + n), so that the start is forgotten.
+    """
+
+    def __init__(self, model: nn.Module, decay: float = 0.999) -> None:
+        self.decay = decay
+        self.updates = 0
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        averages = self.model.state_dict()
+        for name, value in model.state_dict().items():
+            if value.is_floating_point():
+                averages[name].lerp_(value, 1 - decay)
+            else:
+                averages[name].copy_(value)
+
+
+def freeze(parameters: Iterable[nn.Parameter], frozen: bool) -> None:
+    for parameter in parameters:
+        parameter.requires_grad_(not frozen)

@@ -1,0 +1,195 @@
+"""Pictures with labelled people: COCO keypoint JSON beside a folder, the same packed in one file, and drawn people."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import SourceError
+
+PACKED_LABELS = "annotations.json"  # inside a pack, beside the pictures
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """What is known of one picture.
+
+    keypoints: (P, K, 3) float32: x, y in pixels, COCO's visibility (0 not labelled, 1 hidden, 2 visible); at least one
+    labelled joint a person.
+    ignore: polygons (n, 2) float32 around crowds and people without keypoints: no loss there.
+    labelled: (K,) bool, the joints that this data set labels at all; the others have no loss anywhere.
+    """
+
+    keypoints: NDArray[np.float32]
+    labelled: NDArray[np.bool_]
+    ignore: Sequence[NDArray[np.float32]] = field(default_factory=tuple)
+
+
+class Pictures(Protocol):
+    """A list of labelled pictures."""
+
+    joints: int
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: int) -> tuple[NDArray[np.uint8], Labels]:
+        """The picture, (H, W, 3) BGR, and its labels. The same index gives the same picture."""
+        ...
+
+
+class CocoPictures:
+    """Pictures of a COCO keypoint JSON that show somebody with keypoints.
+
+    labels: the JSON, its `file_name`s relative to `folder`; or a pack made by `pack`, then folder is None.
+    Raises SourceError, with the path, for a file that is missing or not what it should be.
+    """
+
+    def __init__(self, labels: Path, folder: Path | None = None) -> None:
+        self.path = labels
+        self.folder = folder
+        try:
+            if folder is None:
+                with zipfile.ZipFile(labels) as archive:
+                    raw = json.loads(archive.read(PACKED_LABELS))
+            else:
+                raw = json.loads(labels.read_text())
+            self.joints, self._pictures = _parse(raw)
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            raise SourceError(f"{labels} is not a COCO keypoint file or a pack of one: {error!r}") from error
+        self._archive: zipfile.ZipFile | None = None
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_archive": None}  # an open file does not travel to another process
+
+    def read(self, index: int) -> tuple[NDArray[np.uint8], Labels]:
+        name, labels = self._pictures[index]
+        image = cv2.imdecode(np.frombuffer(self.encoded(index), np.uint8), cv2.IMREAD_COLOR)
+        if image is None:
+            raise SourceError(f"{name} of {self.path} cannot be decoded as a picture")
+        return image, labels  # type: ignore[return-value]  # IMREAD_COLOR gives uint8
+
+    def name(self, index: int) -> str:
+        return self._pictures[index][0]
+
+    def encoded(self, index: int) -> bytes:
+        """The picture's file."""
+        name = self._pictures[index][0]
+        if self.folder is not None:
+            return (self.folder / name).read_bytes()
+        if self._archive is None:
+            self._archive = zipfile.ZipFile(self.path)
+        return self._archive.read(name)
+
+
+def pack(labels: Path, folder: Path, out: Path, short_side: int) -> int:
+    """One file with the pictures of `labels`, scaled to `short_side` where larger, and their labels; their number.
+
+    Keypoints, boxes and polygons are scaled along; run-length masks become their boxes. Read it with CocoPictures.
+    """
+    raw = json.loads(labels.read_text())
+    shown = {a["image_id"] for a in raw["annotations"] if a.get("num_keypoints", 0) > 0}
+    pictures = [image for image in raw["images"] if image["id"] in shown]
+    factors = {}
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
+        for picture in pictures:
+            image = cv2.imread(str(folder / picture["file_name"]), cv2.IMREAD_COLOR)
+            if image is None:
+                raise SourceError(f"{folder / picture['file_name']} cannot be read as a picture")
+            factor = min(1.0, short_side / min(image.shape[:2]))
+            factors[picture["id"]] = factor
+            if factor < 1:
+                image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+            encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 92])[1]
+            picture["file_name"] = f"{picture['id']}.jpg"
+            archive.writestr(picture["file_name"], encoded.tobytes())
+        annotations = [_scaled(a, factors[a["image_id"]]) for a in raw["annotations"] if a["image_id"] in shown]
+        packed = {"images": pictures, "annotations": annotations, "categories": raw["categories"]}
+        archive.writestr(PACKED_LABELS, json.dumps(packed), zipfile.ZIP_DEFLATED)
+    return len(pictures)
+
+
+class DrawnPictures:
+    """Pictures that the project draws itself (samples/people.py), always the same for one seed."""
+
+    joints = 17
+
+    def __init__(
+        self, count: int, *, size_wh: tuple[int, int] = (384, 288), most_people: int = 6, seed: int = 0
+    ) -> None:
+        self.count = count
+        self.size_wh = size_wh
+        self.most_people = most_people
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, index: int) -> tuple[NDArray[np.uint8], Labels]:
+        from samples.people import draw_picture
+
+        rng = np.random.default_rng((self.seed, index))
+        image, keypoints, _ = draw_picture(rng, self.size_wh, int(rng.integers(1, self.most_people + 1)))
+        seen = (keypoints[..., 2] > 0).any(1)  # somebody almost wholly hidden has no keypoints
+        return image, Labels(keypoints[seen], np.ones(self.joints, bool))
+
+
+def _parse(raw: dict[str, Any]) -> tuple[int, list[tuple[str, Labels]]]:
+    """Joints, and (file name, labels) of each picture with keypoints, in the file's order."""
+    people = defaultdict(list)
+    for annotation in raw["annotations"]:
+        people[annotation["image_id"]].append(annotation)
+    joints = len(raw["categories"][0]["keypoints"])
+    pictures = []
+    for image in raw["images"]:
+        annotations = people[image["id"]]
+        posed = [a for a in annotations if a.get("num_keypoints", 0) > 0 and not a.get("iscrowd")]
+        if not posed:
+            continue
+        keypoints = np.array([a["keypoints"] for a in posed], np.float32).reshape(len(posed), joints, 3)
+        labelled = np.ones(joints, bool)
+        labelled[[j for a in posed for j in a.get("unlabelled_keypoints", ())]] = False
+        rest = [a for a in annotations if a.get("num_keypoints", 0) == 0 or a.get("iscrowd")]
+        size_hw = image["height"], image["width"]
+        pictures.append(
+            (image["file_name"], Labels(keypoints, labelled, [p for a in rest for p in _outline(a, size_hw)]))
+        )
+    return joints, pictures
+
+
+def _outline(annotation: dict[str, Any], size_hw: tuple[int, int]) -> Iterable[NDArray[np.float32]]:
+    """Polygons (n, 2) around somebody: the segmentation, or the box where there is none."""
+    shape = annotation.get("segmentation")
+    if isinstance(shape, list) and shape:
+        return [np.array(polygon, np.float32).reshape(-1, 2) for polygon in shape]
+    if isinstance(shape, dict):
+        from pycocotools import mask as masks
+
+        rle = masks.frPyObjects(shape, *size_hw) if isinstance(shape["counts"], list) else shape
+        outlines, _ = cv2.findContours(masks.decode(rle), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+        return [outline.reshape(-1, 2).astype(np.float32) for outline in outlines]
+    x, y, w, h = annotation["bbox"]
+    return [np.array([(x, y), (x + w, y), (x + w, y + h), (x, y + h)], np.float32)]
+
+
+def _scaled(annotation: dict[str, Any], factor: float) -> dict[str, Any]:
+    scaled = dict(annotation)
+    keypoints = np.array(annotation.get("keypoints", ()), np.float64).reshape(-1, 3) * (factor, factor, 1)
+    scaled["keypoints"] = [round(float(v), 2) for v in keypoints.ravel()]
+    scaled["bbox"] = [v * factor for v in annotation["bbox"]]
+    scaled["area"] = annotation.get("area", 0) * factor**2
+    shape = scaled.pop("segmentation", None)
+    if isinstance(shape, list):
+        scaled["segmentation"] = [[round(v * factor, 1) for v in polygon] for polygon in shape]
+    return scaled

@@ -1,0 +1,58 @@
+"""What the network should say about a crop: heatmaps and masks at each resolution, and where each person's tags are."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from train.pictures import Labels
+
+SIGMA = 2.0  # cells, at every resolution: the finer map asks for twice the precision (Cheng et al. 2020, sec. 3.3)
+REACH = 3  # a Gaussian is drawn to this many sigmas
+
+
+def heatmap(keypoints: NDArray[np.float32], side: int, stride: int, sigma: float = SIGMA) -> NDArray[np.float32]:
+    """(K, side / stride, side / stride) float32: a Gaussian of height 1 at each keypoint, the maximum where two meet.
+
+    keypoints: (P, K, 3), x and y in crop pixels. A cell stands for its centre, (index + 0.5) * stride.
+    Source: Newell et al. 2017, sec. 3.1; sigma as in HigherHRNet.
+    """
+    cells = side // stride
+    maps = np.zeros((keypoints.shape[1], cells, cells), np.float32)
+    for person in keypoints:
+        for joint in np.flatnonzero(person[:, 2] > 0):
+            centre = person[joint, :2].astype(np.float64) / stride - 0.5
+            low = np.maximum(np.floor(centre - REACH * sigma).astype(int), 0)
+            high = np.minimum(np.ceil(centre + REACH * sigma).astype(int) + 1, cells)
+            if (low >= high).any():
+                continue
+            across = np.exp(-((np.arange(low[0], high[0]) - centre[0]) ** 2) / (2 * sigma**2))
+            down = np.exp(-((np.arange(low[1], high[1]) - centre[1]) ** 2) / (2 * sigma**2))
+            window = maps[joint, low[1] : high[1], low[0] : high[0]]
+            np.maximum(window, down[:, None] * across, out=window)
+    return maps
+
+
+def loss_mask(labels: Labels, side: int, stride: int) -> NDArray[np.float32]:
+    """(side / stride, side / stride) float32: 0 where an ignored region covers the cell, 1 elsewhere."""
+    cells = side // stride
+    mask = np.ones((cells, cells), np.float32)
+    for polygon in labels.ignore:
+        cv2.fillPoly(mask, [np.round(polygon / stride - 0.5).astype(np.int32)], 0.0)
+    return mask
+
+
+def tag_cells(keypoints: NDArray[np.float32], side: int, most_people: int, stride: int = 4) -> NDArray[np.int64]:
+    """(most_people, K) int64: the cell of the tag map (row * width + column) that holds each keypoint, -1 for none.
+
+    People beyond `most_people` are left out, the ones with the fewest keypoints first.
+    """
+    cells = side // stride
+    found = keypoints[..., 2] > 0  # (P, K)
+    order = np.argsort(-found.sum(1), kind="stable")[:most_people]
+    column, row = (np.clip(keypoints[..., axis] // stride, 0, cells - 1).astype(np.int64) for axis in (0, 1))
+    flat = np.where(found, row * cells + column, -1)[order]
+    out = np.full((most_people, keypoints.shape[1]), -1, np.int64)
+    out[: len(flat)] = flat
+    return out
