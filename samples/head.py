@@ -79,7 +79,10 @@ def draw_long_hair(canvas: Canvas, look: Look) -> None:
     """What hangs down at the back of the head; the caller draws it before the neck of who faces the camera."""
     wide = 0.052 * look.unit
     radii = wide, wide, wide * 0.85
-    limb(canvas, look.down(0.42), look.down(1.3), radii, look.wear.hair, label=look.labels[1], light=look.light)
+    back = -0.018 * look.unit * math.sin(look.yaw)
+    (x0, y0), (x1, y1) = look.down(0.42), look.down(1.3)
+    ends = (x0 + back, y0), (x1 + back, y1)
+    limb(canvas, *ends, radii, look.wear.hair, label=look.labels[1], light=look.light)
 
 
 def _face(canvas: Canvas, look: Look) -> None:
@@ -95,8 +98,8 @@ def _face(canvas: Canvas, look: Look) -> None:
         if eye not in look.away:
             half = 0.0085 * max(turned, 0.35)
             x, y = look.at(eye)
-            stroke((x, y), half, 0.0045, Cloth((225, 228, 230)))
-            stroke((x, y), 0.0, 0.0032, Cloth((60, 50, 45)))
+            stroke((x, y), half, 0.0034, Cloth((195, 200, 208)))
+            stroke((x, y), 0.0, 0.0027, Cloth((70, 60, 54)))
             stroke((x, y - 0.0175 * unit), half * 1.4, 0.0016, _tinted(look.wear.hair, 0.8))
     if body.NOSE not in look.away:
         x, y = look.at(body.NOSE)

@@ -52,8 +52,8 @@ def draw_person(canvas: Canvas, person: Person, number: int, light: float = -0.3
     depth = painter.points[:, 2]
     middle, head = float(depth[[body.CHEST, body.PELVIS]].mean()), float(depth[body.HEAD])
     layers: list[tuple[float, Callable[[], None]]] = [(middle + 0.02, painter.torso), (head + 0.03, painter.head)]
-    if person.outfit.long_hair:  # behind the neck of who faces the camera
-        layers.append((head + 0.025 - 0.08 * math.cos(person.figure.head_yaw), painter.long_hair))
+    if person.outfit.long_hair:  # before the head only of who is seen from behind
+        layers.append((head - 0.01 - 0.10 * math.cos(person.figure.head_yaw), painter.long_hair))
     for side in (body.LEFT, body.RIGHT):
         leg = float(depth[[body.HIPS[side], body.KNEES[side]]].mean())
         arm = float(depth[[body.SHOULDERS[side], body.ELBOWS[side], body.WRISTS[side]]].mean())
