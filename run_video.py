@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -16,6 +16,7 @@ from pipeline import LIVE_OPTIONS, PosePipeline, Source, open_source
 from pipeline.cli import build_parser
 from pipeline.interrupts import Interrupts
 from pipeline.machine import describe_machine
+from pipeline.models import Progress as PreparationProgress
 from pipeline.outputs import Outputs, check_outputs, open_sinks
 from pipeline.sinks import check_display
 from pipeline.stats import Meter, Recorder, Summary, save_plot
@@ -61,13 +62,34 @@ def open_all(
         min_joint=arguments.min_joint,
         duplicate_oks=LIVE_OPTIONS.duplicate_oks,
     )
-    pose = stack.enter_context(
-        PosePipeline(
-            arguments.model, engine=arguments.engine, size=arguments.size, flip=arguments.flip, options=options
+    with preparation() as progress:
+        pose = stack.enter_context(
+            PosePipeline(
+                arguments.model,
+                engine=arguments.engine,
+                size=arguments.size,
+                flip=arguments.flip,
+                options=options,
+                progress=progress,
+            )
         )
-    )
+        if pose.step.engine != "onnxruntime" and source.frame_wh is not None:
+            pose.warm_up(source.frame_wh)  # builds the plan, compiles the kernels
     print(pose.step.about)
     return source, pose, Outputs(open_sinks(save=arguments.save, json=arguments.json, show=show), recorder)
+
+
+@contextmanager
+def preparation() -> Iterator[PreparationProgress]:
+    """Shows a download or the building of a plan on a terminal; what is told afterwards is not shown."""
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), console=console, disable=not console.is_terminal, transient=True
+    ) as bar:
+        task = bar.add_task("", total=None, visible=False)
+        yield lambda what, share: bar.update(
+            task, description=what, total=None if share is None else 1.0, completed=share or 0.0, visible=True
+        )
 
 
 def measure_engine(pose: PosePipeline, source: Source) -> float:

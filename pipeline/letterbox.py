@@ -65,7 +65,7 @@ class Letterbox:
     def to_frame(self, xy_input: NDArray[np.floating]) -> NDArray[np.float64]:
         """(..., 2) input pixels -> (..., 2) frame pixels."""
         from_middle: NDArray[np.float64] = np.asarray(xy_input, np.float64) - self._middle
-        return from_middle / self.scale + np.array(self.center)
+        return from_middle / self.scale + np.array(self.center, np.float64)
 
     def to_input(self, xy_frame: NDArray[np.floating]) -> NDArray[np.float64]:
         """(..., 2) frame pixels -> (..., 2) input pixels."""

@@ -4,23 +4,52 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from engine.errors import EngineError, ModelError
 from engine.files import cache_folder
+from engine.flavor import MODULES, Flavor
 from engine.gpu import find_gpu
-from engine.spec import SIDE_MULTIPLE
+from engine.setup_gpu import RTX_CAPABILITIES
+from engine.spec import SIDE_MULTIPLE, ModelSpec
 from export import zoo
 from kernels.options import DecodeOptions
 from pipeline.step import FrameStep, HostStep
 
 ENGINES = ("auto", "tensorrt", "tensorrt-rtx", "onnxruntime", "torch")
 ONNX_SUFFIX, PLAN_SUFFIX = ".onnx", ".plan"
+CHECKPOINT_SUFFIXES = (".pth", ".pt", ".safetensors")
+
+Progress = Callable[[str, float | None], None]  # what is being done, and the share done (0..1) if known
+Shape = tuple[int, int, int]
 
 
-def open_step(model: str, *, engine: str, size: int | None, flip: bool, options: DecodeOptions) -> FrameStep:
+@dataclass(frozen=True)
+class _Wanted:
+    """What the user asked for, as it is handed on."""
+
+    model: str
+    size: int | None
+    flip: bool
+    options: DecodeOptions
+    progress: Progress
+
+
+def open_step(
+    model: str,
+    *,
+    engine: str,
+    size: int | None,
+    flip: bool,
+    options: DecodeOptions,
+    progress: Progress = lambda what, share: None,
+) -> FrameStep:
     """The step for a model on an engine; its `about` says in one line what was picked and why.
 
+    progress: told of what takes long: a download, an export, the building of a plan.
     Raises ValueError for an unknown name or a size the model cannot take, ModelError, EngineError, DownloadError.
     """
     if engine not in ENGINES:
@@ -28,56 +57,172 @@ def open_step(model: str, *, engine: str, size: int | None, flip: bool, options:
     if size is not None and (size < SIDE_MULTIPLE or size % SIDE_MULTIPLE):
         raise ValueError(f"size is {size}; expected a positive multiple of {SIDE_MULTIPLE}, such as 256 or 512")
     _check_name(model)
-    is_plan = Path(model).suffix == PLAN_SUFFIX
-    if is_plan and engine == "onnxruntime":
-        raise ValueError(f"{model} is a TensorRT plan; onnxruntime runs the .onnx it was built from")
-    return _on_cpu(model, engine, size, flip, options)
+    wanted = _Wanted(model, size, flip, options, progress)
+    if Path(model).suffix == PLAN_SUFFIX:
+        return _open_plan(wanted, engine)
+    if engine != "auto":
+        return _on_cpu(wanted, "as asked") if engine == "onnxruntime" else _on_gpu(wanted, engine, "as asked")
+    picked, why = _pick(model)
+    if picked != "onnxruntime":
+        try:
+            return _on_gpu(wanted, picked, why)
+        except EngineError as error:
+            why = f"{picked} was tried: {error}"
+    return _on_cpu(wanted, why)
 
 
-def _on_cpu(model: str, engine: str, size: int | None, flip: bool, options: DecodeOptions) -> FrameStep:
+def _pick(model: str) -> tuple[str, str]:
+    """The best engine that is installed here, and why it is that."""
+    gpu, words = find_gpu()
+    if gpu is None:
+        return "onnxruntime", words
+    if importlib.util.find_spec("pycuda") is None:
+        return "onnxruntime", f"{gpu.name} is there, but pycuda is not installed: make gpu"
+    if importlib.util.find_spec(MODULES["tensorrt"]) is not None:
+        return "tensorrt", str(gpu)
+    if importlib.util.find_spec(MODULES["tensorrt-rtx"]) is not None and gpu.compute_capability in RTX_CAPABILITIES:
+        return "tensorrt-rtx", str(gpu)
+    if importlib.util.find_spec("torch") is not None and Path(model).suffix != ONNX_SUFFIX:
+        return "torch", f"{gpu}; no TensorRT for it is installed: make gpu"
+    return "onnxruntime", f"{gpu.name} is there, but no TensorRT for it is installed: make gpu"
+
+
+def _on_cpu(wanted: _Wanted, why: str) -> FrameStep:
     from engine.onnx_runner import OnnxRunner
     from kernels.cpu import warm_up
 
-    path = _onnx_of(model)
+    path = _onnx_of(wanted, fp16=False)
     runner = OnnxRunner(path)
-    if runner.spec.fixed_hw is not None and (size is not None or (flip and runner.batch == 1)):
+    if runner.spec.fixed_hw is not None and (wanted.size is not None or (wanted.flip and runner.batch == 1)):
         h, w = runner.spec.fixed_hw
-        asked = "--size" if size is not None else "--flip"
+        asked = "--size" if wanted.size is not None else "--flip"
+        runner.close()
         raise ValueError(
             f"{path} is fixed to 1x3x{h}x{w} and cannot do {asked}; export it without --fixed: "
             f"python -m export {runner.spec.name} --out {path.name}"
         )
     warm_up()  # compile now, or load what was compiled: the first frame shall not wait
-    why = find_gpu()[1] if engine == "auto" else "as asked"
     return HostStep(
         lambda shape: runner,
         runner.spec,
         engine=runner.engine,
         about=f"{runner.spec.name} on onnxruntime, {runner.threads} CPU threads ({why})",
-        options=options,
-        size=size,
-        flip=flip,
+        options=wanted.options,
+        size=wanted.size,
+        flip=wanted.flip,
         on_close=runner.close,
     )
+
+
+def _on_gpu(wanted: _Wanted, engine: str, why: str) -> FrameStep:
+    _require_gpu(engine)
+    onnx = _onnx_of(wanted, fp16=True)
+    from engine.onnx_file import read_spec
+
+    spec = read_spec(onnx)
+    if engine == "torch":
+        return _on_device(wanted, spec, engine, why, _torch_networks(wanted, spec))
+    flavor: Flavor = "tensorrt-rtx" if engine == "tensorrt-rtx" else "tensorrt"
+    return _on_device(wanted, spec, engine, why, _tensorrt_networks(wanted, onnx, flavor))
+
+
+def _open_plan(wanted: _Wanted, engine: str) -> FrameStep:
+    from engine.runner import TensorRTRunner
+    from engine.sidecar import read_sidecar
+
+    plan = Path(wanted.model)
+    sidecar = read_sidecar(plan)
+    if engine not in ("auto", sidecar.flavor):
+        raise ValueError(f"{plan} is a plan of {sidecar.flavor}, which {engine} cannot run; leave out --engine")
+    if wanted.size is not None and sidecar.shapes.is_static:
+        raise ValueError(f"{plan} is built for {sidecar.shapes} (NxHxW) and cannot do --size; run its .onnx instead")
+    _require_gpu(sidecar.flavor)
+
+    def network_for(shape: Shape, device: Any) -> Any:
+        runner = TensorRTRunner(plan, device=device)
+        runner.bind(shape)
+        return runner
+
+    return _on_device(wanted, sidecar.spec, sidecar.flavor, "as the plan was built", network_for)
+
+
+def _on_device(
+    wanted: _Wanted, spec: ModelSpec, engine: str, why: str, network_for: Callable[[Shape, Any], Any]
+) -> FrameStep:
+    from engine.device import Device
+    from pipeline.device_step import DeviceStep
+
+    device = Device()
+    try:
+        return DeviceStep(
+            device,
+            lambda shape: network_for(shape, device),
+            spec,
+            engine=engine,
+            about=f"{spec.name} on {engine} ({why})",
+            options=wanted.options,
+            size=wanted.size,
+            flip=wanted.flip,
+        )
+    except BaseException:
+        device.close()
+        raise
+
+
+def _tensorrt_networks(wanted: _Wanted, onnx: Path, flavor: Flavor) -> Callable[[Shape, Any], Any]:
+    from engine.build import cached_plan
+    from engine.flavor import load_tensorrt
+    from engine.runner import TensorRTRunner
+
+    load_tensorrt(flavor)  # what is missing is said now, not at the first frame
+
+    def network_for(shape: Shape, device: Any) -> Any:
+        plan = cached_plan(onnx, shape, flavor, progress=lambda share, what: wanted.progress(what, share))
+        runner = TensorRTRunner(plan, device=device)
+        runner.bind(shape)
+        return runner
+
+    return network_for
+
+
+def _torch_networks(wanted: _Wanted, spec: ModelSpec) -> Callable[[Shape, Any], Any]:
+    if Path(wanted.model).suffix == ONNX_SUFFIX:
+        raise ValueError(f"torch runs weights, and {wanted.model} is an ONNX file; name the checkpoint or use tensorrt")
+    from engine.torch_runner import TorchNetwork
+    from export.checkpoint import build_from_checkpoint
+    from export.model import Aggregated
+    from export.to_onnx import fold_batch_norm
+
+    weights = zoo.locate(wanted.model) if wanted.model in zoo.MODELS else Path(wanted.model)
+    graph = fold_batch_norm(Aggregated(build_from_checkpoint(weights)).eval())
+    graph = graph.half() if spec.precision == "fp16" else graph
+    return lambda shape, device: TorchNetwork(graph, spec, shape, device)
+
+
+def _require_gpu(engine: str) -> None:
+    gpu, words = find_gpu()
+    if gpu is None:
+        raise EngineError(
+            f"engine {engine} needs an NVIDIA GPU: {words}; run `make gpu` on a machine that has one, "
+            "or use --engine onnxruntime"
+        )
+    if importlib.util.find_spec("pycuda") is None:
+        raise EngineError(f"engine {engine} needs pycuda, which is not installed; run `make gpu`")
 
 
 def _check_name(model: str) -> None:
     """A file must exist; anything else must be a name of the zoo."""
     path = Path(model)
-    looks_like_file = path.suffix in (ONNX_SUFFIX, PLAN_SUFFIX, ".pth", ".pt", ".safetensors") or len(path.parts) > 1
-    if model in zoo.MODELS:
+    if model in zoo.MODELS or path.is_file():
         return
-    if path.is_file():
-        return
-    if looks_like_file:
-        raise ModelError(f"model {model} does not exist")
-    raise ValueError(
-        f"no model is called {model!r}; expected an .onnx or .plan file, or one of {', '.join(zoo.MODELS)}"
-    )
+    if path.suffix in (ONNX_SUFFIX, PLAN_SUFFIX, *CHECKPOINT_SUFFIXES) or len(path.parts) > 1:
+        raise ModelError(f"model {model} does not exist; expected a file, or one of {', '.join(zoo.MODELS)}")
+    raise ValueError(f"no model is called {model!r}; expected a file, or one of {', '.join(zoo.MODELS)}")
 
 
-def _onnx_of(model: str, *, fp16: bool = False) -> Path:
+def _onnx_of(wanted: _Wanted, *, fp16: bool) -> Path:
     """The ONNX file of a model: itself, the bundled one, or exported once and kept in the cache."""
+    model = wanted.model
     if Path(model).suffix == ONNX_SUFFIX:
         return Path(model)
     if model in zoo.MODELS and zoo.MODELS[model].url is None:
@@ -90,13 +235,17 @@ def _onnx_of(model: str, *, fp16: bool = False) -> Path:
             f"{model} has to be exported to ONNX first, which needs torch and onnx; "
             "pip install torch onnx safetensors, or use the bundled --model tiny"
         )
-    weights = zoo.locate(model) if model in zoo.MODELS else Path(model)
+
+    def downloaded(done: int, total: int | None) -> None:
+        wanted.progress(f"downloading {model}", done / total if total else None)
+
+    weights = zoo.locate(model, progress=downloaded) if model in zoo.MODELS else Path(model)
     with weights.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
     path = cache_folder("onnx") / f"{weights.stem}-{digest}-{'fp16' if fp16 else 'fp32'}.onnx"
     if not path.is_file():
         from export.to_onnx import export_checkpoint
 
-        path.parent.mkdir(parents=True, exist_ok=True)
+        wanted.progress(f"exporting {model} to ONNX", None)
         export_checkpoint(model, path, fp16=fp16)
     return path

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from engine.errors import StageError
 from kernels.options import DecodeOptions
 from pipeline.channel import Cancelled, Channel
+from pipeline.models import Progress, open_step
 from pipeline.sources import Source
 from pipeline.stats import Recorder
 from pipeline.step import FrameStep
@@ -55,13 +56,12 @@ class PosePipeline:
         size: int | None = None,
         flip: bool = False,
         options: DecodeOptions = LIVE_OPTIONS,
+        progress: Progress = lambda what, share: None,
         step: FrameStep | None = None,
     ) -> None:
-        """step: a frame step of your own; the other arguments then say nothing."""
+        """step: a frame step of your own; the other arguments then say nothing. progress: see `open_step`."""
         if step is None:
-            from pipeline.models import open_step
-
-            step = open_step(model, engine=engine, size=size, flip=flip, options=options)
+            step = open_step(model, engine=engine, size=size, flip=flip, options=options, progress=progress)
         self.step = step
         self._busy = threading.Lock()
 

@@ -65,6 +65,7 @@ class FakeStep:
         finish: Fault = no_fault,
         seconds: float = 0.0,
     ) -> None:
+        """prepare, infer, finish: what goes wrong there. seconds: that a pass of the network takes."""
         self.spec = ModelSpec(name="fake")
         self.faults = {"prepare": prepare, "infer": infer, "finish": finish}
         self.seconds = seconds

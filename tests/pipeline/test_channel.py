@@ -111,7 +111,8 @@ def test_a_channel_needs_room():
 
 
 def test_ten_thousand_items_through_three_channels_keep_their_order():
-    first, second, third = (Channel(capacity) for capacity in (1, 2, 3))
+    channels: list[Channel[int]] = [Channel(1), Channel(2), Channel(3)]
+    first, second, third = channels
 
     def move(inbox, outbox) -> None:
         for item in inbox:

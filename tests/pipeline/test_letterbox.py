@@ -49,10 +49,10 @@ def test_the_mapping_is_the_authors_affine_transform(w, h, short_side):
     source_width = w if w < h else wr / hr * h
     source, target = np.zeros((3, 2), np.float32), np.zeros((3, 2), np.float32)
     source[0], target[0] = center, (wr / 2, hr / 2)
-    source[1], target[1] = center + np.float32([0, -source_width / 2]), (wr / 2, hr / 2 - wr / 2)
+    source[1], target[1] = center + np.array([0, -source_width / 2], np.float32), (wr / 2, hr / 2 - wr / 2)
     for points in (source, target):
         direction = points[0] - points[1]
-        points[2] = points[1] + np.float32([-direction[1], direction[0]])
+        points[2] = points[1] + np.array([-direction[1], direction[0]], np.float32)
     authors = cv2.getAffineTransform(source, target)
     corners = np.array([[0, 0], [w, 0], [0, h], [w, h]], np.float64)
     expected = corners @ authors[:, :2].T + authors[:, 2]

@@ -12,7 +12,7 @@ import pytest
 from engine.errors import SourceError, StageError
 from pipeline import PosePipeline
 from pipeline.stats import Recorder
-from tests.pipeline.fakes import FakeSource, FakeStep, raising_at
+from tests.pipeline.fakes import FakeSource, FakeStep, Fault, raising_at
 
 COUNT = 9
 PLACES = [0, COUNT // 2, COUNT - 1]
@@ -23,6 +23,12 @@ def _no_thread_left() -> Iterator[None]:
     before = set(threading.enumerate())
     yield
     assert set(threading.enumerate()) <= before
+
+
+def failing_step(stage: str, fault: Fault) -> FakeStep:
+    step = FakeStep()
+    step.faults[stage] = fault
+    return step
 
 
 def drained(pose: PosePipeline, source: FakeSource, **options) -> tuple[list[int], BaseException | None]:
@@ -65,7 +71,7 @@ def test_a_failing_source_ends_the_run_after_the_frames_before_it(bad, serial):
 @pytest.mark.parametrize(("stage", "name"), [("prepare", "preprocess"), ("infer", "infer"), ("finish", "group")])
 def test_a_failing_stage_names_itself_and_the_frame(stage, name, bad, serial):
     source = FakeSource(COUNT)
-    step = FakeStep(**{stage: raising_at(bad)})
+    step = failing_step(stage, raising_at(bad))
     seen, error = drained(PosePipeline(step=step), source, serial=serial)
     assert seen == list(range(bad))
     assert isinstance(error, StageError)
@@ -77,7 +83,7 @@ def test_a_failing_stage_names_itself_and_the_frame(stage, name, bad, serial):
 @pytest.mark.parametrize("stage", ["prepare", "infer", "finish"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])
 def test_what_is_no_error_reaches_the_caller_as_it_is(stage, error):
-    seen, raised = drained(PosePipeline(step=FakeStep(**{stage: raising_at(4, error)})), FakeSource(COUNT))
+    seen, raised = drained(PosePipeline(step=failing_step(stage, raising_at(4, error))), FakeSource(COUNT))
     assert seen == [0, 1, 2, 3]
     assert raised is error
 

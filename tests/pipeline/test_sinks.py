@@ -27,7 +27,7 @@ from pipeline.sinks import (
     file_name,
     json_line,
 )
-from pipeline.sources import open_source
+from pipeline.sources import open_source, read_image
 from pipeline.types import Frame, People, Result
 from tests.pipeline.fakes import person_at, write_clip
 
@@ -141,7 +141,7 @@ def test_a_video_without_a_frame_leaves_no_file(tmp_path):
 def test_an_image_is_written_in_its_format(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     give(ImageSink(path), result(level=90))
-    assert abs(int(cv2.imread(str(path))[5, 5, 0]) - 90) <= 3
+    assert abs(int(read_image(str(path))[5, 5, 0]) - 90) <= 3
 
 
 def test_json_lines_are_as_documented(tmp_path):
@@ -269,12 +269,20 @@ def test_without_a_display_no_window_is_tried(monkeypatch):
 )
 def test_q_escape_and_closing_the_window_quit(monkeypatch, key, visible, quits):
     monkeypatch.setenv("DISPLAY", ":0")
-    calls = []
+    calls: list[str] = []
+
+    def fake(name: str, answer: object):
+        def called(*_: object) -> object:
+            calls.append(name)
+            return answer
+
+        return called
+
     for name, answer in [
         ("namedWindow", None), ("resizeWindow", None), ("imshow", None), ("waitKey", key),
         ("getWindowProperty", visible), ("destroyAllWindows", None),
     ]:  # fmt: skip
-        monkeypatch.setattr(cv2, name, lambda *_, name=name, answer=answer: calls.append(name) or answer)
+        monkeypatch.setattr(cv2, name, fake(name, answer))
     sink = WindowSink("a")
     give(sink, result())
     assert sink.quit is quits
