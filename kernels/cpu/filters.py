@@ -65,8 +65,8 @@ def oks(person: Floats, reference: Floats, sigmas: Floats) -> float:
     left, right, top, bottom = np.inf, -np.inf, np.inf, -np.inf
     for k in range(len(reference)):
         if reference[k, 2] > 0:
-            left, right = min(left, float(reference[k, 0])), max(right, float(reference[k, 0]))
-            top, bottom = min(top, float(reference[k, 1])), max(bottom, float(reference[k, 1]))
+            left, right = min(left, np.float64(reference[k, 0])), max(right, np.float64(reference[k, 0]))
+            top, bottom = min(top, np.float64(reference[k, 1])), max(bottom, np.float64(reference[k, 1]))
     area = (right - left) * (bottom - top)
     total, found = 0.0, 0
     for k in range(len(person)):
@@ -75,8 +75,8 @@ def oks(person: Floats, reference: Floats, sigmas: Floats) -> float:
         found += 1
         if not reference[k, 2] > 0:
             continue
-        dx = float(person[k, 0]) - float(reference[k, 0])
-        dy = float(person[k, 1]) - float(reference[k, 1])
+        dx = np.float64(person[k, 0]) - np.float64(reference[k, 0])
+        dy = np.float64(person[k, 1]) - np.float64(reference[k, 1])
         square = dx * dx + dy * dy
         if area > 0:
             total += np.exp(-square / (8 * sigmas[k] * sigmas[k] * area))

@@ -60,14 +60,15 @@ def decode_scales(
     """As `kernels.cpu.decode_scales`: heatmaps averaged over scales, tags of the one scale that has them."""
     options = options or DecodeOptions()
     hw = size_hw if options.project else parts[0][0].shape[2:]
-    total, tag = np.float32(0), None
+    total = np.zeros((1, 1, 1), np.float32)
+    tag: Floats | None = None
     for heatmaps, tags in parts:
         heat, own = unmirror(heatmaps, heatmaps if tags is None else tags, options)
-        total = total + resize(heat, hw)
+        total = np.add(total, resize(heat, hw), dtype=np.float32)
         if tags is not None:
             tag = resize(resize(own, heat.shape[1:]), hw)
     assert tag is not None and hw[0] * size_hw[1] == hw[1] * size_hw[0]
-    return decode_maps(total / np.float32(len(parts)), tag, options, size_hw[0] / hw[0])
+    return decode_maps(np.divide(total, len(parts), dtype=np.float32), tag, options, size_hw[0] / hw[0])
 
 
 def unmirror(heatmaps: Floats, tags: Floats, options: DecodeOptions) -> tuple[Floats, Floats]:
@@ -75,7 +76,7 @@ def unmirror(heatmaps: Floats, tags: Floats, options: DecodeOptions) -> tuple[Fl
     if len(heatmaps) == 1:
         return heatmaps[0], tags
     twin = list(options.flip_for(heatmaps.shape[1]))
-    heat = (heatmaps[0] + heatmaps[1][twin][..., ::-1]) * np.float32(0.5)
+    heat: Floats = (heatmaps[0] + heatmaps[1][twin][..., ::-1]) * np.float32(0.5)
     return heat, np.stack([tags[0], tags[1][twin][..., ::-1]])
 
 
@@ -103,7 +104,8 @@ def resize(maps: Floats, hw: tuple[int, ...]) -> Floats:
         source = np.maximum((np.arange(size) + 0.5) * n / size - 0.5, 0)
         low = np.minimum(source.astype(int), n - 1)
         weight = (source - low).astype(np.float32)
-        return (1 - weight) * a[..., low] + weight * a[..., np.minimum(low + 1, n - 1)]
+        mixed: Floats = (1 - weight) * a[..., low] + weight * a[..., np.minimum(low + 1, n - 1)]
+        return mixed
 
     return along_last(along_last(maps, hw[1]).swapaxes(-1, -2), hw[0]).swapaxes(-1, -2)
 

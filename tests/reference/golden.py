@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 
@@ -24,14 +25,17 @@ def _generator() -> ModuleType:
 generate_inputs = _generator()
 
 
+@lru_cache(maxsize=4)  # drawing is slower than decoding: tests go case by case
+def _one_side(case: str, flipped: bool) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    quarter, half = generate_inputs.heads(case, flipped)
+    heatmaps, tags = (upsample2(quarter[0, :17]) + half[0]) * np.float32(0.5), quarter[0, 17:]
+    return heatmaps, tags
+
+
 def network_outputs(case: str, *, flip: bool = False) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """heatmaps (T, 17, H/2, W/2), both stages averaged, and tags (T, 17, H/4, W/4) of a case; T = 2 with flip."""
-    heatmaps, tags = [], []
-    for flipped in (False, True)[: 1 + flip]:
-        quarter, half = generate_inputs.heads(case, flipped)
-        heatmaps.append((upsample2(quarter[0, :17]) + half[0]) * np.float32(0.5))
-        tags.append(quarter[0, 17:])
-    return np.stack(heatmaps), np.stack(tags)
+    sides = [_one_side(case, flipped) for flipped in (False, True)[: 1 + flip]]
+    return np.stack([heatmaps for heatmaps, _ in sides]), np.stack([tags for _, tags in sides])
 
 
 def crowd_outputs(
