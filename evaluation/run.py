@@ -36,8 +36,8 @@ def evaluate_step(
 ) -> Evaluation:
     """Run every image through the step and score its people by their `score`, the authors' person score.
 
-    One difference from the authors' results file: a joint that even refine did not find is (0, 0) in the frame, not where
-    the input's corner falls in it, and is left out of `bbox`; both are as far from any person.
+    One difference from the authors' results: a joint that even refine did not find stays at the frame's corner (0, 0),
+    theirs is where the input's corner falls, some pixels outside; and it is left out of `bbox`.
     The step's DecodeOptions must be unfiltered. Closes the images, not the step. progress: called with images seen.
     Raises ValueError if the model's joints are not the annotations', SourceError if no image could be read.
     """
