@@ -87,9 +87,8 @@ class TensorRTRunner:
                 f"python -m engine {self.sidecar.onnx} --shape {n}x{h}x{w} --out other.plan"
             )
         self._shape = None
-        tensors = tensors_of(self.spec, shape)
+        context, tensors = self._open_context(), tensors_of(self.spec, shape)
         with self._device.current():
-            context = self._open_context()
             self._device.free(*self.arrays.values(), *self._on_host.values())
             self.arrays = {name: self._device.empty(*tensor) for name, tensor in tensors.items()}
             self._on_host = {name: self._device.pinned(*tensor) for name, tensor in tensors.items()}
@@ -128,7 +127,7 @@ class TensorRTRunner:
             with self._device.current():
                 self._context = self._engine = self._runtime = None  # in this order, by their last references
                 self._device.free(*self.arrays.values(), *self._on_host.values(), self._stream)
-        self.arrays, self._on_host = {}, {}
+        self.arrays, self._on_host, self._shape = {}, {}, None
         if self._own_device:
             self._device.close()
 
