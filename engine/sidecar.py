@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
@@ -53,8 +54,9 @@ class Sidecar:
             raise ValueError(f"not a plan's sidecar: {error}") from error
 
     def rebuild_command(self, plan: Path) -> str:
-        shapes = f"--shape {self.shapes}" if self.shapes.is_static else f"--dynamic {self.shapes}"
-        return f"python -m engine {self.onnx} --flavor {self.flavor} {shapes} --out {plan}"
+        shapes = "--shape" if self.shapes.is_static else "--dynamic"
+        arguments = (self.onnx, "--flavor", self.flavor, shapes, str(self.shapes), "--out", str(plan))
+        return "python -m engine " + shlex.join(arguments)
 
 
 def sidecar_path(plan: Path) -> Path:

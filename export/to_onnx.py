@@ -54,7 +54,7 @@ def export_checkpoint(
     spec = ModelSpec(
         name=entry.name if entry else path.name.split(".")[0],
         joint_set=joint_set,  # type: ignore[arg-type]  # a key of JOINTS is a JointSet
-        short_side=size or (entry.short_side if entry else short_side),
+        short_side=size if size is not None else entry.short_side if entry else short_side,
         fixed_hw=fixed_hw,
         precision="fp16" if fp16 else "fp32",
         mean=mean,
@@ -73,7 +73,7 @@ def export_model(model: HigherHead, spec: ModelSpec, out: str | Path, *, check_i
     if model.joints != spec.num_joints:
         raise ValueError(f"the model has {model.joints} joints, the spec says {spec.joint_set} ({spec.num_joints})")
     image = _noise(spec) if check_image is None else _picture(Path(check_image), spec)
-    reference = Aggregated(model).eval()
+    reference = Aggregated(copy.deepcopy(model).cpu()).eval()
     graph = fold_batch_norm(reference)
     if spec.precision == "fp16":
         graph = graph.half()

@@ -57,15 +57,10 @@ def test_w32_builds(w32_onnx, shapes):
 
 
 def test_tiny_builds_in_half(tmp_path):
-    import torch
+    from export.to_onnx import export_checkpoint
 
-    from export.model import build_model
-    from export.to_onnx import export_model
-
-    torch.manual_seed(0)
-    spec = ModelSpec(name="tiny", precision="fp16", short_side=256)
-    path = export_model(build_model("tiny"), spec, tmp_path / "tiny-fp16.onnx")
-    found = layers(path)
+    path = export_checkpoint("tiny", tmp_path / "tiny-fp16.onnx")
+    spec, found = read_spec(path), layers(path)
     assert {dtype for (kind, dtype) in found if kind in ("CONVOLUTION", "DECONVOLUTION")} == {"HALF"}
     for shapes in (ShapeRange.static((1, 256, 384)), ShapeRange((1, 128, 128), (1, 256, 384), (4, 512, 512))):
         assert len(compile_plan(trt, path, spec, shapes)) > 2e6

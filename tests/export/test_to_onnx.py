@@ -39,7 +39,7 @@ def test_w32_agrees_with_pytorch(precision, limit, w32, tmp_path):
     got = run(path, image.astype("float16" if precision == "fp16" else "float32"))
     for ours, theirs in zip(got, expected, strict=True):
         assert ours.dtype == np.float32
-        # Worst seen: 2e-6 for fp32, 3e-3 for fp16.
+        # Worst seen: 1.2e-6 for fp32, 7e-4 for fp16.
         assert np.abs(ours - theirs).max() <= limit * np.abs(theirs).max()
 
 
@@ -83,13 +83,14 @@ def test_a_fixed_size_is_fixed(small, tmp_path):
 
 @pytest.mark.parametrize("spec", [FP32, FP16], ids=["fp32", "fp16"])
 def test_the_same_network_gives_the_same_bytes_and_is_left_as_it_was(spec, small, tmp_path):
+    small.train()
     before = {key: value.clone() for key, value in small.state_dict().items()}
     first, second = (to_onnx.export_model(small, spec, tmp_path / name).read_bytes() for name in ("1.onnx", "2.onnx"))
     assert first == second
     after = small.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before)
-    assert not any(module._forward_hooks for module in small.modules())
+    assert all(module.training and not module._forward_hooks for module in small.modules())
 
 
 VARIANTS = {**ABLATION, "two deconvolutions": {"deconvolutions": 2}, "CrowdPose": {"joints": 14}}
@@ -203,6 +204,7 @@ def test_the_list_names_models_and_their_size(capsys):
     [
         (["w33", "--out", "x.onnx"], 2, "w33 is neither a file nor a named model"),
         (["noise.pth", "--out", "x.onnx"], 2, "noise.pth cannot be read as a checkpoint"),
+        (["good.pth", "--size", "0", "--out", "x.onnx"], 2, "short_side is 0"),
         (["good.pth", "--size", "100", "--out", "x.onnx"], 2, "short_side is 100"),
         (["good.pth", "--fixed", "100x64", "--out", "x.onnx"], 2, "fixed_hw is (100, 64)"),
         (["good.pth", "--out", "noise.pth/x.onnx"], 2, "cannot be written"),
@@ -231,3 +233,4 @@ def test_missing_arguments_exit_2(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
