@@ -182,14 +182,15 @@ def report(
     console = Console(highlight=False)
     console.print(summary.table())
     console.print(summary.sentence(), soft_wrap=True)
-    if arguments.benchmark:
+    machine = describe_machine() if arguments.benchmark else None
+    if machine is not None:
         console.print(f"input {width}x{height}, batch {batch}, {summary.precision}", soft_wrap=True)
-        for label, text in describe_machine().items():
+        for label, text in machine.items():
             console.print(f"{label}: {text}", soft_wrap=True)
     if arguments.plot is not None:
         save_plot(recorder, arguments.plot)
     if arguments.stats == "json":
-        print(summary.to_json())
+        print(summary.to_json(machine))
 
 
 def complain(message: str, status: int) -> int:

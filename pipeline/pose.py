@@ -12,6 +12,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 
@@ -64,6 +65,7 @@ class PosePipeline:
             step = open_step(model, engine=engine, size=size, flip=flip, options=options, progress=progress)
         self.step = step
         self._busy = threading.Lock()
+        self._closed = False
 
     def __call__(self, image: NDArray[np.uint8]) -> People:
         """The people of one upright BGR image (H, W, 3) uint8. No threads."""
@@ -104,7 +106,8 @@ class PosePipeline:
                 results.close()
 
     def close(self) -> None:
-        """Release the model. May be called twice."""
+        """Release the model. May be called twice; not while a run is going on."""
+        self._closed = True
         self.step.close()
 
     def __enter__(self) -> Self:
@@ -168,8 +171,17 @@ class PosePipeline:
         job.people = job.timed("group", self.step.finish, job.slot)
         return job
 
-    def _alone(self) -> _Alone:
-        return _Alone(self._busy)
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Two runs would write into each other's slots: the second is refused."""
+        if self._closed:
+            raise RuntimeError("this PosePipeline is closed; make a new one")
+        if not self._busy.acquire(blocking=False):
+            raise RuntimeError("this PosePipeline is already running; finish or close that run, or make a second one")
+        try:
+            yield
+        finally:
+            self._busy.release()
 
 
 @dataclass(eq=False)
@@ -196,20 +208,6 @@ class _Job:
         stop = time.perf_counter()
         self.timings[stage] = (stop - start) * 1e3
         self.recorder.record(stage, start, stop)
-
-
-class _Alone:
-    """Two runs would write into each other's slots: the second is refused."""
-
-    def __init__(self, lock: threading.Lock) -> None:
-        self._lock = lock
-
-    def __enter__(self) -> None:
-        if not self._lock.acquire(blocking=False):
-            raise RuntimeError("this PosePipeline is already running; finish or close that run, or make a second one")
-
-    def __exit__(self, *exc: object) -> None:
-        self._lock.release()
 
 
 def describe(error: BaseException) -> str:

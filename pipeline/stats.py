@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,6 +51,9 @@ class Percentiles:
         p50, p95, p99 = np.percentile(np.asarray(values, np.float64), (50, 95, 99))
         return cls(float(p50), float(p95), float(p99))
 
+    def rounded(self) -> dict[str, float]:
+        return {name: round(value, 3) for name, value in vars(self).items()}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
@@ -75,23 +78,22 @@ class Summary:
     precision: str
     batch: int
 
-    def to_json(self) -> str:
-        """One line, the form of `--stats json`."""
-        stages = {stage: {k: round(v, 3) for k, v in vars(p).items()} for stage, p in self.stages.items()}
+    def to_json(self, machine: Mapping[str, str] | None = None) -> str:
+        """One line, the form of `--stats json`. machine: of a benchmark, which adds what it was measured with."""
         document: dict[str, Any] = {
             "frames": self.frames,
             "dropped": self.dropped,
             "fps": round(self.fps, 3),
             "engine_fps": None if self.engine_fps is None else round(self.engine_fps, 3),
             "people": self.people,
-            "stages_ms": stages,
-            "latency_ms": None if self.latency is None else {k: round(v, 3) for k, v in vars(self.latency).items()},
+            "stages_ms": {stage: p.rounded() for stage, p in self.stages.items()},
             "engine": self.engine,
             "model": self.model,
             "input": list(self.input_wh),
-            "precision": self.precision,
-            "batch": self.batch,
         }
+        if machine is not None:
+            document["latency_ms"] = None if self.latency is None else self.latency.rounded()
+            document |= {"precision": self.precision, "batch": self.batch, "machine": dict(machine)}
         return json.dumps(document)
 
     def table(self) -> Table:
@@ -112,7 +114,7 @@ class Summary:
 
     def sentence(self) -> str:
         """End to end, in one line."""
-        people = f"{self.people / self.frames:.1f} people a frame" if self.frames else "no frame"
+        people = f"{self.people / self.frames:.1f} people a frame" if self.frames else "no people"
         line = f"{self.frames} frames, {self.fps:.1f} FPS end to end, {people}"
         if self.engine_fps:
             line += f"; engine alone {self.engine_fps:.1f} FPS, ratio {self.fps / self.engine_fps:.2f}"

@@ -1,0 +1,159 @@
+"""open_step: which file and which engine a name stands for, and what is said where one is missing."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+
+from engine.errors import EngineError, ModelError
+from engine.gpu import Gpu
+from engine.spec import ModelSpec
+from kernels.options import DecodeOptions
+from pipeline import models
+from pipeline.models import open_step
+from tests.pipeline.onnx_models import blob_spec, write_blob_model
+
+GPU = Gpu("NVIDIA Test", (8, 6), 1 << 33, (13, 0))
+
+
+def opened(model, engine="auto", *, size=None, flip=False):
+    return open_step(str(model), engine=engine, size=size, flip=flip, options=DecodeOptions())
+
+
+@pytest.fixture
+def onnx(tmp_path):
+    return write_blob_model(tmp_path / "blobs.onnx")
+
+
+@pytest.fixture
+def no_gpu(monkeypatch):
+    monkeypatch.setattr(models, "find_gpu", lambda: (None, "no driver here"))
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """A machine with a GPU on which just these packages are installed."""
+    packages: set[str] = set()
+    monkeypatch.setattr(models, "find_gpu", lambda: (GPU, str(GPU)))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if name in packages else None)
+    return packages
+
+
+def test_without_a_gpu_auto_is_the_cpu_and_says_why(onnx, no_gpu):
+    step = opened(onnx)
+    assert (step.engine, step.spec.name) == ("onnxruntime", "blobs")
+    assert step.about.startswith("blobs on onnxruntime, ")
+    assert step.about.endswith("(no driver here)")
+    step.close()
+
+
+def test_an_engine_that_was_asked_for_is_not_replaced(onnx, no_gpu):
+    for engine in ("tensorrt", "tensorrt-rtx", "torch"):
+        with pytest.raises(EngineError, match=f"engine {engine} needs an NVIDIA GPU: no driver here; run `make gpu`"):
+            opened(onnx, engine)
+
+
+@pytest.mark.parametrize(
+    ("packages", "model", "picked"),
+    [
+        ({"pycuda", "tensorrt", "tensorrt_rtx", "torch"}, "tiny", "tensorrt"),
+        ({"pycuda", "tensorrt_rtx", "torch"}, "tiny", "tensorrt-rtx"),
+        ({"pycuda", "torch"}, "tiny", "torch"),
+        ({"pycuda", "torch"}, "a.onnx", "onnxruntime"),
+        ({"pycuda"}, "tiny", "onnxruntime"),
+        ({"tensorrt"}, "tiny", "onnxruntime"),
+    ],
+)
+def test_auto_takes_the_best_that_is_installed(installed, packages, model, picked):
+    installed |= packages
+    engine, why = models._pick(model)
+    assert engine == picked
+    assert "NVIDIA Test" in why
+    assert ("make gpu" in why) == (picked in ("onnxruntime", "torch"))
+
+
+def test_tensorrt_rtx_is_not_picked_for_a_gpu_it_is_not_made_for(installed, monkeypatch):
+    installed |= {"pycuda", "tensorrt_rtx"}
+    monkeypatch.setattr(models, "find_gpu", lambda: (Gpu("H", (9, 0), 1, (13, 0)), "H"))
+    assert models._pick("tiny")[0] == "onnxruntime"
+
+
+def test_a_gpu_that_fails_leaves_auto_on_the_cpu(onnx, monkeypatch):
+    monkeypatch.setattr(models, "_pick", lambda model: ("tensorrt", "a GPU"))
+
+    def fails(*_: object) -> None:
+        raise EngineError("the driver is too old")
+
+    monkeypatch.setattr(models, "_on_gpu", fails)
+    step = opened(onnx)
+    assert step.engine == "onnxruntime"
+    assert "tensorrt was tried: the driver is too old" in step.about
+    step.close()
+
+
+def test_a_missing_package_is_named(installed, onnx):
+    with pytest.raises(EngineError, match="engine tensorrt needs pycuda, which is not installed; run `make gpu`"):
+        opened(onnx, "tensorrt")
+    with pytest.raises(EngineError, match="w32-512 has to be exported to ONNX first, which needs torch and onnx"):
+        opened("w32-512", "onnxruntime")
+
+
+def test_an_unknown_name_lists_the_known():
+    with pytest.raises(ValueError, match=r"no model is called 'huge'; expected a file, or one of tiny, w32-512, "):
+        opened("huge")
+    with pytest.raises(ModelError, match=r"model huge\.onnx does not exist"):
+        opened("huge.onnx")
+    with pytest.raises(ValueError, match=r"engine is 'cuda'; expected one of auto, "):
+        opened("tiny", "cuda")
+
+
+@pytest.mark.parametrize("size", [0, -64, 100, 63])
+def test_a_size_that_no_network_takes_is_refused(onnx, size):
+    with pytest.raises(ValueError, match=f"size is {size}; expected a positive multiple of 64"):
+        opened(onnx, size=size)
+
+
+def test_a_fixed_model_says_how_to_rebuild_it(tmp_path):
+    path = write_blob_model(tmp_path / "fixed.onnx", blob_spec(fixed_hw=(128, 192)))
+    for asked in ({"size": 256}, {"flip": True}):
+        with pytest.raises(ValueError, match=r"fixed to 1x3x128x192 and cannot do --.*; export it without --fixed"):
+            opened(path, "onnxruntime", **asked)
+
+
+def test_a_model_is_exported_once(tmp_path, monkeypatch):
+    """The weights' content names the exported file: the same weights are not exported again, others are."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    exported: list[bool] = []
+
+    def export_checkpoint(model, out, *, fp16):
+        exported.append(fp16)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        return write_blob_model(out, ModelSpec(name="mine", precision="fp16" if fp16 else "fp32"))
+
+    to_onnx = pytest.importorskip("export.to_onnx")
+    monkeypatch.setattr(to_onnx, "export_checkpoint", export_checkpoint)
+    weights = tmp_path / "mine.pth"
+    weights.write_bytes(b"first")
+    told: list[str] = []
+    for content in (b"first", b"first", b"second"):
+        weights.write_bytes(content)
+        step = open_step(
+            str(weights),
+            engine="onnxruntime",
+            size=None,
+            flip=False,
+            options=DecodeOptions(),
+            progress=lambda what, share: told.append(what),
+        )
+        assert step.spec.name == "mine"
+        step.close()
+    assert exported == [False, False]
+    assert told == [f"exporting {weights} to ONNX"] * 2
+
+
+def test_a_plan_goes_to_the_tensorrt_it_was_built_by(tmp_path, no_gpu):
+    plan = tmp_path / "a.plan"
+    plan.write_bytes(b"no plan")
+    with pytest.raises(EngineError, match=r"a\.plan"):  # it has no sidecar
+        opened(plan)

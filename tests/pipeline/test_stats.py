@@ -1,0 +1,145 @@
+"""Recorder, Meter and Summary: figures that can be worked out by hand."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import cv2
+import pytest
+from rich.console import Console
+
+from engine.errors import SinkError
+from pipeline.stats import STAGES, Meter, Percentiles, Recorder, Summary, save_plot
+
+
+def recorded(**durations_ms: list[float]) -> Recorder:
+    recorder = Recorder()
+    for stage, values in durations_ms.items():
+        for i, value in enumerate(values):
+            recorder.record(stage, float(i), i + value / 1e3)
+    return recorder
+
+
+def summary(**changes) -> Summary:
+    settings: dict[str, Any] = {
+        "frames": 100, "dropped": 2, "fps": 24.0, "engine_fps": 30.0, "people": 250,
+        "stages": {"capture": Percentiles(1, 2, 3), "infer": Percentiles(30.0004, 40, 50)},
+        "latency": Percentiles(60, 70, 80), "engine": "onnxruntime", "model": "tiny", "input_wh": (384, 256),
+        "precision": "fp32", "batch": 1,
+    }  # fmt: skip
+    return Summary(**settings | changes)
+
+
+def test_percentiles():
+    assert Percentiles.of([float(i) for i in range(101)]) == Percentiles(50, 95, 99)
+    assert Percentiles.of([7.0]) == Percentiles(7, 7, 7)
+
+
+def test_stages_come_in_pipeline_order_and_only_those_that_ran():
+    recorder = recorded(encode=[1.0], infer=[2.0, 4.0], capture=[1.0])
+    stages = Meter().stages(recorder)
+    assert list(stages) == ["capture", "infer", "encode"]
+    assert stages["infer"].p50 == pytest.approx(3.0)
+
+
+def test_spans_before_a_moment_can_be_left_out():
+    recorder = recorded(infer=[1.0, 2.0, 3.0])
+    assert recorder.milliseconds("infer", since=1.0) == pytest.approx([2.0, 3.0])
+
+
+def test_a_recorder_forgets_what_is_long_past():
+    recorder = Recorder()
+    for i in range(40_000):
+        recorder.record("infer", i, i + 1)
+    assert len(recorder.milliseconds("infer")) == 36_000
+    assert recorder.milliseconds("infer", since=39_999) == [1000.0]
+
+
+def test_warm_up_frames_count_in_totals_but_not_in_speed():
+    meter = Meter(skip=2)
+    meter.start()
+    time.sleep(0.05)
+    for i in range(5):
+        meter.count(3, float(i))
+    time.sleep(0.01)
+    meter.stop()
+    assert (meter.frames, meter.people) == (5, 15)
+    assert meter.fps > 3 / 0.05  # the 50 ms before are not in it
+    assert meter.latency() == Percentiles.of([2.0, 3.0, 4.0])
+
+
+def test_speed_stands_still_after_stop():
+    meter = Meter()
+    meter.start()
+    meter.count(0, 1.0)
+    meter.stop()
+    before = meter.fps
+    time.sleep(0.01)
+    assert meter.fps == before > 0
+
+
+def test_the_line_for_programs_is_as_documented():
+    document = json.loads(summary().to_json())
+    assert list(document) == [
+        "frames",
+        "dropped",
+        "fps",
+        "engine_fps",
+        "people",
+        "stages_ms",
+        "engine",
+        "model",
+        "input",
+    ]
+    assert document["stages_ms"] == {
+        "capture": {"p50": 1, "p95": 2, "p99": 3},
+        "infer": {"p50": 30.0, "p95": 40, "p99": 50},
+    }
+    assert document["input"] == [384, 256]
+    assert set(document["stages_ms"]) <= set(STAGES)
+
+
+def test_a_benchmark_adds_to_that_line():
+    document = json.loads(summary().to_json(machine={"CPU": "two cores"}))
+    assert document["latency_ms"] == {"p50": 60, "p95": 70, "p99": 80}
+    assert document["machine"] == {"CPU": "two cores"}
+    assert (document["precision"], document["batch"]) == ("fp32", 1)
+
+
+def test_the_sentence_hides_nothing():
+    assert summary().sentence() == (
+        "100 frames, 24.0 FPS end to end, 2.5 people a frame; engine alone 30.0 FPS, ratio 0.80; 2 frames dropped"
+    )
+    assert summary(frames=0, people=0, fps=0.0, engine_fps=None, dropped=0).sentence() == (
+        "0 frames, 0.0 FPS end to end, no people"
+    )
+
+
+def test_the_table_has_a_row_for_each_stage():
+    console = Console(width=80, record=True, quiet=False, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
+    console.print(summary().table())
+    text = console.export_text()
+    for words in ("capture", "infer", "latency", "p50 ms", "FPS alone"):
+        assert words in text
+
+
+def test_the_plot_shows_the_stages(tmp_path):
+    pytest.importorskip("matplotlib")
+    recorder = recorded(capture=[100.0] * 5, infer=[500.0] * 5)
+    save_plot(recorder, tmp_path / "a.png")
+    picture = cv2.imread(str(tmp_path / "a.png"))
+    assert picture is not None
+    assert picture.shape[1] > 800
+    assert picture.std() > 5
+
+
+def test_a_plot_that_cannot_be_made_is_one_line(tmp_path, monkeypatch):
+    with pytest.raises(SinkError, match="no frame was measured"):
+        save_plot(Recorder(), tmp_path / "a.png")
+    with pytest.raises(SinkError, match="cannot be written"):
+        save_plot(recorded(infer=[1.0]), tmp_path / "a.unknown")
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
+    with pytest.raises(SinkError, match="--plot needs matplotlib, which is not installed"):
+        save_plot(recorded(infer=[1.0]), tmp_path / "a.png")
