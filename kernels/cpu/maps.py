@@ -19,6 +19,7 @@ Ints = NDArray[np.int64]
 
 TILE = 16  # decode cells; bounds are kept per tile, and peaks and refine skip tiles by them
 NEAR, FAR = np.float32(0.75), np.float32(0.25)
+U = np.uint64  # of indices: Numba tests signed ones for negative, which keeps a loop with offsets from being SIMD
 LOWEST = np.float32(-np.inf)
 
 
@@ -76,6 +77,21 @@ def sample(plane: Floats, levels: int, y: int, x: int) -> np.float32:
 
 
 @inner
+def _double_row(
+    source: Floats, y: int, start: int, n: int, at_left: bool, at_right: bool, out: Floats, to: int
+) -> None:
+    """out[to, : 2 n] = source[y, start : start + n] doubled along itself; at_left, at_right: no neighbour there."""
+    end = start + n - 1
+    out[to, 0] = NEAR * source[y, start] + FAR * source[y, start if at_left else start - 1]
+    out[to, 2 * n - 1] = NEAR * source[y, end] + FAR * source[y, end if at_right else end + 1]
+    first = U(start)
+    for m in range(U(n - 1)):
+        left, right = source[y, first + m], source[y, first + m + U(1)]
+        out[to, U(2) * m + U(1)] = NEAR * left + FAR * right
+        out[to, U(2) * m + U(2)] = NEAR * right + FAR * left
+
+
+@inner
 def _double_region(
     source: Floats,
     origin: tuple[int, int],
@@ -87,19 +103,18 @@ def _double_region(
 ) -> None:
     """`fill_region` of the map doubled from an (h, w) map, of which source holds the part from origin on."""
     (h, w), (y0, x0), (rows, columns) = hw, start, size
-    along = np.empty((rows // 2 + 3, columns), np.float32)  # the source rows needed, doubled along the row
+    left, right = x0 >> 1, (x0 + columns - 1) >> 1
+    n = right - left + 1
     first = far_index(y0, h) if y0 & 1 == 0 else y0 >> 1
     last = far_index(y0 + rows - 1, h) if (y0 + rows) & 1 == 0 else (y0 + rows - 1) >> 1
+    along = np.empty((last - first + 1, 2 * n), np.float32)  # the source rows needed, doubled along themselves
     for y in range(first, last + 1):
-        row, line = source[y - origin[0]], along[y - first]
-        for c in range(columns):
-            x = x0 + c
-            line[c] = NEAR * row[(x >> 1) - origin[1]] + FAR * row[far_index(x, w) - origin[1]]
+        _double_row(source, y - origin[0], left - origin[1], n, left == 0, right == w - 1, along, y - first)
+    odd, to = U(x0 & 1), U(at[1])
     for r in range(rows):
-        y = y0 + r
-        near, far, line = along[(y >> 1) - first], along[far_index(y, h) - first], out[at[0] + r]
-        for c in range(columns):
-            line[at[1] + c] = NEAR * near[c] + FAR * far[c]
+        near, far = ((y0 + r) >> 1) - first, far_index(y0 + r, h) - first
+        for c in range(U(columns)):
+            out[at[0] + r, to + c] = NEAR * along[near, odd + c] + FAR * along[far, odd + c]
 
 
 @inner
@@ -127,45 +142,30 @@ def fill_region(
 def tile_maxima(plane: Floats, levels: int, out: Floats) -> None:
     """out[i, j] = the largest decode cell of tile (i, j), exactly; NaN is ignored, -inf if there is nothing else.
 
-    levels is 0 or 1. The doubled map is made row by row in even and odd columns apart, so that all loops are SIMD.
+    levels is 0 or 1. The doubled map is made row by row, and only its three last source rows are kept; SIMD loops.
     """
     h, w = plane.shape
-    span = TILE >> levels
-    even = np.empty((3, w), np.float32)  # of source rows y - 1, y, y + 1, at y % 3
-    odd = np.empty((3, w), np.float32)
-    top = np.full(w, LOWEST, np.float32)  # the largest value so far above each source column
+    along = np.empty((3, 2 * w), np.float32)  # source row y doubled along itself, at y % 3
+    top = np.full(w << levels, LOWEST, np.float32)  # the largest value so far in each column of the tiles
     if levels == 1:
-        _double_along(plane[0], even[0], odd[0])
+        _double_row(plane, 0, 0, w, True, True, along, 0)
     for y in range(h):
         if levels == 0:
             row = plane[y]
             for x in range(w):
                 top[x] = row[x] if row[x] > top[x] else top[x]
         else:
-            above, below = max(y - 1, 0) % 3, min(y + 1, h - 1) % 3
             if y + 1 < h:
-                _double_along(plane[y + 1], even[below], odd[below])
-            _raise_to(even[y % 3], even[above], even[below], top)
-            _raise_to(odd[y % 3], odd[above], odd[below], top)
-        if (y + 1) % span == 0 or y + 1 == h:
-            line = out[y // span]
+                _double_row(plane, y + 1, 0, w, True, True, along, (y + 1) % 3)
+            _raise_to(along[y % 3], along[max(y - 1, 0) % 3], along[min(y + 1, h - 1) % 3], top)
+        if ((y + 1) << levels) % TILE == 0 or y + 1 == h:
+            line = out[(y << levels) // TILE]
             for j in range(len(line)):
                 best = LOWEST
-                for x in range(j * span, min(j * span + span, w)):
+                for x in range(j * TILE, min(j * TILE + TILE, len(top))):
                     best = top[x] if top[x] > best else best
                 line[j] = best
             top.fill(LOWEST)
-
-
-@inner
-def _double_along(row: Floats, even: Floats, odd: Floats) -> None:
-    w = len(row)
-    even[0] = NEAR * row[0] + FAR * row[0]
-    for x in range(1, w):
-        even[x] = NEAR * row[x] + FAR * row[x - 1]
-    for x in range(w - 1):
-        odd[x] = NEAR * row[x] + FAR * row[x + 1]
-    odd[w - 1] = NEAR * row[w - 1] + FAR * row[w - 1]
 
 
 @inner

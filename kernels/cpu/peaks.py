@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.cpu._jit import inner
-from kernels.cpu.maps import TILE, Floats, Ints, fill_region
+from kernels.cpu.maps import TILE, Floats, Ints, U, fill_region
 
 
 @inner
@@ -51,16 +51,15 @@ def find_peaks(
 @inner
 def _find_hopeful(region: Floats, y: int, radius: int, floor: np.float32, hopeful: NDArray[np.bool_]) -> None:
     """Which of the tile's cells in this row are > floor and beat their four direct neighbours; a SIMD loop."""
-    row = region[y]
     if radius == 0:
         for x in range(TILE):
-            hopeful[x] = row[x] > floor
+            hopeful[x] = region[y, x] > floor
         return
-    above, below = region[y - 1], region[y + 1]
-    for x in range(TILE):
-        value = row[x + radius]
-        beaten = (above[x + radius] >= value) | (row[x + radius - 1] >= value)
-        beaten |= (row[x + radius + 1] > value) | (below[x + radius] > value)
+    middle = U(radius)
+    for x in range(U(TILE)):
+        value = region[y, middle + x]
+        beaten = (region[y - 1, middle + x] >= value) | (region[y, middle + x - U(1)] >= value)
+        beaten |= (region[y, middle + x + U(1)] > value) | (region[y + 1, middle + x] > value)
         hopeful[x] = (value > floor) & (not beaten)
 
 
