@@ -12,6 +12,7 @@ from engine.device import Device, DeviceArray, PinnedArray, Stream
 from engine.errors import EngineError, EngineMismatch
 from engine.flavor import load_tensorrt, make_log
 from engine.gpu import find_gpu
+from engine.jit_cache import context_with_cache, save_cache
 from engine.shapes import Shape
 from engine.sidecar import read_plan, read_sidecar
 from engine.spec import ModelSpec
@@ -67,7 +68,7 @@ class TensorRTRunner:
         self.arrays: dict[str, DeviceArray] = {}
         self._on_host: dict[str, PinnedArray] = {}
         self._shape: Shape | None = None
-        self._runtime = self._engine = self._context = None
+        self._runtime = self._engine = self._context = self._jit_cache = None
         try:
             with self._device.current():
                 self._stream = self._device.stream()
@@ -125,7 +126,11 @@ class TensorRTRunner:
         """Release the plan; and the device, if it was opened here. May be called twice."""
         if self._runtime is not None:
             with self._device.current():
-                self._context = self._engine = self._runtime = None  # in this order, by their last references
+                if self._jit_cache is not None:
+                    save_cache(self._jit_cache, self._path)
+                self._context = self._jit_cache = self._engine = self._runtime = (
+                    None  # in this order, by their last references
+                )
                 self._device.free(*self.arrays.values(), *self._on_host.values(), self._stream)
         self.arrays, self._on_host, self._shape = {}, {}, None
         if self._own_device:
@@ -157,7 +162,10 @@ class TensorRTRunner:
                 f"{self._path} has the tensors {', '.join(names)}, which are not those of {self.spec.name}; "
                 f"rebuild it: {self.sidecar.rebuild_command(self._path)}"
             )
-        self._context = engine.create_execution_context()
+        if self.engine == "tensorrt-rtx":
+            self._context, self._jit_cache = context_with_cache(engine, self._path)
+        else:
+            self._context = engine.create_execution_context()
         if self._context is None:
             raise EngineError(f"{self._path} cannot be made ready: {self._log.last_error()}; is the GPU's memory full?")
 

@@ -10,11 +10,12 @@ import pytest
 trt = pytest.importorskip("tensorrt_rtx")
 
 FOLDER = Path(__file__).parents[2] / "engine"
-FILES = ("compiler.py", "flavor.py", "runner.py")
+FILES = ("compiler.py", "flavor.py", "jit_cache.py", "runner.py")
 
 # What a variable or attribute of this name holds, in those files.
 HELD = {
     "builder": "Builder",
+    "cache": "IRuntimeCache",
     "config": "IBuilderConfig",
     "context": "IExecutionContext",
     "engine": "ICudaEngine",
@@ -23,6 +24,7 @@ HELD = {
     "parser": "OnnxParser",
     "profile": "IOptimizationProfile",
     "runtime": "Runtime",
+    "runtime_config": "IRuntimeConfig",
     "tensor": "ITensor",
 }
 # What calls give whose result is used on the spot.
@@ -75,9 +77,12 @@ def test_the_names_that_matter_are_seen():
         "IBuilderConfig.progress_monitor",
         "IBuilderConfig.set_timing_cache",
         "ICudaEngine.create_execution_context",
+        "ICudaEngine.create_runtime_config",
         "ICudaEngine.get_tensor_dtype",
         "ICudaEngine.num_io_tensors",
         "IExecutionContext.execute_async_v3",
+        "IRuntimeCache.deserialize",
+        "IRuntimeConfig.set_runtime_cache",
         "IExecutionContext.set_input_shape",
         "IExecutionContext.set_tensor_address",
         "ILogger.Severity.INTERNAL_ERROR",
