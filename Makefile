@@ -38,6 +38,7 @@ format: $(VENV)/.test
 
 gpu: $(VENV)/.default
 	$(BIN)/python -m engine.setup_gpu
+	$(BIN)/python -m evaluation.selfcheck
 
 samples: $(VENV)/.default
 	$(BIN)/python -m samples.make_crowd
