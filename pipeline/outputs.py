@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.errors import SinkError, StageError
 from pipeline.draw import draw_people
+from pipeline.pose import describe, frame_name
 from pipeline.sinks import VIDEO_FORMATS, FolderSink, ImageSink, JsonSink, Sink, VideoSink, WindowSink, file_name
 from pipeline.sources import IMAGE_SUFFIXES, is_image, is_url
 from pipeline.stats import Recorder
@@ -34,6 +36,15 @@ class Outputs:
         return any(isinstance(sink, WindowSink) and sink.quit for sink in self._sinks)
 
     def write(self, result: Result) -> None:
+        """Raises SinkError or StageError, naming the frame."""
+        try:
+            self._write(result)
+        except SinkError as error:
+            raise SinkError(f"{error} ({frame_name(result.frame)})") from error
+        except Exception as error:
+            raise StageError(f"drawing failed on {frame_name(result.frame)}: {describe(error)}") from error
+
+    def _write(self, result: Result) -> None:
         picture = result.frame.image
         if any(sink.needs_picture for sink in self._sinks):
             start = time.perf_counter()

@@ -19,7 +19,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import StageError
+from engine.errors import PoseError, StageError
 from kernels.options import DecodeOptions
 from pipeline.channel import Cancelled, Channel
 from pipeline.models import Progress, open_step
@@ -199,8 +199,7 @@ class _Job:
         try:
             value = work(*arguments)
         except Exception as error:
-            where = f"frame {self.frame.index}" + (f" of {self.frame.source}" if self.frame.source else "")
-            raise StageError(f"{stage} failed on {where}: {describe(error)}") from error
+            raise StageError(f"{stage} failed on {frame_name(self.frame)}: {describe(error)}") from error
         self.record(stage, start)
         return value
 
@@ -210,21 +209,32 @@ class _Job:
         self.recorder.record(stage, start, stop)
 
 
+def frame_name(frame: Frame) -> str:
+    """The frame as an error names it."""
+    return f"frame {frame.index}" + (f" of {frame.source}" if frame.source else "")
+
+
 def describe(error: BaseException) -> str:
     """One line for a user: the message, after the type's name where the message alone would puzzle."""
     text = " ".join(str(error).split())
-    known = type(error).__module__.startswith("engine.") or isinstance(error, (ValueError, OSError))
+    known = isinstance(error, PoseError | ValueError | OSError)
     return text if known and text else f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _captured(source: Source, recorder: Recorder) -> Iterator[_Job]:
     frames = iter(source)
+    where = source.name
     while True:
         start = time.perf_counter()
         try:
             frame = next(frames)
         except StopIteration:
             return
+        except PoseError:
+            raise
+        except Exception as error:
+            raise StageError(f"capture failed after {where}: {describe(error)}") from error
+        where = frame_name(frame)
         job = _Job(frame, recorder)
         job.record("capture", start)
         yield job

@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -20,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import SinkError
+from pipeline.draw import draw_caption
 from pipeline.sources import IMAGE_SUFFIXES, is_camera, is_image, is_url
 from pipeline.types import People, Result
 
@@ -149,12 +152,16 @@ class FolderSink(Sink):
         except OSError as error:
             raise SinkError(f"folder {folder} cannot be made: {_reason(error)}") from error
         self._current: Sink | None = None
+        self._last = ("", -1)  # source and index of the last frame
         self._names: set[str] = set()
 
     def write(self, result: Result, picture: NDArray[np.uint8]) -> None:
-        if result.frame.index == 0 or self._current is None:
+        frame = result.frame
+        # the first frame of the next source may have been dropped; the same source may come twice
+        if self._current is None or frame.source != self._last[0] or frame.index <= self._last[1]:
             self.close()
-            self._current = self._next(result.frame.source)
+            self._current = self._next(frame.source)
+        self._last = (frame.source, frame.index)
         self._current.write(result, picture)
 
     def close(self) -> None:
@@ -206,6 +213,8 @@ class WindowSink(Sink):
         self.quit = False
         self._title = title
         self._shown = False
+        self._canvas: NDArray[np.uint8] = np.empty((0, 0, 3), np.uint8)
+        self._times: deque[float] = deque(maxlen=30)  # of the last frames: their rate is shown
 
     def write(self, result: Result, picture: NDArray[np.uint8]) -> None:
         try:
@@ -213,7 +222,7 @@ class WindowSink(Sink):
                 cv2.namedWindow(self._title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
                 cv2.resizeWindow(self._title, *result.frame.wh)
                 self._shown = True
-            cv2.imshow(self._title, picture)
+            cv2.imshow(self._title, self._captioned(picture, len(result.people)))
             key = cv2.waitKey(1) & 0xFF
             closed = cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1
         except cv2.error as error:
@@ -221,6 +230,15 @@ class WindowSink(Sink):
                 f"no window can be shown: {' '.join(str(error).split())}; use --save FILE instead"
             ) from error
         self.quit = self.quit or closed or key in (ord("q"), 27)
+
+    def _captioned(self, picture: NDArray[np.uint8], people: int) -> NDArray[np.uint8]:
+        self._times.append(time.perf_counter())
+        if self._canvas.shape != picture.shape:
+            self._canvas = np.empty_like(picture)
+        np.copyto(self._canvas, picture)  # other sinks get it without the caption
+        elapsed = self._times[-1] - self._times[0]
+        rate = f"{(len(self._times) - 1) / elapsed:.0f} FPS, " if elapsed > 0 else ""
+        return draw_caption(self._canvas, f"{rate}{people} people")
 
     def close(self) -> None:
         if self._shown:

@@ -18,6 +18,7 @@ from engine.errors import SourceError
 from pipeline.types import Frame
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+STREAM_SCHEMES = frozenset({"rtmp", "rtmps", "rtp", "rtsp", "rtsps", "srt", "udp"})
 VIDEO_SUFFIXES = frozenset(
     {".avi", ".flv", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"}
 )
@@ -69,6 +70,9 @@ def open_source(*sources: str | int | Path, realtime: bool = False) -> Source:
     parts = [part for source in sources for part in _expand(str(source))]
     if not parts or not all(parts):
         raise ValueError("no source given; expected a video, image, folder, URL or camera index")
+    live = [part for part in parts if is_camera(part) or is_stream(part)]
+    if live and len(parts) > 1:
+        raise ValueError(f"{live[0]} is live and may never end; name it alone, without the other {len(parts) - 1}")
     source = _open_part(parts[0]) if len(parts) == 1 else Chain(parts)
     return RealTime(source) if realtime and not source.live else source
 
@@ -84,6 +88,11 @@ def is_camera(name: str) -> bool:
 
 def is_url(name: str) -> bool:
     return re.match(r"[a-z][a-z0-9+.-]+://", name, re.IGNORECASE) is not None
+
+
+def is_stream(name: str) -> bool:
+    """An address whose server cannot be asked to wait: frames come at their own time."""
+    return is_url(name) and name.split("://", maxsplit=1)[0].lower() in STREAM_SCHEMES
 
 
 class ImageSource(Source):
@@ -146,15 +155,11 @@ class Chain(Source):
         self._interrupted = False
         counts: list[int | None] = []
         for name in names:
-            if is_camera(name) or is_url(name):
-                counts.append(None)
-                continue
             with _open_part(name) as part:
                 counts.append(part.frame_count)
                 self.frame_wh = self.frame_wh or part.frame_wh
         known = [count for count in counts if count is not None]
         self.frame_count = sum(known) if len(known) == len(counts) else None
-        self.live = any(is_camera(name) for name in names)
 
     @property
     def parts(self) -> tuple[str, ...]:

@@ -123,26 +123,28 @@ class Summary:
 
 @dataclass
 class Meter:
-    """Counts results as they come out. The first `skip` are warm-up: in the totals, but in no figure of speed."""
+    """Counts results as they come out. Of a longer run, the first `skip` are warm-up: in no figure of speed."""
 
     skip: int = 0
     frames: int = 0
     people: int = 0
     latency_ms: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_SPANS))
     started: float = 0.0
+    warm_at: float = 0.0  # when the last frame of the warm-up was done
     stopped: float | None = None
 
     def start(self) -> None:
-        self.started = time.perf_counter()
+        self.started = self.warm_at = time.perf_counter()
 
     def count(self, people: int, latency_ms: float) -> None:
         """After the last sink has taken the frame."""
         self.frames += 1
         self.people += people
-        if self.frames > self.skip:
-            self.latency_ms.append(latency_ms)
-        elif self.frames == self.skip:
-            self.start()
+        if self.frames == self.skip:
+            self.warm_at = time.perf_counter()
+        if self.frames == self.skip + 1:
+            self.latency_ms.clear()
+        self.latency_ms.append(latency_ms)
 
     def stop(self) -> None:
         """After the outputs were finished: an encoder's last frames are work too."""
@@ -151,17 +153,22 @@ class Meter:
     @property
     def fps(self) -> float:
         """Frames per second so far, or until `stop`."""
-        elapsed = (self.stopped if self.stopped is not None else time.perf_counter()) - self.started
-        return max(0, self.frames - self.skip) / elapsed if elapsed > 0 else 0.0
+        until = self.stopped if self.stopped is not None else time.perf_counter()
+        frames, since = (self.frames - self.skip, self.warm_at) if self._is_warm else (self.frames, self.started)
+        return frames / (until - since) if until > since else 0.0
 
     def stages(self, recorder: Recorder) -> dict[str, Percentiles]:
         """Of the stages that ran, in pipeline order."""
-        since = self.started if self.skip else 0.0
+        since = self.warm_at if self._is_warm else 0.0
         measured = {stage: recorder.milliseconds(stage, since=since) for stage in STAGES}
         return {stage: Percentiles.of(values) for stage, values in measured.items() if values}
 
     def latency(self) -> Percentiles | None:
         return Percentiles.of(self.latency_ms) if self.latency_ms else None
+
+    @property
+    def _is_warm(self) -> bool:
+        return 0 < self.skip < self.frames
 
 
 def save_plot(recorder: Recorder, path: Path, *, frames: int = 60) -> None:

@@ -17,7 +17,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from engine.errors import SourceError
-from pipeline.sources import Source, is_url
+from pipeline.sources import Source, is_stream, is_url
 from pipeline.truncation import is_cut_short
 from pipeline.types import Frame
 
@@ -25,7 +25,6 @@ logger = logging.getLogger(__name__)
 
 OPEN_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 10.0
-STREAM_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "udp", "rtp", "srt")  # nobody can ask these to wait
 
 
 class VideoSource(Source):
@@ -35,7 +34,7 @@ class VideoSource(Source):
         self, name: str, *, open_timeout_s: float = OPEN_TIMEOUT_S, read_timeout_s: float = READ_TIMEOUT_S
     ) -> None:
         self.name = without_password(name)
-        self.live = name.split("://", maxsplit=1)[0].lower() in STREAM_SCHEMES
+        self.live = is_stream(name)
         # RTSP over TCP: over UDP, lost packets tear the picture
         options = {"rtsp_transport": "tcp"} if name.lower().startswith("rtsp") else {}
         timeout = (open_timeout_s, read_timeout_s) if is_url(name) else None

@@ -6,10 +6,11 @@ import os
 import signal
 import threading
 
+import cv2
 import numpy as np
 import pytest
 
-from engine.errors import SinkError
+from engine.errors import SinkError, StageError
 from pipeline.interrupts import Interrupts
 from pipeline.outputs import Outputs, check_outputs, open_sinks
 from pipeline.sinks import FolderSink, ImageSink, JsonSink, Sink, VideoSink
@@ -55,6 +56,18 @@ def test_nothing_is_drawn_for_json_alone():
     Outputs([sink], recorder).write(result())
     assert (sink.pictures[0] == 50).all()
     assert "draw" not in recorder.spans
+
+
+def test_a_failure_names_the_frame(monkeypatch):
+    with pytest.raises(SinkError, match=r"full \(frame 0\)"):
+        Outputs([FakeSink(fails="write")], Recorder()).write(result())
+
+    def broken(*_: object) -> None:
+        raise cv2.error("no colour")
+
+    monkeypatch.setattr("pipeline.outputs.draw_people", broken)
+    with pytest.raises(StageError, match="drawing failed on frame 0: error: no colour"):
+        Outputs([FakeSink()], Recorder()).write(result())
 
 
 def test_every_sink_is_closed_and_the_first_failure_is_raised():

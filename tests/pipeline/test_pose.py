@@ -88,6 +88,13 @@ def test_what_is_no_error_reaches_the_caller_as_it_is(stage, error):
     assert raised is error
 
 
+def test_a_source_that_breaks_in_its_own_way_is_wrapped():
+    seen, error = drained(PosePipeline(step=FakeStep()), FakeSource(COUNT, fault=raising_at(3)))
+    assert seen == [0, 1, 2]
+    assert isinstance(error, StageError)
+    assert str(error) == "capture failed after frame 2 of fake: ZeroDivisionError: at 3"
+
+
 @pytest.mark.parametrize("bad", PLACES)
 def test_a_failing_caller_leaves_nothing_running(bad):
     source = FakeSource(1000)

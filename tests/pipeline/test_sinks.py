@@ -196,6 +196,13 @@ def test_a_folder_gets_a_file_per_source(tmp_path):
     assert len(decoded(folder / "a.mp4")) == 2
 
 
+def test_a_folder_knows_the_next_source_by_any_of_its_frames(tmp_path):
+    """A live pipeline may have dropped the first frames; the same source may be given twice."""
+    frames = [("a.mp4", 3), ("a.mp4", 5), ("b.mp4", 2), ("b.mp4", 1)]
+    give(FolderSink(tmp_path / "out"), *(result(i, source=name, time_s=i / 10) for name, i in frames))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.mp4", "b-2.mp4", "b.mp4"]
+
+
 def test_a_folder_never_overwrites_its_input(tmp_path):
     clip = write_clip(tmp_path / "a.mp4", 2)
     before = clip.read_bytes()

@@ -95,6 +95,12 @@ def test_what_cannot_be_opened_is_refused_before_any_frame(tmp_path):
             open_source(good, bad)
 
 
+@pytest.mark.parametrize("live", ["0", "rtsp://127.0.0.1/a"])
+def test_what_is_live_runs_alone(tmp_path, live):
+    with pytest.raises(ValueError, match="is live and may never end; name it alone"):
+        open_source(write_image(tmp_path / "a.png"), live)
+
+
 def test_no_source_is_refused():
     for sources in [(), ("",)]:
         with pytest.raises(ValueError, match="no source given"):

@@ -70,6 +70,18 @@ def test_warm_up_frames_count_in_totals_but_not_in_speed():
     assert meter.latency() == Percentiles.of([2.0, 3.0, 4.0])
 
 
+@pytest.mark.parametrize("count", [1, 3, 4])
+def test_a_run_shorter_than_the_warm_up_is_measured_whole(count):
+    meter = Meter(skip=4)
+    meter.start()
+    time.sleep(0.02)
+    for _ in range(count):
+        meter.count(0, 5.0)
+    assert 0 < meter.fps < count / 0.02
+    assert meter.latency() == Percentiles(5, 5, 5)
+    assert list(meter.stages(recorded(infer=[1.0]))) == ["infer"]
+
+
 def test_speed_stands_still_after_stop():
     meter = Meter()
     meter.start()
