@@ -74,7 +74,8 @@ class DeviceStep:
 
     network_for: opens the network for an input (N, H, W); may build a plan first. The step closes what it opened.
     kernels: the module with `preprocess`, `decode` and `Workspace`; by default `kernels.cuda`.
-    graphs: launch each frame as one CUDA graph; where one cannot be captured, plain launches follow, which is logged.
+    graphs: launch each frame as one CUDA graph; may be switched between frames. Where none can be captured, plain
+        launches follow, which is logged.
     size, flip: as PosePipeline.
     The step owns the device and closes it. Raises EngineError where the GPU lacks something.
     """
@@ -98,8 +99,8 @@ class DeviceStep:
         if kernels is None:
             import kernels.cuda as kernels  # here: numba.cuda, and so a GPU, is not needed to import the pipeline
         self.spec, self.engine, self.about = spec, engine, about
-        self._device, self._network_for, self._kernels = device, network_for, kernels
-        self._options, self._size, self._batch, self._graphs = options, size, 2 if flip else 1, graphs
+        self.device, self._network_for, self._kernels = device, network_for, kernels
+        self._options, self._size, self._batch, self.graphs = options, size, 2 if flip else 1, graphs
         self._shapes: dict[tuple[int, int, int], _Shape] = {}
         self._frames = 0
         self._graphs_change = threading.Lock()  # `prepare` and `infer` free graphs, each from its own thread
@@ -121,7 +122,7 @@ class DeviceStep:
 
     def prepare(self, slot: int, image: NDArray[np.uint8]) -> None:
         kept = self._slots[slot]
-        with self._device.current():
+        with self.device.current():
             if kept.pinned is None or kept.frame is None or kept.pinned.array.shape != image.shape:
                 self._resize(kept, image.shape)
             assert kept.pinned is not None
@@ -133,7 +134,7 @@ class DeviceStep:
     def infer(self, slot: int) -> None:
         kept = self._slots[slot]
         assert kept.letterbox is not None
-        with self._device.current():
+        with self.device.current():
             shape = self._shape((self._batch, *kept.letterbox.input_hw))
             self._compute.wait_for(kept.uploaded)
             if not shape.warm:
@@ -148,7 +149,7 @@ class DeviceStep:
     def finish(self, slot: int) -> People:
         kept = self._slots[slot]
         assert kept.letterbox is not None
-        with self._device.current():
+        with self.device.current():
             kept.done.wait()
         keypoints, scores, count = (pinned.array for pinned in kept.people)
         found = int(count[0])
@@ -166,9 +167,9 @@ class DeviceStep:
 
     def time_engine(self, frame_wh: tuple[int, int], *, seconds: float) -> list[float]:
         times_ms: list[float] = []
-        with self._device.current():
+        with self.device.current():
             network = self._shape(self.input_shape(frame_wh)).network
-            before, after = self._device.event(timing=True), self._device.event(timing=True)
+            before, after = self.device.event(timing=True), self.device.event(timing=True)
             network.enqueue(self._compute)
             while len(times_ms) < 3 or sum(times_ms) < seconds * 1e3:
                 before.record(self._compute)
@@ -176,7 +177,7 @@ class DeviceStep:
                 after.record(self._compute)
                 after.wait()
                 times_ms.append(after.ms_since(before))
-            self._device.free(before, after)
+            self.device.free(before, after)
         return times_ms
 
     def close(self) -> None:
@@ -184,7 +185,7 @@ class DeviceStep:
         if not self._slots:
             return
         self._slots = []
-        with self._device.current():
+        with self.device.current():
             try:
                 self._compute.synchronize()
             except EngineError as error:  # reported where it happened; here it must not stop the closing
@@ -192,16 +193,16 @@ class DeviceStep:
             for shape in self._shapes.values():
                 shape.network.close()
             self._shapes.clear()
-        self._device.close()
+        self.device.close()
 
     def _resize(self, kept: _Slot, image_shape: tuple[int, ...]) -> None:
         """New buffers for frames of another size. The slot is free, so that nothing uses the old ones any more."""
         self._drop_graph(kept)
-        self._device.free(*(thing for thing in (kept.frame, kept.pinned) if thing is not None))
+        self.device.free(*(thing for thing in (kept.frame, kept.pinned) if thing is not None))
         kept.pinned = kept.frame = None
         kept.letterbox = Letterbox.for_model((image_shape[1], image_shape[0]), self.spec, self._size)
-        kept.pinned = self._device.pinned(image_shape, np.uint8)
-        kept.frame = self._device.empty(image_shape, np.uint8)
+        kept.pinned = self.device.pinned(image_shape, np.uint8)
+        kept.frame = self.device.empty(image_shape, np.uint8)
 
     def _shape(self, nhw: tuple[int, int, int]) -> _Shape:
         self._frames += 1
@@ -227,21 +228,21 @@ class DeviceStep:
     def _drop_graph(self, kept: _Slot) -> None:
         with self._graphs_change:
             if kept.graph is not None:
-                self._device.free(kept.graph)
+                self.device.free(kept.graph)
             kept.graph = kept.graph_of = None
 
     def _graph(self, kept: _Slot, shape: _Shape) -> Graph | None:
         """The slot's frame as one graph, captured at its first use with these buffers; None without graphs."""
+        if not self.graphs:
+            return None
         if kept.graph is not None and kept.graph_of is shape:
             return kept.graph
-        if not self._graphs:
-            return None
         self._drop_graph(kept)
         try:
-            graph = self._device.own(self._compute.capture(lambda: self._enqueue(kept, shape)))
+            graph = self.device.own(self._compute.capture(lambda: self._enqueue(kept, shape)))
         except EngineError as error:
             logger.warning("frames are launched kernel by kernel, which is slower: %s", error)
-            self._graphs = False
+            self.graphs = False
             return None
         kept.graph, kept.graph_of = graph, shape
         return graph

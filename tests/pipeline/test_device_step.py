@@ -90,6 +90,16 @@ def test_without_graphs_the_people_are_the_same(device):
     assert "graph" not in device.log
 
 
+def test_graphs_can_be_switched_off_and_on_again(device):
+    step = make_step(device)
+    with PosePipeline(step=step) as pose:
+        for graphs, expected in ((True, 9), (False, 9), (True, 19)):
+            step.graphs = graphs
+            assert numbers(pose.run(Pictures([(80, 64)] * 10))) == list(range(1, 11))
+            assert device.log.count("graph") == expected
+    assert device.log.count("capture") == step.slots
+
+
 def test_where_nothing_can_be_captured_plain_launches_follow_and_it_is_said_once(caplog):
     device = FakeDevice(refuses_graphs=True)
     with caplog.at_level(logging.WARNING):

@@ -1,0 +1,102 @@
+"""The whole pipeline on a GPU: `pytest -m gpu --require-gpu`."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import resource
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.flavor import MODULES
+from evaluation.compare import compare_results
+from evaluation.selfcheck import ENGINES, FRAMES, disagreement, people_of
+from pipeline import PosePipeline
+from pipeline.sources import Source
+from pipeline.types import Frame
+
+pytestmark = pytest.mark.gpu
+
+CLIP = Path(__file__).parents[1] / "samples" / "crowd.mp4"
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request):
+    module = MODULES.get(request.param, request.param)
+    if importlib.util.find_spec(module) is None:
+        pytest.skip(f"{module} is not installed")
+    return request.param
+
+
+class Noise(Source):
+    """The same few pictures over and over; sizes_wh takes turns every `stretch` frames."""
+
+    def __init__(self, frames, sizes_wh=((640, 480),), stretch=50):
+        rng = np.random.default_rng(0)
+        self.frames, self.stretch = frames, stretch
+        self.pictures = [[rng.integers(0, 255, (h, w, 3), np.uint8) for _ in range(4)] for w, h in sizes_wh]
+
+    def __iter__(self):
+        for index in range(self.frames):
+            turn = self.pictures[index // self.stretch % len(self.pictures)]
+            yield Frame(turn[index % len(turn)], index)
+
+
+def host_bytes():
+    """Of this process, resident."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def device_bytes():
+    """Of the whole GPU, used; a context must be current."""
+    import pycuda.driver as cuda
+
+    free, total = cuda.mem_get_info()
+    return total - free
+
+
+def test_people_are_those_of_the_cpu(engine):
+    comparison = compare_results(people_of("onnxruntime"), people_of(engine))
+    print(f"{engine}, {FRAMES} frames: {comparison.matched} of {comparison.people} people matched, "
+          f"median {comparison.percentile(50):.3f} px, 99 % {comparison.percentile(99):.3f} px")  # fmt: skip
+    assert disagreement(comparison) is None
+
+
+def test_ten_thousand_frames_leave_memory_flat(engine):
+    with PosePipeline("tiny", engine=engine) as pose:
+        seen = []
+        for result in pose.run(Noise(10_000)):
+            if result.frame.index in (1_000, 9_999):
+                with pose.step.device.current():  # type: ignore[attr-defined]  # of DeviceStep
+                    seen.append((host_bytes(), device_bytes()))
+    (host_early, device_early), (host_late, device_late) = seen
+    print(f"{engine}: host {(host_late - host_early) >> 10} KiB, device {(device_late - device_early) >> 10} KiB more")
+    assert host_late - host_early < 32 << 20
+    assert device_late - device_early <= 0
+
+
+def test_a_size_that_changes_in_mid_stream_loses_no_frame(engine):
+    sizes = ((640, 480), (480, 640), (1280, 720))
+    with PosePipeline("tiny", engine=engine) as pose:
+        assert [result.frame.index for result in pose.run(Noise(450, sizes))] == list(range(450))
+
+
+def test_the_pipeline_opens_again_in_the_same_process(engine):
+    people = []
+    for _ in range(3):
+        with PosePipeline("tiny", engine=engine) as pose:
+            results = itertools.islice(pose.run(Noise(8)), 4)  # leaves early
+            people.append([len(result.people) for result in results])
+    assert people[0] == people[1] == people[2]
+
+
+def test_flip_finds_the_people_of_the_cpu_with_flip(engine):
+    picture = Noise(1).pictures[0][0]
+    with (
+        PosePipeline("tiny", engine=engine, flip=True) as gpu,
+        PosePipeline("tiny", engine="onnxruntime", flip=True) as cpu,
+    ):
+        ours, expected = gpu(picture), cpu(picture)
+    assert abs(len(ours) - len(expected)) <= max(1, len(expected) // 20)  # FP16 against FP32, on pure noise
