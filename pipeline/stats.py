@@ -171,7 +171,7 @@ class Meter:
         return 0 < self.skip < self.frames
 
 
-def save_plot(recorder: Recorder, path: Path, *, frames: int = 60) -> None:
+def save_plot(recorder: Recorder, path: Path, *, frames: int = 30) -> None:
     """The stages of the last `frames` frames over time, as bars: overlap, stalls and the slowest stage are seen.
 
     Raises SinkError where matplotlib is missing or the file cannot be written.
@@ -193,7 +193,7 @@ def save_plot(recorder: Recorder, path: Path, *, frames: int = 60) -> None:
     for row, stage in enumerate(stages):
         bars = [((start - origin) * 1e3, (stop - start) * 1e3) for start, stop in kept[stage]]
         # two shades, so that one frame's bar ends visibly where the next begins
-        axes.broken_barh(bars, (row - 0.4, 0.8), facecolors=[f"C{row}", _lighter(f"C{row}")])
+        axes.broken_barh(bars, (row - 0.4, 0.8), facecolors=[f"C{row}", _lighter(f"C{row}")], edgecolors="face", lw=0.8)
     axes.set_yticks(range(len(stages)), stages)
     axes.invert_yaxis()
     axes.set_xlabel("ms")
