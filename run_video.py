@@ -78,7 +78,9 @@ def open_all(
         if pose.step.engine != "onnxruntime" and source.frame_wh is not None:
             pose.warm_up(source.frame_wh)  # builds the plan, compiles the kernels
     print(pose.step.about)
-    return source, pose, Outputs(open_sinks(save=arguments.save, json=arguments.json, show=show), recorder)
+    outputs = Outputs(open_sinks(save=arguments.save, json=arguments.json, show=show), recorder)
+    stack.callback(outputs.close)  # `run` closes them; this is for what fails in between
+    return source, pose, outputs
 
 
 @contextmanager

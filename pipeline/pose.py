@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
@@ -28,8 +28,8 @@ from pipeline.stats import Recorder
 from pipeline.step import FrameStep
 from pipeline.types import Frame, People, Result
 
-# What leaves a live pipeline; evaluation uses DecodeOptions() itself. Measured by eye on street clips: below these,
-# most of what is drawn is not a person.
+# What leaves a live pipeline; evaluation uses DecodeOptions() itself. Chosen by eye on street clips: below these, most
+# of what is drawn is not a person.
 LIVE_OPTIONS = DecodeOptions(min_score=0.2, min_joint=0.1, duplicate_oks=0.7)
 
 FILE_CAPACITY = 2  # frames read ahead of a file
@@ -248,7 +248,7 @@ def _stage(
     However it ends, the stages before it are cancelled and the one after it is told, with the error if there is one.
     """
 
-    def loop(inboxes: Sequence[Channel[Any]] = inboxes) -> None:
+    def loop() -> None:
         error: BaseException | None = None
         try:
             for item in items:
