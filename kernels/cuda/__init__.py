@@ -1,0 +1,10 @@
+"""The decode and the letterbox on the device, as Numba CUDA kernels: heads in, people out, nothing leaves the GPU.
+
+Importing needs no GPU; building a `Workspace` does. With NUMBA_ENABLE_CUDASIM=1 the same kernels run in Python.
+"""
+
+from kernels.cuda.assignment import match
+from kernels.cuda.decode import Blocks, Workspace, decode
+from kernels.cuda.preprocess import preprocess
+
+__all__ = ["Blocks", "Workspace", "decode", "match", "preprocess"]

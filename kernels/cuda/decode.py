@@ -1,0 +1,203 @@
+"""Heads to people on the device: the launches of one decode, in order, over buffers that a `Workspace` owns.
+
+peaks -> select -> group -> refine -> filter; the last two only where asked for. With preprocess, at most six launches a
+frame. The grids follow from the shapes; no block shape or other constant here is tuned to one GPU.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kernels.cuda import assignment, filter, peaks, refine, select
+from kernels.cuda._cuda import SIMULATED, as_device_array, as_stream, limits, synchronize, zeros
+from kernels.cuda.group import group_kernel, shared_bytes
+from kernels.options import DecodeOptions, sigmas_for
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blocks:
+    """Threads of each kernel's block; peaks takes tile x tile. Smaller ones serve the simulator."""
+
+    tile: int = peaks.TILE
+    select: int = select.THREADS
+    group: int = assignment.THREADS
+    refine: int = refine.THREADS
+
+
+class Workspace:
+    """Every buffer and kernel that `decode` needs for maps of one shape, at worst-case capacity: pure noise fits.
+
+    shape: of the heatmaps, (T, K, h, w) or (N, T, K, h, w); dtype and tags_dtype: float16 or float32. Building one
+    allocates, compiles and (but in the simulator) runs each kernel once, and waits; after that `decode` neither
+    allocates nor waits, and a CUDA graph can capture it. One decode at a time may use a workspace, and each
+    overwrites the arrays that the one before returned.
+    Raises ValueError if the shape is not such, or the device cannot hold a launch of it.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        options: DecodeOptions | None = None,
+        *,
+        dtype: Any = np.float32,
+        tags_dtype: Any = None,
+        blocks: Blocks | None = None,
+    ) -> None:
+        self.options = options = options or DecodeOptions()
+        self.blocks = blocks = blocks or Blocks()
+        self.shape = tuple(int(side) for side in shape)
+        self.dtype, self.tags_dtype = np.dtype(dtype), np.dtype(tags_dtype or dtype)
+        N, T, K, h, w = self._check()
+        P, radius, scale = options.max_people, options.nms_size // 2, 2 if options.project else 1
+        self.full_shape, self.tags_shape = (N, T, K, h, w), (N, T, K, h // 2, w // 2)
+        self.tiles = (-(-w // blocks.tile), -(-h // blocks.tile))
+        self._check_limits(N, K, P)
+
+        self.peaks = peaks.peaks_kernel(radius, T == 2, options.project, blocks.tile)
+        self.select = select.select_kernel(P, T == 2, options.project, options.adjust, blocks.select)
+        self.group = group_kernel(P, K, T == 2, blocks.group)
+        self.refine = refine.refine_kernel(K, T == 2, options.project, blocks.tile, blocks.refine)
+        self.filter = filter.filter_kernel(P, blocks.group)
+        self.filters = options.duplicate_oks is not None or options.min_joint > 0
+
+        twins = options.flip_for(K) if T == 2 else range(K)
+        self.orders = zeros((2, K), np.int32)  # each joint's mirror twin; the walk
+        self.orders.copy_to_device(np.array([list(twins), list(options.order_for(K))], np.int32))
+        self.spreads = zeros((K,), np.float32)
+        self.spreads.copy_to_device(np.array([8 * sigma**2 for sigma in sigmas_for(K)], np.float32))
+        self.threshold = np.float32(options.threshold)
+        self.limits = (np.float32(options.tag_threshold), np.float32(options.min_score))
+        self.filter_limits = (
+            np.float32(options.min_joint),
+            np.float32(2 if options.duplicate_oks is None else options.duplicate_oks),
+        )
+
+        self.keys = zeros((N, K, peaks.capacity(h * scale, w * scale, radius)), np.int64)
+        self.counts = zeros((N, K), np.int32)  # zero between decodes
+        self.bounds = zeros((N, K, peaks.BOUNDS, self.tiles[0] * self.tiles[1]), np.float32)
+        self.found = zeros((N, K, select.FIELDS, P), np.float32)
+        self.totals = zeros((N, K), np.int32)
+        self.members = zeros((N, select.FIELDS, P * K), np.float32)
+        self.missing = zeros((N, 1 + P * K, 2), np.int32)
+        self.searches = zeros((N, 2, P * K), np.int64)
+        self.people = self._people(N, P, K)
+        self.draft = self._people(N, P, K) if self.filters else self.people
+        self.result = self.people
+        if len(self.shape) == 4:
+            self.result = tuple(array.reshape(array.shape[1:]) for array in self.people)
+        if not SIMULATED:
+            self.launch(zeros(self.full_shape, self.dtype), zeros(self.tags_shape, self.tags_dtype), 0)
+            synchronize()  # streams that do not wait for the default one may use the workspace at once
+
+    def launches(self, heatmaps: Any, tags: Any, stream: Any) -> list[tuple[str, Any, tuple[Any, ...]]]:
+        """The kernels of one decode in order: name, kernel with its grid, arguments. Maps of full_shape, tags_shape."""
+        N, K = self.counts.shape
+        blocks, maps, orders = self.blocks, (heatmaps, tags), self.orders
+        search = (self.members, self.missing, self.searches)
+        sequence = [
+            (
+                "peaks",
+                self.peaks[(*self.tiles, N * K), (blocks.tile, blocks.tile), stream],
+                (*maps, orders, self.threshold, self.keys, self.counts, self.bounds),
+            ),
+            (
+                "select",
+                self.select[(K, N), blocks.select, stream],
+                (*maps, orders, self.keys, self.counts, self.found, self.totals),
+            ),
+            (
+                "group",
+                self.group[N, blocks.group, stream],
+                (self.found, self.totals, orders, self.limits, *search, *self.draft),
+            ),
+        ]
+        if self.options.refine:
+            refine_them = self.refine[(self.searchers, N), blocks.refine, stream]
+            sequence.append(("refine", refine_them, (*maps, orders, self.bounds, *search, self.draft[0])))
+        if self.filters:
+            filter_them = self.filter[N, blocks.group, stream]
+            sequence.append(("filter", filter_them, (*self.draft, self.spreads, self.filter_limits, *self.people)))
+        return sequence
+
+    def launch(self, heatmaps: Any, tags: Any, stream: Any) -> None:
+        """One decode of maps of full_shape and tags_shape."""
+        for _, kernel, arguments in self.launches(heatmaps, tags, stream):
+            kernel(*arguments)
+
+    @staticmethod
+    def _people(N: int, P: int, K: int) -> tuple[Any, Any, Any]:
+        return zeros((N, P, K, 3), np.float32), zeros((N, P), np.float32), zeros((N,), np.int32)
+
+    def _check(self) -> tuple[int, ...]:
+        shape = self.shape if len(self.shape) == 5 else (1, *self.shape)
+        if len(shape) != 5 or min(shape) < 1 or shape[1] > 2 or shape[3] % 2 or shape[4] % 2:
+            raise ValueError(
+                f"heatmaps are {self.shape}; expected (T, K, h, w) or (N, T, K, h, w), T 1 or 2, h and w even"
+            )
+        if self.dtype not in (np.float16, np.float32) or self.tags_dtype not in (np.float16, np.float32):
+            raise ValueError(f"maps are {self.dtype} and {self.tags_dtype}; expected float16 or float32")
+        return shape
+
+    def _check_limits(self, N: int, K: int, P: int) -> None:
+        """What the device can launch, against what this shape and these options need."""
+        device = limits()
+        # As many blocks of refine as the device holds at once; registers may keep some waiting.
+        self.searchers = max(1, device["multiprocessors"] * (device["threads_resident"] // self.blocks.refine) // N)
+        side = self.blocks.tile + 2 * (self.options.nms_size // 2 + 1)
+        span = self.blocks.tile * 2 + 2 * (self.options.nms_size // 2)
+        peaks_bytes = 4 * (side**2 + span**2 + peaks.BOUNDS * self.blocks.tile**2)
+        for name, need, have in (
+            ("images x joints", N * K, device["grid_z"]),
+            ("max_people", P, min(self.blocks.select, self.blocks.group, device["grid_y"])),
+            (f"shared memory (bytes) for nms_size {self.options.nms_size}", peaks_bytes, device["shared_bytes"]),
+            (
+                "shared memory (bytes) for max_people x joints",
+                shared_bytes(P, K, self.blocks.group),
+                device["shared_bytes"],
+            ),
+            ("threads of a block", max(self.blocks.refine, self.blocks.tile**2), device["threads"]),
+        ):
+            if need > have:
+                raise ValueError(f"{name} is {need}; the device takes at most {have}")
+
+
+def decode(
+    heatmaps: Any, tags: Any, options: DecodeOptions | None = None, workspace: Workspace | None = None, stream: Any = 0
+) -> tuple[Any, Any, Any]:
+    """The people of one frame or of N, left on the device; only launches, on `stream`, and waits for nothing.
+
+    heatmaps: (T, K, h, w) or (N, T, K, h, w) float16/32 in device memory (anything with __cuda_array_interface__): a
+    network's output at 1/2 of its input. tags: likewise (…, h/2, w/2). T = 2 holds the mirrored frame second, exactly
+    as the network gave it. stream: a Numba stream or a CUstream handle.
+    workspace: for this shape; its own options hold, and `options` must be None or equal. Without one, each call
+    builds one, which allocates and waits.
+    Returns keypoints (N, max_people, K, 3): x, y in network-input pixels, pixel centres at +0.5, and value; scores
+    (N, max_people); count (N,) int32. Unused rows are zero. Without N in, all three lack it. The workspace owns them:
+    the next decode overwrites them.
+    The same bits as `kernels.cpu.decode`, on every run, but for the exponential of duplicate_oks.
+    Raises ValueError or TypeError if an argument does not fit.
+    """
+    heatmaps, tags = as_device_array(heatmaps, "heatmaps"), as_device_array(tags, "tags")
+    if workspace is None:
+        workspace = Workspace(heatmaps.shape, options, dtype=heatmaps.dtype, tags_dtype=tags.dtype)
+    elif options is not None and options != workspace.options:
+        raise ValueError(
+            f"options {options} differ from the workspace's {workspace.options}; pass None or build another"
+        )
+    if heatmaps.shape != workspace.shape or heatmaps.dtype != workspace.dtype:
+        raise ValueError(
+            f"heatmaps are {heatmaps.dtype} {heatmaps.shape}; the workspace takes {workspace.dtype} {workspace.shape}: "
+            "build another"
+        )
+    if tags.shape != (*heatmaps.shape[:-2], *workspace.tags_shape[-2:]) or tags.dtype != workspace.tags_dtype:
+        raise ValueError(
+            f"tags are {tags.dtype} {tags.shape}; expected {workspace.tags_dtype} "
+            f"{(*heatmaps.shape[:-2], *workspace.tags_shape[-2:])}: half the heatmaps' sides"
+        )
+    if heatmaps.ndim == 4:
+        heatmaps, tags = heatmaps.reshape(workspace.full_shape), tags.reshape(workspace.tags_shape)
+    workspace.launch(heatmaps, tags, as_stream(stream))
+    return workspace.result
