@@ -1,0 +1,67 @@
+"""Every kernel compiles for every supported GPU, without spills, stack or float64, within bounds; as the table says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.kernels.cuda import ptx
+from tests.kernels.cuda.ptx import TARGETS, compile_case, main_cases, other_cases
+
+pytestmark = [
+    pytest.mark.skipif(ptx.ptxas() is None, reason="no ptxas: pip install nvidia-cuda-nvcc"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+# The most registers a thread may take; what they are: benchmarks/kernels_ptx.md.
+REGISTERS = {"preprocess": 48, "peaks": 72, "select": 64, "group": 136, "refine": 136, "filter": 80, "match": 96}
+SHARED_BYTES = 48 * 1024  # what every device gives a block without being asked
+TABLE = Path(__file__).parents[3] / "benchmarks" / "kernels_ptx.md"
+
+
+def check(case, target):
+    built = compile_case(case, target)
+    name = case.name.split(",")[0]
+    assert not re.findall(r"\.f64", built.ptx), f"{case.name} computes in float64"
+    assert (built.stack_bytes, built.spill_bytes) == (0, 0)
+    assert built.registers <= REGISTERS[name]
+    assert built.shared_bytes <= SHARED_BYTES
+    assert built.occupancy(case.threads, target) > 0
+    return built
+
+
+@pytest.mark.parametrize("case", main_cases(), ids=lambda case: case.name)
+def test_kernels_of_a_live_frame_build_for_every_gpu(case):
+    row = next(line for line in TABLE.read_text().splitlines() if line.startswith(f"| {case.name} |"))
+    cells = [cell.strip() for cell in row.split("|")[3 : 3 + len(TARGETS)]]
+    for target, cell in zip(TARGETS, cells, strict=True):
+        built = check(case, target)
+        noted = re.match(r"(\d+) regs", cell)
+        assert noted is not None
+        assert abs(built.registers - int(noted[1])) <= 8, f"{TABLE.name} says {cell}; write it again"  # other compilers
+
+
+@pytest.mark.parametrize("case", other_cases(), ids=lambda case: case.name)
+def test_variants_build(case):
+    check(case, (9, 0))
+
+
+def test_128_people_fit_into_shared_memory_as_the_workspace_reckons():
+    from kernels.cuda.group import shared_bytes
+
+    group = next(case for case in other_cases() if case.name.startswith("group, FP16, 128"))
+    built = compile_case(group, (9, 0))
+    assert built.shared_bytes <= shared_bytes(128, 17) <= SHARED_BYTES
+
+
+def test_an_older_ptxas_is_given_an_older_version(monkeypatch):
+    """Nothing of the newest PTX is used, so only the version line stands in the way."""
+
+    class Words:
+        stdout = "Cuda compilation tools, release 13.0, V13.0.48"
+
+    monkeypatch.setattr("subprocess.run", lambda *args, **kwargs: Words)
+    assert ptx.readable_by("ptxas", ".version 9.5\n.target sm_90\n") == ".version 9.0\n.target sm_90\n"
+    assert ptx.readable_by("ptxas", ".version 8.0\n") == ".version 8.0\n"
