@@ -29,8 +29,9 @@ examples:
   python run_video.py street.mp4 --benchmark --plot stages.png     how fast, and where the time goes
   python run_video.py street.mp4 --realtime --stats json           latency and drops, as if from a camera
 
-models: {", ".join(MODELS)}; or an .onnx file made by `python -m export`, a checkpoint, or a .plan made by
-`python -m engine`. A plan is code that your GPU and CPU will run: load only plans that you built or trust.
+models: {", ".join(MODELS)};
+or an .onnx file made by `python -m export`, a checkpoint, or a .plan made by `python -m engine`.
+A plan is code that your machine will run: load only plans that you built or trust.
 
 exit status: 0 done (or q); 1 failed while running, what came before is written; 2 wrong arguments, or an input or
 output that cannot be opened; 130 interrupted, outputs finished.

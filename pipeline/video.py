@@ -40,7 +40,8 @@ class VideoSource(Source):
         timeout = (open_timeout_s, read_timeout_s) if is_url(name) else None
         started = time.monotonic()
         try:
-            self._container = av.open(name, options=options, timeout=timeout)
+            # "file:", or FFmpeg takes what stands before a colon in a file's name for a protocol
+            self._container = av.open(name if is_url(name) else f"file:{name}", options=options, timeout=timeout)
         except (av.error.FFmpegError, OSError, ValueError) as error:
             waited = time.monotonic() - started
             if is_url(name) and waited >= open_timeout_s:

@@ -36,6 +36,14 @@ def test_frames_come_with_the_containers_time(tmp_path):
     assert all(frame.image.flags.c_contiguous for frame in frames)
 
 
+@pytest.mark.parametrize("name", ["a:b.mp4", "ü ä.mp4", "50%d.mp4", "-a.mp4"])
+def test_any_file_name(tmp_path, name, monkeypatch):
+    write_clip(tmp_path / "plain.mp4", 2).rename(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    with open_source(name) as source:
+        assert [frame.source for frame in source] == [name, name]
+
+
 def test_time_starts_at_the_first_frame(tmp_path):
     path = write_clip(tmp_path / "a.mkv", 3, pts=[1000, 1040, 1080], time_base=Fraction(1, 1000))
     with VideoSource(str(path)) as source:
