@@ -180,6 +180,33 @@ class DeviceStep:
             self.device.free(before, after)
         return times_ms
 
+    def time_parts(self, image: NDArray[np.uint8], *, seconds: float) -> dict[str, list[float]]:
+        """Device milliseconds of each part of a frame, by events between plain launches: what a graph hides.
+
+        The parts: upload, preprocess, infer, group, download; at least three passes, repeated for about `seconds`.
+        """
+        self.prepare(0, image)
+        self.infer(0)
+        self.finish(0)
+        kept, shape = self._slots[0], self._shape(self.input_shape((image.shape[1], image.shape[0])))
+        pinned, frame = kept.pinned, kept.frame
+        assert pinned is not None
+        assert frame is not None
+        with self.device.current():
+            work = {"upload": lambda: self._compute.upload(frame, pinned.array), **self._work(kept, shape)}
+            times_ms: dict[str, list[float]] = {name: [] for name in work}
+            marks = [self.device.event(timing=True) for _ in range(len(work) + 1)]
+            while len(times_ms["infer"]) < 3 or sum(map(sum, times_ms.values())) < seconds * 1e3:
+                marks[0].record(self._compute)
+                for enqueue, mark in zip(work.values(), marks[1:], strict=True):
+                    enqueue()
+                    mark.record(self._compute)
+                marks[-1].wait()
+                for name, before, after in zip(work, marks, marks[1:], strict=False):
+                    times_ms[name].append(after.ms_since(before))
+            self.device.free(*marks)
+        return times_ms
+
     def close(self) -> None:
         """Wait for the device, then free everything. May be called twice."""
         if not self._slots:
@@ -249,20 +276,39 @@ class DeviceStep:
 
     def _enqueue(self, kept: _Slot, shape: _Shape) -> None:
         """Everything from the uploaded frame to its people in pinned memory, on the compute stream."""
-        network, letterbox, stream = shape.network, kept.letterbox, self._compute.handle
+        for enqueue in self._work(kept, shape).values():
+            enqueue()
+
+    def _work(self, kept: _Slot, shape: _Shape) -> dict[str, Callable[[], None]]:
+        """The same in its parts, in order; each enqueues and returns."""
+        arrays, letterbox, stream = shape.network.arrays, kept.letterbox, self._compute
         assert letterbox is not None
-        self._kernels.preprocess(
-            kept.frame,
-            network.arrays["image"],
-            scale=letterbox.scale,
-            center=letterbox.center,
-            mean=self.spec.mean,
-            std=self.spec.std,
-            mirror=self._batch == 2,
-            stream=stream,
-        )
-        network.enqueue(self._compute)
-        maps = network.arrays["heatmaps"], network.arrays["tags"]
-        people = self._kernels.decode(*maps, workspace=shape.workspace, stream=stream)
-        for pinned, array in zip(kept.people, people, strict=True):
-            self._compute.download(pinned.array, array)
+
+        def preprocess() -> None:
+            self._kernels.preprocess(
+                kept.frame,
+                arrays["image"],
+                scale=letterbox.scale,
+                center=letterbox.center,
+                mean=self.spec.mean,
+                std=self.spec.std,
+                mirror=self._batch == 2,
+                stream=stream.handle,
+            )
+
+        people: list[Any] = []
+
+        def group() -> None:
+            maps = arrays["heatmaps"], arrays["tags"]
+            people[:] = self._kernels.decode(*maps, workspace=shape.workspace, stream=stream.handle)
+
+        def download() -> None:
+            for pinned, array in zip(kept.people, people, strict=True):
+                stream.download(pinned.array, array)
+
+        return {
+            "preprocess": preprocess,
+            "infer": lambda: shape.network.enqueue(stream),
+            "group": group,
+            "download": download,
+        }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from engine.errors import EngineError
 class FakeArray:
     def __init__(self, device, shape, dtype):
         self.device, self.shape, self.dtype = device, tuple(shape), np.dtype(dtype)
-        self.values = np.zeros(shape, dtype)
+        self.values: Any = np.zeros(shape, dtype)
 
     @property
     def pointer(self):

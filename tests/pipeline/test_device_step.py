@@ -55,9 +55,13 @@ def make_step(device, *, fail_at=None, networks=None, **arguments):
     )
 
 
+def number(people):
+    return round(float(people.scores[0]) * 255)
+
+
 def numbers(results):
     """Which frame each result was made of, by its person's score."""
-    return [round(float(result.people.scores[0]) * 255) for result in results]
+    return [number(result.people) for result in results]
 
 
 def run(step, sizes_wh):
@@ -174,4 +178,13 @@ def test_the_engine_alone_is_timed_by_events(device):
     owned = len(device.owned)
     assert step.time_engine((80, 64), seconds=0.02) == [5.0] * 4
     assert len(device.owned) == owned
+    step.close()
+
+
+def test_each_part_of_a_frame_is_timed_by_events(device):
+    step = make_step(device)
+    times_ms = step.time_parts(np.full((64, 80, 3), 7, np.uint8), seconds=0.1)
+    assert list(times_ms) == ["upload", "preprocess", "infer", "group", "download"]
+    assert all(times == [5.0] * 4 for times in times_ms.values())  # 5 parts of 5 ms until 100 ms are full
+    assert number(step.finish(0)) == 7
     step.close()
