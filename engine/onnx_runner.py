@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 from typing import Any, Self
 
-import onnxruntime
 from numpy.typing import NDArray
 
 from engine.errors import EngineError, ModelError
+from engine.ort import load_onnxruntime
 from engine.runner import Heads
 from engine.spec import METADATA_KEY, ModelSpec
 
@@ -31,6 +31,7 @@ class OnnxRunner:
     def __init__(self, path: Path, *, threads: int | None = None) -> None:
         if not path.is_file():
             raise ModelError(f"{path} does not exist; expected an ONNX file made by python -m export")
+        onnxruntime = load_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.log_severity_level = SILENT
         self.threads = options.intra_op_num_threads = threads or usable_cores()

@@ -18,7 +18,7 @@ PACKAGES = ("engine", "evaluation", "export", "kernels", "pipeline", "samples", 
 ALLOWED: dict[str, tuple[str, ...]] = {
     "kernels": (),
     "engine": ("export.model", "export.checkpoint"),  # engine.torch_runner, at the moment of use
-    "export": ("engine.spec", "engine.errors", "engine.files"),
+    "export": ("engine.spec", "engine.errors", "engine.files", "engine.ort"),
     "train": (
         "engine.spec",
         "engine.errors",

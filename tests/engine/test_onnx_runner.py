@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -110,3 +112,20 @@ def test_threads_are_those_this_process_may_use(path, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 3, 5}, raising=False)
     assert usable_cores() == 3
     assert OnnxRunner(path, threads=1).threads == 1
+
+
+def test_nothing_is_reported_to_anyone(path, tmp_path):
+    """onnxruntime keeps a device id and a queue of events in the cache folder unless telemetry is off."""
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    program = f"from pathlib import Path; from engine.onnx_runner import OnnxRunner; OnnxRunner(Path({str(path)!r}))"
+    environment = {name: value for name, value in os.environ.items() if name not in ("CI", "ORT_DISABLE_TELEMETRY")}
+    places = dict.fromkeys(("XDG_CACHE_HOME", "HOME", "LOCALAPPDATA"), str(cache))
+    subprocess.run([sys.executable, "-c", program], check=True, env=environment | places, timeout=60)
+    assert not [found for found in cache.rglob("*") if "onnxruntime" in found.name]
+
+
+def test_a_missing_onnxruntime_is_named(path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(EngineError, match=r"onnxruntime cannot be loaded .*; pip install onnxruntime"):
+        OnnxRunner(path)
