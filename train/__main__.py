@@ -58,6 +58,7 @@ def _train(options: argparse.Namespace) -> None:
     import torch
     from safetensors.torch import save_file
 
+    from train.augment import Augmentation
     from train.loop import Run
     from train.mixture import Mixture
     from train.pictures import CocoPictures, DrawnPictures, Pictures
@@ -70,7 +71,14 @@ def _train(options: argparse.Namespace) -> None:
     sets: list[tuple[Pictures, float]] = [(CocoPictures(a, b), weight) for a, b, weight in options.data]
     if options.drawn:
         sets.append((DrawnPictures(options.drawn, seed=options.seed), 1.0))
-    mixture = Mixture(sets, side=options.side, strides=(4, 2, 1)[: 1 + options.deconvolutions], seed=options.seed)
+    mixture = Mixture(
+        sets,
+        side=options.side,
+        short_side=options.short_side,
+        strides=(4, 2, 1)[: 1 + options.deconvolutions],
+        augmentation=Augmentation(about_person=options.about_person),
+        seed=options.seed,
+    )
     model, mean, std = _model(options, mixture.joints, sets[0][0])
     validate = None
     if options.val:
@@ -142,7 +150,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--run", type=Path, metavar="DIR", help="folder of the run")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the averaged weights here (.safetensors)")
+    _add_data(parser)
+    _add_network(parser)
+    _add_training(parser)
+    return parser
 
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group("data")
     add = data.add_argument
     told = "COCO keypoints and their pictures, or PACK[,WEIGHT]; repeatable; weight 2: each picture twice an epoch"
@@ -156,6 +170,8 @@ def _parser() -> argparse.ArgumentParser:
         "--pack-side", type=int, default=PACKED_SIDE, metavar="PIXELS", help=f"largest short side in it ({PACKED_SIDE})"
     )
 
+
+def _add_network(parser: argparse.ArgumentParser) -> None:
     network = parser.add_argument_group("network")
     add = network.add_argument
     add("--model", choices=("tiny", "w32", "w48"), default="tiny", help="(tiny)")
@@ -166,9 +182,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--no-concatenate", action="store_true", help="predictions do not join the features")
     add("--no-aggregate", action="store_true", help="use the finest heatmaps alone")
 
+
+def _add_training(parser: argparse.ArgumentParser) -> None:
     training = parser.add_argument_group("training")
     add = training.add_argument
     add("--side", type=int, default=256, metavar="PIXELS", help="of the square crops (256)")
+    add("--short-side", type=int, metavar="PIXELS", help="of the whole picture at scale 1 (as --side)")
+    add("--about-person", type=float, default=0.5, metavar="P", help="share of crops centred on a person (0.5)")
     add("--steps", type=int, default=20_000, help="(20000)")
     add("--batch", type=int, default=16, help="(16)")
     add("--rate", type=float, default=1e-3, help="peak learning rate of AdamW (1e-3)")
@@ -176,6 +196,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--weight-decay", type=float, default=1e-4, help="(1e-4)")
     add("--backbone-rate", type=float, default=1.0, metavar="X", help="learning rate of tiny's backbone, relative (1)")
     add("--frozen-steps", type=int, default=0, metavar="STEPS", help="tiny's backbone does not learn before (0)")
+    add("--freeze", metavar="REGEX", help="parameters that never learn, by name")
     add("--average-decay", type=float, default=0.999, help="of the moving average of the weights (0.999)")
     add("--heatmap-weight", type=float, default=1.0, help="(1)")
     add("--foreground", type=float, default=10.0, metavar="X", help="a cell at a joint weighs 1 + X (10)")
@@ -193,7 +214,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--log-every", type=int, default=20, metavar="STEPS", help="(20)")
     add("--validate-every", type=int, default=0, metavar="STEPS", help="(0: never)")
     add("--checkpoint-every", type=int, default=200, metavar="STEPS", help="(200)")
-    return parser
 
 
 def _data(text: str) -> tuple[Path, Path | None, float]:

@@ -15,7 +15,7 @@ from train.pictures import Labels
 class Augmentation:
     """How far a crop may differ from its picture. Defaults follow Newell 2017 and HigherHRNet, closer about people.
 
-    scale: the picture's short side becomes this many times the crop's side. rotation: up to this many degrees.
+    scale: the picture's short side becomes this many times `short_side`. rotation: up to this many degrees.
     translation: of the centre, in shares of the crop's side. about_person: chance that a person is the centre, not
     the picture's middle. flip, colour, blur: chances.
     """
@@ -37,6 +37,7 @@ def crop(
     labels: Labels,
     side: int,
     *,
+    short_side: int,
     flip_order: tuple[int, ...],
     options: Augmentation,
     rng: np.random.Generator,
@@ -44,9 +45,10 @@ def crop(
     """A (side, side, 3) BGR crop and its labels.
 
     Keypoints outside get visibility 0; people of whom no keypoint is left go. What is outside the picture is black,
-    as in the letterbox of inference. flip_order: for each joint, its mirror twin.
+    as in the letterbox of inference. short_side: of the whole picture before `options.scale`, pixels. flip_order: for
+    each joint, its mirror twin.
     """
-    matrix, flipped = _matrix(image, labels, side, options, rng)
+    matrix, flipped = _matrix(image, labels, side, short_side, options, rng)
     image = cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_LINEAR)  # type: ignore[assignment]
     image = _recolour(image, options, rng)
     moved = move(labels, matrix)
@@ -68,12 +70,17 @@ def move(labels: Labels, matrix: NDArray[np.float64]) -> Labels:
     return Labels(keypoints, labels.labelled, ignore)
 
 
-def _matrix(
-    image: NDArray[np.uint8], labels: Labels, side: int, options: Augmentation, rng: np.random.Generator
+def _matrix(  # noqa: PLR0917  # private, called once
+    image: NDArray[np.uint8],
+    labels: Labels,
+    side: int,
+    short_side: int,
+    options: Augmentation,
+    rng: np.random.Generator,
 ) -> tuple[NDArray[np.float64], bool]:
     """Picture to crop, (2, 3), and whether it mirrors."""
     height, width = image.shape[:2]
-    factor = side / min(height, width) * np.exp(rng.uniform(*np.log(options.scale)))
+    factor = short_side / min(height, width) * np.exp(rng.uniform(*np.log(options.scale)))
     angle = np.deg2rad(rng.uniform(-options.rotation, options.rotation))
     centre = np.array([width / 2, height / 2])
     if len(labels.keypoints) and rng.random() < options.about_person:

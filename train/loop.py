@@ -26,6 +26,7 @@ class Options:
     """How to train. steps: of the whole run; rates and schedule are laid out over them.
 
     backbone_rate: of `backbone.*`, times the learning rate; frozen_steps: it does not learn at all before that step.
+    freeze: parameters whose name this regular expression matches from its start never learn.
     heatmap_weight, pull_weight, push_weight, foreground: see losses.py. minutes: stop, with a checkpoint, after.
     bf16: automatic mixed precision; the losses are always float32.
     """
@@ -37,6 +38,7 @@ class Options:
     weight_decay: float = 1e-4
     backbone_rate: float = 1.0
     frozen_steps: int = 0
+    freeze: str | None = None
     average_decay: float = 0.999
     clip: float = 1.0
     heatmap_weight: float = 1.0
@@ -153,9 +155,7 @@ class Run:
         rate = self._rate(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["rate"]
-        freeze(
-            (p for n, p in self.model.named_parameters() if n.startswith("backbone.")), self.step < options.frozen_steps
-        )
+        freeze(self.model, options.freeze, backbone=self.step < options.frozen_steps)
         self.model.train()
         losses = self._losses(sample)
         self.optimizer.zero_grad(set_to_none=True)

@@ -27,7 +27,8 @@ class Mixture(Dataset[Sample]):
     """Sample n, for any n >= 0.
 
     sets: (pictures, weight): in an epoch each picture appears `weight` times (a fraction: that share of them).
-    side: of the crops, pixels. strides: of the heatmaps, the coarsest first; tags are read at that one.
+    side: of the crops, pixels. short_side: of the whole picture at scale 1, by default the same.
+    strides: of the heatmaps, the coarsest first; tags are read at that one.
 
     A sample: `image` (3, side, side) uint8 RGB; `heatmaps` and `masks`, one array a stride, (K, h, w) float32;
     `cells` (most_people, K) int64.
@@ -38,6 +39,7 @@ class Mixture(Dataset[Sample]):
         sets: Sequence[tuple[Pictures, float]],
         *,
         side: int,
+        short_side: int | None = None,
         strides: Sequence[int] = (4, 2),
         augmentation: Augmentation | None = None,
         most_people: int = 20,
@@ -48,6 +50,7 @@ class Mixture(Dataset[Sample]):
             raise ValueError(f"the sets label {sorted(joints)} joints; expected one number for all")
         self.sets = sets
         self.side = side
+        self.short_side = short_side or side
         self.strides = strides
         self.augmentation = augmentation or Augmentation()
         self.most_people = most_people
@@ -65,7 +68,15 @@ class Mixture(Dataset[Sample]):
         which, index = self._epoch(epoch)[place]
         image, labels = self.sets[which][0].read(int(index))
         rng = np.random.default_rng((self.seed, 1, number))
-        image, labels = crop(image, labels, self.side, flip_order=self.flip_order, options=self.augmentation, rng=rng)
+        image, labels = crop(
+            image,
+            labels,
+            self.side,
+            short_side=self.short_side,
+            flip_order=self.flip_order,
+            options=self.augmentation,
+            rng=rng,
+        )
         known = labels.labelled[:, None, None].astype(np.float32)  # (K, 1, 1)
         return {
             "image": np.ascontiguousarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB).transpose(2, 0, 1)),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable
+import re
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 
-def parameter_groups(model: nn.Module, weight_decay: float, backbone_rate: float = 1.0) -> list[dict[str, object]]:
+def parameter_groups(model: nn.Module, weight_decay: float, backbone_rate: float = 1.0) -> list[dict[str, Any]]:
     """Groups for AdamW: `backbone.*` learns `backbone_rate` times as fast; biases and batch-norm do not decay."""
     groups: dict[tuple[bool, bool], list[Tensor]] = {}
     for name, parameter in model.named_parameters():
@@ -52,6 +53,8 @@ class MovingAverage:
                 averages[name].copy_(value)
 
 
-def freeze(parameters: Iterable[nn.Parameter], frozen: bool) -> None:
-    for parameter in parameters:
-        parameter.requires_grad_(not frozen)
+def freeze(model: nn.Module, pattern: str | None, *, backbone: bool) -> None:
+    """Parameters matching `pattern` by name, and with `backbone` also `backbone.*`, get no gradient; the others do."""
+    for name, parameter in model.named_parameters():
+        matched = pattern is not None and re.match(pattern, name) is not None
+        parameter.requires_grad_(not (matched or (backbone and name.startswith("backbone."))))

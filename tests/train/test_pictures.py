@@ -1,0 +1,105 @@
+"""Labels from COCO files, folders and packs."""
+
+from __future__ import annotations
+
+import json
+import pickle
+
+import cv2
+import numpy as np
+import pytest
+
+from engine.errors import SourceError
+from tests.train import drawing
+from train.pictures import CocoPictures, DrawnPictures, pack
+
+
+@pytest.fixture
+def labels(tmp_path):
+    return drawing.write(tmp_path)
+
+
+def change(labels, edit):
+    raw = json.loads(labels.read_text())
+    edit(raw)
+    labels.write_text(json.dumps(raw))
+
+
+def test_pictures_come_with_their_people(labels):
+    pictures = CocoPictures(labels, labels.parent)
+    assert (len(pictures), pictures.joints) == (4, 17)
+    image, known = pictures.read(2)
+    expected_image, expected = drawing.draw(2)
+    np.testing.assert_array_equal(image, expected_image)
+    np.testing.assert_allclose(known.keypoints, expected, atol=1e-4)
+    assert known.labelled.all() and not len(known.ignore)
+
+
+def test_crowds_and_people_without_keypoints_are_ignored_regions(labels):
+    def edit(raw):
+        box = {"image_id": 1, "category_id": 1, "keypoints": [0] * 51, "num_keypoints": 0, "area": 100}
+        outline = [[1, 2, 9, 2, 9, 8]]
+        crowd = {"size": [128, 128], "counts": [128 * 10, 128 * 5, 128 * 113]}  # columns 10 to 14
+        raw["annotations"] += [
+            box | {"id": 91, "bbox": [10, 20, 30, 40], "iscrowd": 0},
+            box | {"id": 92, "bbox": [1, 2, 8, 6], "iscrowd": 0, "segmentation": outline},
+            box | {"id": 93, "bbox": [10, 0, 5, 128], "iscrowd": 1, "segmentation": crowd},
+        ]  # fmt: skip
+
+    change(labels, edit)
+    _, known = CocoPictures(labels, labels.parent).read(0)
+    assert len(known.keypoints) == 2
+    box, outline, crowd = known.ignore
+    assert box.tolist() == [[10, 20], [40, 20], [40, 60], [10, 60]]
+    assert outline.tolist() == [[1, 2], [9, 2], [9, 8]]
+    assert (crowd.min(0).tolist(), crowd.max(0).tolist()) == ([10, 0], [14, 127])
+
+
+def test_pictures_without_keypoints_are_left_out(labels):
+    change(labels, lambda raw: [a.update(num_keypoints=0) for a in raw["annotations"] if a["image_id"] == 2])
+    pictures = CocoPictures(labels, labels.parent)
+    assert [pictures.name(i) for i in range(len(pictures))] == ["0.png", "2.png", "3.png"]
+
+
+def test_joints_that_a_set_never_labels_are_named(labels):
+    change(labels, lambda raw: [a.update(unlabelled_keypoints=[0, 4]) for a in raw["annotations"]])
+    _, known = CocoPictures(labels, labels.parent).read(0)
+    assert np.flatnonzero(~known.labelled).tolist() == [0, 4]
+
+
+def test_a_pack_holds_the_same_pictures_smaller(labels, tmp_path):
+    assert pack(labels, labels.parent, tmp_path / "set.zip", short_side=64) == 4
+    packed = pickle.loads(pickle.dumps(CocoPictures(tmp_path / "set.zip")))
+    assert len(packed) == 4
+    image, known = packed.read(1)
+    original, expected = drawing.draw(1)
+    smaller = cv2.resize(original, (64, 64), interpolation=cv2.INTER_AREA)
+    assert np.abs(image.astype(int) - smaller).mean() < 8  # JPEG
+    np.testing.assert_allclose(known.keypoints, expected * (0.5, 0.5, 1), atol=0.01)
+
+
+def test_drawn_pictures_are_the_same_each_time():
+    pictures = DrawnPictures(3, size_wh=(96, 80), seed=5)
+    (first, people), (again, _) = pictures.read(1), pictures.read(1)
+    np.testing.assert_array_equal(first, again)
+    assert first.shape == (80, 96, 3)
+    assert people.keypoints.shape[1:] == (17, 3)
+    assert (people.keypoints[..., 2] > 0).any(1).all()
+    assert (pictures.read(2)[0] != first).any()
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"images": [], "annotations": []}', "PK"])
+def test_a_file_that_is_no_keypoint_file_is_one_clear_error(tmp_path, text):
+    path = tmp_path / "labels.json"
+    path.write_text(text)
+    for folder in (tmp_path, None):
+        with pytest.raises(SourceError, match=r"labels\.json is not a COCO keypoint file"):
+            CocoPictures(path, folder)
+    with pytest.raises(SourceError, match=r"missing\.json"):
+        CocoPictures(tmp_path / "missing.json", tmp_path)
+
+
+def test_a_damaged_picture_is_named(labels):
+    (labels.parent / "1.png").write_bytes(b"no picture")
+    with pytest.raises(SourceError, match=r"1\.png"):
+        CocoPictures(labels, labels.parent).read(1)
