@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from engine.errors import PoseError, SinkError, SourceError
 from kernels.options import DecodeOptions
-from pipeline import LIVE_OPTIONS, PosePipeline, Source, open_source
+from pipeline import LIVE_OPTIONS, Frame, PosePipeline, Source, open_source
 from pipeline.cli import build_parser
 from pipeline.interrupts import Interrupts
 from pipeline.machine import describe_machine
@@ -24,6 +24,7 @@ from pipeline.stats import Meter, Percentiles, Recorder, Summary, save_plot
 OK, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 WARM_UP_FRAMES = 10  # of a benchmark: not in its figures
 ENGINE_SECONDS = 1.0  # of the engine alone, before the run and again after it: a machine's speed drifts
+PARTS_SECONDS = 1.0  # of a frame's parts on a GPU
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,9 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             measured = arguments.benchmark or arguments.stats is not None
             engine_ms = time_engine(pose, source) if measured else []
             opened = True
-            frame_wh = run(arguments, source, pose, outputs, recorder=recorder, meter=meter, interrupts=interrupts)
+            last = run(arguments, source, pose, outputs, recorder=recorder, meter=meter, interrupts=interrupts)
             engine_ms += time_engine(pose, source) if measured else []
-            report(arguments, pose, recorder=recorder, meter=meter, frame_wh=frame_wh, engine_ms=engine_ms)
+            report(arguments, pose, recorder=recorder, meter=meter, last=last, engine_ms=engine_ms)
     except KeyboardInterrupt:
         return complain(f"interrupted after {meter.frames} frames; what was written is finished", INTERRUPTED)
     except (PoseError, ValueError, OSError) as error:
@@ -112,9 +113,9 @@ def run(
     recorder: Recorder,
     meter: Meter,
     interrupts: Interrupts,
-) -> tuple[int, int]:
-    """Every frame through the pipeline into the outputs, which are finished however it ends. The last frame's size."""
-    frame_wh = source.frame_wh or (0, 0)
+) -> Frame | None:
+    """Every frame through the pipeline into the outputs, which are finished however it ends. Returns the last frame."""
+    last = None
     counts = [count for count in (source.frame_count, arguments.limit) if count is not None]
     try:
         with progress_bar() as progress:
@@ -126,7 +127,7 @@ def run(
                     with interrupts.held():
                         outputs.write(result)
                         meter.count(len(result.people), result.timings["latency"])
-                    frame_wh = result.frame.wh
+                    last = result.frame
                     progress.update(task, advance=1, fps=meter.fps, people=len(result.people))
                     if outputs.quit:
                         break
@@ -140,7 +141,7 @@ def run(
     with interrupts.held():
         outputs.close()
     meter.stop()
-    return frame_wh
+    return last
 
 
 def progress_bar() -> Progress:
@@ -163,11 +164,14 @@ def report(
     *,
     recorder: Recorder,
     meter: Meter,
-    frame_wh: tuple[int, int],
+    last: Frame | None,
     engine_ms: Sequence[float],
 ) -> None:
     """The table, end to end in a sentence; with --benchmark the machine; with --stats the line for programs."""
-    batch, height, width = pose.step.input_shape(frame_wh)
+    batch, height, width = pose.step.input_shape(last.wh) if last is not None else (0, 0, 0)
+    parts_ms: dict[str, list[float]] = {}
+    if arguments.benchmark and last is not None:
+        parts_ms = pose.step.time_parts(last.image, seconds=PARTS_SECONDS)
     summary = Summary(
         frames=meter.frames,
         dropped=recorder.dropped,
@@ -175,6 +179,7 @@ def report(
         engine_fps=1e3 / Percentiles.of(engine_ms).p50 if engine_ms else None,
         people=meter.people,
         stages=meter.stages(recorder),
+        device={part: Percentiles.of(values) for part, values in parts_ms.items()},
         latency=meter.latency(),
         engine=pose.step.engine,
         model=pose.step.spec.name,

@@ -62,6 +62,7 @@ class Summary:
     frames, people: all that came out. fps: frames per second, from the first frame to the last sink's end.
     engine_fps: of the engine alone on the same input, or None where it was not measured.
     stages: percentiles in milliseconds; latency: from capture to result.
+    device: of a frame's parts on a GPU, by its own clock. There "infer" and "group" of the stages are launch and wait.
     input_wh: of the network; batch: frames per pass (2 with flip).
     """
 
@@ -72,6 +73,7 @@ class Summary:
     people: int
     stages: dict[str, Percentiles]
     latency: Percentiles | None
+    device: dict[str, Percentiles] = field(default_factory=dict)
     engine: str
     model: str
     input_wh: tuple[int, int]
@@ -93,6 +95,8 @@ class Summary:
         }
         if machine is not None:
             document["latency_ms"] = None if self.latency is None else self.latency.rounded()
+            if self.device:
+                document["device_ms"] = {part: p.rounded() for part, p in self.device.items()}
             document |= {"precision": self.precision, "batch": self.batch, "machine": dict(machine)}
         return json.dumps(document)
 
@@ -107,6 +111,10 @@ class Summary:
         for stage, p in self.stages.items():
             rate = f"{1e3 / p.p50:,.1f}" if p.p50 > 0 else "-"
             table.add_row(stage, f"{p.p50:.2f}", f"{p.p95:.2f}", f"{p.p99:.2f}", rate)
+        if self.device:
+            table.add_section()
+        for part, p in self.device.items():
+            table.add_row(f"GPU {part}", f"{p.p50:.3f}", f"{p.p95:.3f}", f"{p.p99:.3f}", "")
         if self.latency is not None:
             table.add_section()
             table.add_row("latency", *(f"{v:.2f}" for v in vars(self.latency).values()), "")

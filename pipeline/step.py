@@ -56,6 +56,10 @@ class FrameStep(Protocol):
         """Milliseconds of single passes of the engine alone, at least three, repeated for about `seconds`."""
         ...
 
+    def time_parts(self, image: NDArray[np.uint8], *, seconds: float) -> dict[str, list[float]]:
+        """Milliseconds that the device spends on each part of this frame; empty where the stages say it all."""
+        ...
+
     def close(self) -> None:
         """Release everything. May be called twice."""
 
@@ -162,6 +166,9 @@ class HostStep:
             runner.infer(images)
             times_ms.append((time.perf_counter() - before) * 1e3)
         return times_ms
+
+    def time_parts(self, image: NDArray[np.uint8], *, seconds: float) -> dict[str, list[float]]:
+        return {}
 
     def close(self) -> None:
         self._slots = []

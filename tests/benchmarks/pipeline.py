@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.onnx_runner import usable_cores
 from engine.runner import Heads
@@ -83,6 +84,9 @@ class Nothing:
 
     def time_engine(self, frame_wh: tuple[int, int], *, seconds: float) -> list[float]:
         return [0.0] * 3
+
+    def time_parts(self, image: NDArray[np.uint8], *, seconds: float) -> dict[str, list[float]]:
+        return {}
 
     def close(self) -> None:
         pass

@@ -10,6 +10,7 @@ from typing import Any
 
 import av
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.spec import ModelSpec
 from pipeline.sources import Source
@@ -100,6 +101,9 @@ class FakeStep:
 
     def time_engine(self, frame_wh: tuple[int, int], *, seconds: float) -> list[float]:
         return [1e3 * self.seconds] * 3
+
+    def time_parts(self, image: NDArray[np.uint8], *, seconds: float) -> dict[str, list[float]]:
+        return {}
 
     def close(self) -> None:
         self.closed += 1

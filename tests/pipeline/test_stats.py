@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from typing import Any
@@ -155,3 +156,13 @@ def test_a_plot_that_cannot_be_made_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
     with pytest.raises(SinkError, match="--plot needs matplotlib, which is not installed"):
         save_plot(recorded(infer=[1.0]), tmp_path / "a.png")
+
+
+def test_a_gpus_own_times_stand_in_the_table_and_in_a_benchmarks_json():
+    parts = {"infer": Percentiles(1.5, 1.75, 2.0)}
+    measured = summary(device=parts)
+    assert json.loads(measured.to_json({"CPU": "x"}))["device_ms"] == {"infer": {"p50": 1.5, "p95": 1.75, "p99": 2.0}}
+    assert "device_ms" not in json.loads(measured.to_json())
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(measured.table())
+    assert "GPU infer" in console.export_text()
