@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from engine.errors import ModelError
 from engine.files import write_whole
+from engine.ort import load_onnxruntime
 from engine.spec import IMAGENET_MEAN, IMAGENET_STD, JOINTS, METADATA_KEY, SIDE_MULTIPLE, ModelSpec
 from export import zoo
 from export.checkpoint import build_from_checkpoint
@@ -172,8 +173,7 @@ def _with_spec(serialised: bytes, spec: ModelSpec) -> bytes:
 
 def _check(serialised: bytes, reference: nn.Module, image: NDArray[np.float32], spec: ModelSpec) -> None:
     """onnxruntime on the exported file against the unfolded network in FP32."""
-    import onnxruntime
-
+    onnxruntime = load_onnxruntime()
     with torch.inference_mode():
         expected = [output.numpy() for output in reference(torch.from_numpy(image))]
     options = onnxruntime.SessionOptions()

@@ -8,18 +8,20 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto
 from torch import nn
 
 from engine.errors import ModelError
+from engine.ort import load_onnxruntime
 from engine.spec import METADATA_KEY, ModelSpec
 from export import to_onnx, zoo
 from export.__main__ import main
 from export.model import ABLATION, Aggregated, build_model
 from tests.export.networks import Small, drawn, recipe
+
+onnxruntime = load_onnxruntime()
 
 FP32 = ModelSpec(name="test")
 FP16 = replace(FP32, precision="fp16")
