@@ -123,7 +123,7 @@ def assign(rows, columns, lanes, codes, worths, u, v, owner, column_of, way, key
     width = max(rows, columns)
     if t < lanes:
         v[t] = 0
-        owner[t] = -1
+        owner[t], column_of[t] = -1, -1
     cuda.syncthreads()
     start = 0
     while start < rows:

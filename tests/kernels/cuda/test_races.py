@@ -1,0 +1,66 @@
+"""No kernel races within a block, as far as the simulator can tell; compute-sanitizer says the rest on a GPU."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from kernels.cuda._cuda import cuda
+from kernels.options import DecodeOptions
+from tests.kernels.cuda.exercise import exercise
+from tests.kernels.cuda.races import watch
+from tests.kernels.cuda.small import BLOCKS, on_device
+
+pytestmark = [pytest.mark.sim]
+
+
+def test_no_thread_touches_what_another_writes(monkeypatch):
+    monkeypatch.setattr("kernels.cuda.assignment.THREADS", 8)
+    options = DecodeOptions(max_people=4, duplicate_oks=0.9, min_joint=0.1, joint_order=(2, 0, 1), flip_order=(1, 0, 2))
+    with watch() as races:
+        assert exercise((6, 6), 4, options, K=3, blocks=BLOCKS, sides=6) > 0
+    assert races.accesses > 10_000
+    assert races.found == set()
+
+
+@cuda.jit
+def _careless(values, barrier):
+    """Thread t reads what thread t + 1 wrote, with or without a barrier in between."""
+    shared = cuda.shared.array(4, np.int32)
+    t = cuda.threadIdx.x
+    shared[t] = t
+    if barrier:
+        cuda.syncthreads()
+    values[t] = shared[(t + 1) % 4]
+
+
+@cuda.jit
+def _scattered():
+    """Even threads wait at one barrier, odd ones at another."""
+    if cuda.threadIdx.x % 2:
+        cuda.syncthreads()
+    else:
+        cuda.syncthreads()
+
+
+@cuda.jit
+def _hasty(values):
+    """Reads shared memory that nobody wrote."""
+    shared = cuda.shared.array(4, np.int32)
+    values[cuda.threadIdx.x] = shared[cuda.threadIdx.x]
+
+
+def test_the_watch_sees_races():
+    values = on_device(np.zeros(4, np.int32))
+    with watch() as races:
+        _careless[1, 4](values, True)
+    assert races.found == set() and races.accesses == 12
+    with watch() as races:
+        _careless[1, 4](values, False)
+    assert any("race" in found for found in races.found)
+    with watch() as races:
+        _scattered[1, 4]()
+    assert any("some threads wait" in found for found in races.found)
+    with watch() as races:
+        _hasty[1, 4](values)
+    assert any("nobody wrote" in found for found in races.found)
