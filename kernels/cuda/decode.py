@@ -146,13 +146,16 @@ class Workspace:
         device = limits()
         # As many blocks of refine as the device holds at once; registers may keep some waiting.
         self.searchers = max(1, device["multiprocessors"] * (device["threads_resident"] // self.blocks.refine) // N)
-        side = self.blocks.tile + 2 * (self.options.nms_size // 2 + 1)
-        span = self.blocks.tile * 2 + 2 * (self.options.nms_size // 2)
-        peaks_bytes = 4 * (side**2 + span**2 + peaks.BOUNDS * self.blocks.tile**2)
+        tiling = peaks.tiling(self.options.nms_size // 2, self.options.project, self.blocks.tile)
         for name, need, have in (
             ("images x joints", N * K, device["grid_z"]),
-            ("max_people", P, min(self.blocks.select, self.blocks.group, device["grid_y"])),
-            (f"shared memory (bytes) for nms_size {self.options.nms_size}", peaks_bytes, device["shared_bytes"]),
+            ("images", N, device["grid_y"]),
+            ("max_people", P, min(self.blocks.select, self.blocks.group)),
+            (
+                f"shared memory (bytes) for nms_size {self.options.nms_size}",
+                tiling.shared_bytes,
+                device["shared_bytes"],
+            ),
             (
                 "shared memory (bytes) for max_people x joints",
                 shared_bytes(P, K, self.blocks.group),

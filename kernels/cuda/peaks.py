@@ -14,6 +14,7 @@ whole sectors.
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,34 @@ def capacity(height: int, width: int, radius: int) -> int:
     return -(-height // (radius + 1)) * -(-width // (radius + 1))
 
 
+@dataclass(frozen=True)
+class Tiling:
+    """What a block of `peaks` holds of its tile, in heatmap cells a side."""
+
+    tile: int
+    ring: int  # cells around the tile that windows of its decode cells reach into
+    halo: int  # cells around the tile that those are interpolated from
+    scale: int  # decode cells a heatmap cell
+
+    @property
+    def side(self) -> int:
+        return self.tile + 2 * self.halo
+
+    @property
+    def span(self) -> int:
+        return self.tile + 2 * self.ring
+
+    @property
+    def shared_bytes(self) -> int:
+        return 4 * (self.side**2 + (self.span * self.scale) ** 2 + BOUNDS * self.tile**2)
+
+
+def tiling(radius: int, project: bool, tile: int = TILE) -> Tiling:
+    scale = 2 if project else 1
+    ring = (radius + scale - 1) // scale
+    return Tiling(tile, ring, ring + scale - 1, scale)
+
+
 @device
 def suppressing(value):
     """What a cell can suppress: NaN nothing."""
@@ -44,10 +73,9 @@ def peaks_kernel(radius: int, mirrored: bool, project: bool, tile: int = TILE) -
 
     Its blocks are tile x tile threads, and own as many heatmap cells.
     """
-    scale = 2 if project else 1
-    ring = (radius + scale - 1) // scale  # cells around the tile that windows of its decode cells reach into
-    halo = ring + scale - 1  # cells around the tile that those are interpolated from
-    side, span, threads = tile + 2 * halo, tile + 2 * ring, tile * tile
+    geometry = tiling(radius, project, tile)
+    scale, ring, halo, side, span = geometry.scale, geometry.ring, geometry.halo, geometry.side, geometry.span
+    threads = tile * tile
     lanes = min(32, threads)
     reach = tile // 2 + 2  # tag cells a side that the tile's decode cells are interpolated from
     cells_shape, fine_shape, parts_shape = (side, side), (span * scale, span * scale), (BOUNDS, threads)

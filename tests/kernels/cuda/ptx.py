@@ -175,6 +175,7 @@ def ptxas() -> str | None:
     return str(found[-1]) if found else shutil.which("ptxas", path="/usr/local/cuda/bin") or shutil.which("ptxas")
 
 
+@functools.cache
 def compile_case(case: Case, target: tuple[int, int]) -> Compiled:
     """PTX and ptxas' report of a kernel. Raises RuntimeError with ptxas' words where it fails."""
     # Numba asks the current device for its capability before it compiles a device function; there is none here.

@@ -139,7 +139,7 @@ def test_what_does_not_fit_is_named():
         Workspace((1, 17, 7, 8), options)
     with pytest.raises(ValueError, match="max_people is 30; the device takes at most 8"):
         Workspace((1, 17, 8, 8), blocks=BLOCKS)
-    with pytest.raises(ValueError, match="nms_size 61"):
-        Workspace((1, 17, 64, 64), DecodeOptions(nms_size=61))
+    with pytest.raises(ValueError, match="nms_size 81"):
+        Workspace((1, 17, 64, 64), DecodeOptions(nms_size=81))
     with pytest.raises(ValueError, match="max_people x joints"):
         Workspace((1, 30, 64, 64), DecodeOptions(max_people=128, joint_order=tuple(range(30))))

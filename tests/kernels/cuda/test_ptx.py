@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from kernels.cuda.group import shared_bytes
+from kernels.cuda.peaks import tiling
 from tests.kernels.cuda import ptx
 from tests.kernels.cuda.ptx import TARGETS, compile_case, main_cases, other_cases
 
@@ -48,12 +50,11 @@ def test_variants_build(case):
     check(case, (9, 0))
 
 
-def test_128_people_fit_into_shared_memory_as_the_workspace_reckons():
-    from kernels.cuda.group import shared_bytes
-
+def test_shared_memory_is_what_the_workspace_reckons():
     group = next(case for case in other_cases() if case.name.startswith("group, FP16, 128"))
-    built = compile_case(group, (9, 0))
-    assert built.shared_bytes <= shared_bytes(128, 17) <= SHARED_BYTES
+    assert compile_case(group, (9, 0)).shared_bytes <= shared_bytes(128, 17) <= SHARED_BYTES
+    peaks = next(case for case in main_cases() if case.name == "peaks")
+    assert compile_case(peaks, (9, 0)).shared_bytes == tiling(2, True).shared_bytes
 
 
 def test_an_older_ptxas_is_given_an_older_version(monkeypatch):

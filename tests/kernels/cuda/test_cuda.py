@@ -1,0 +1,55 @@
+"""The one file that imports numba.cuda: what of it can be checked without a GPU."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kernels.cuda import _cuda
+from kernels.cuda.decode import Workspace
+
+FOLDER = Path(_cuda.__file__).parent
+
+
+def test_only_one_file_imports_numba_cuda():
+    for source in FOLDER.glob("*.py"):
+        if source.name != "_cuda.py":
+            assert not re.search(r"^\s*(from|import) numba", source.read_text(), re.MULTILINE), source.name
+
+
+def test_limits_ask_the_driver_for_attributes_that_it_has(monkeypatch):
+    driver = pytest.importorskip("cuda.bindings.driver")
+
+    class Device:
+        def __getattr__(self, name):
+            return int(getattr(driver.CUdevice_attribute, f"CU_DEVICE_ATTRIBUTE_{name}"))
+
+    monkeypatch.setattr(_cuda.cuda, "get_current_device", Device)
+    limits = _cuda.limits()
+    assert limits["multiprocessors"] == driver.CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT
+    assert all(limits.values())
+
+
+def test_host_memory_is_refused():
+    with pytest.raises(TypeError, match="heatmaps is ndarray; expected an array in device memory"):
+        _cuda.as_device_array(np.zeros(3, np.float32), "heatmaps")
+
+
+def test_a_stream_of_zero_is_the_default_one():
+    assert _cuda.as_stream(0) == 0
+    stream = object()
+    assert _cuda.as_stream(stream) is stream
+
+
+@pytest.mark.parametrize("shape", [(17, 8, 8), (3, 17, 8, 8), (1, 17, 7, 8), (1, 0, 8, 8)])
+def test_a_shape_that_no_network_gives_is_named_before_the_device_is_asked(shape):
+    with pytest.raises(ValueError, match=r"expected \(T, K, h, w\)"):
+        Workspace(shape)
+
+
+def test_maps_of_another_type_are_named():
+    with pytest.raises(ValueError, match="expected float16 or float32"):
+        Workspace((1, 17, 8, 8), dtype=np.float64)
