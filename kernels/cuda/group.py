@@ -6,8 +6,8 @@ What the walk touches more than once lies in shared memory, or in a register of 
 candidate r of the current joint, thread p the tags of person p. The next joint's candidates are loaded while the
 current one is matched.
 
-Work at K = 17, T = 1 and 1, 10, 30 people: 20 bytes a candidate in, 20 bytes a joint found and 14 K x max_people bytes
-of keypoints and zeros out: 8, 14 and 28 KB at max_people = 30. Candidates x people pairs at some 35 operations: 0.6 k,
+Work at K = 17, T = 1 and 1, 10, 30 people: 20 bytes a candidate in, 20 bytes a joint found and 16 K x max_people bytes
+of zeros and keypoints out: 9, 15 and 28 KB at max_people = 30. Candidates x people pairs at some 35 operations: 0.6 k,
 60 k and 540 k. Neither is the bound, but the chain of a dozen barriers and two loops over the pairs' columns a joint,
 and some 10 barriers for each candidate that collides (`assignment`). Neighbouring threads read neighbouring
 candidates, field by field, and write neighbouring keypoints; a joint's members lie K floats apart, one store each.

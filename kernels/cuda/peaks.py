@@ -4,11 +4,11 @@
 
 Work at 512x704, K = 17, T = 1, FP32 (heatmaps 256x352, tags 128x176): 6.1 MB of heatmaps and 1.5 MB of tags, each cell
 once from DRAM or L2 (halos read 1.56 times as much, the surplus mostly from L1), 0.12 MB of bounds: 2.3 us at 3.35
-TB/s. The number of people adds little: 5,984 tiles read, 4 operations a cell, and a tile without a cell above the
-threshold ends there. A joint of a person keeps about 4 of them busy, which interpolate 36 x 36 values at 6 operations
-and compare those above the threshold with up to 24 neighbours, some 10 k operations a tile: 0.7 M, 7 M and 20 M for 1,
-10 and 30 people. Lanes 0-15 and 16-31 of a warp load two runs of 16 neighbouring cells: 64 bytes each in FP32, two
-whole sectors.
+TB/s. The number of people adds little: 5,984 tiles interpolate their cells at some 24 operations each, 37 M in all, and
+a tile without a decode cell above the threshold ends there. Drawn crowds of 1, 10 and 30 people keep 20, 239 and 735
+tiles busy, which interpolate again with a halo and compare what is above the threshold with up to 24 neighbours: some
+10 k operations each, 0.2, 2.4 and 7 M. Lanes 0-15 and 16-31 of a warp load two runs of 16 neighbouring cells: 64 bytes
+each in FP32, two whole sectors.
 """
 
 from __future__ import annotations
