@@ -27,7 +27,7 @@ TAG_SCALE = (1 / 24, 1 / 48)  # tag units an input pixel, (x, y): people stand b
 
 TINY_MEAN = (128 / 255,) * 3  # the backbone's pixel / 128 - 1, in the ModelSpec's terms
 TINY_STD = (128 / 255,) * 3
-TINY_SHORT_SIDE = 256
+TINY_SHORT_SIDE = 320
 
 
 def build_tiny(joints: int = 17, width: int = 32) -> Tiny:
@@ -50,6 +50,10 @@ class Tiny(HigherHead):
         self.merge8 = separable(3 * width, 2 * width)
         self.merge4 = nn.Sequential(separable(2 * width + joints, 2 * width), separable(2 * width, width))
         self.tag_scale = nn.Parameter(torch.tensor(TAG_SCALE) * STRIDE)  # tag units a cell of 1/16, (x, y)
+        # Heatmaps leave as gain * (value - floor), (1, 0) while training. Then a floor hides the faint ghosts that
+        # squared error leaves wherever a joint might be, and that the decode's threshold would take for people.
+        self.register_buffer("contrast", torch.tensor([1.0, 0.0]))
+        self.contrast: Tensor
         self._initialise()
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -69,7 +73,9 @@ class Tiny(HigherHead):
         half = self.final_layers[1](self.deconv_layers[0](torch.cat([features, maps], 1)))
         heatmaps, tags = maps.chunk(2, dim=1)
         place = self.tag_scale[0] * x + self.tag_scale[1] * y[:, None]  # (H/4, W/4)
-        return torch.cat([heatmaps, tags + place], 1), half + _upsample(heatmaps, 2)
+        half = half + _upsample(heatmaps, 2)
+        gain, floor = self.contrast[0], self.contrast[1]
+        return torch.cat([gain * (heatmaps - floor), tags + place], 1), gain * (half - floor)
 
     def _ramp(self, cells: int) -> tuple[Tensor, Tensor]:
         """Along one side, for each cell of 1/4: (clamped - true, clamped) position, in cells of 1/16 (`cells` of them).

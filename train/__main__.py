@@ -70,7 +70,7 @@ def _train(options: argparse.Namespace) -> None:
         torch.set_num_threads(options.threads)
     sets: list[tuple[Pictures, float]] = [(CocoPictures(a, b), weight) for a, b, weight in options.data]
     if options.drawn:
-        sets.append((DrawnPictures(options.drawn, seed=options.seed), 1.0))
+        sets.append((DrawnPictures(options.drawn, seed=options.seed), options.drawn_weight))
     mixture = Mixture(
         sets,
         side=options.side,
@@ -162,6 +162,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     told = "COCO keypoints and their pictures, or PACK[,WEIGHT]; repeatable; weight 2: each picture twice an epoch"
     add("--data", action="append", default=[], type=_data, metavar="JSON,DIR[,WEIGHT]", help=told)
     add("--drawn", type=int, default=0, metavar="N", help="add N pictures that the project draws itself")
+    add("--drawn-weight", type=float, default=1.0, metavar="X", help="how often each appears in an epoch (1)")
     add("--val", type=_labels, metavar="JSON,DIR", help="measure AP on these")
     add("--val-limit", type=int, default=0, metavar="N", help="only N of them, evenly spread (0: all)")
     add("--val-side", type=int, default=256, metavar="PIXELS", help="their short side (256)")

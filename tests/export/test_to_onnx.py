@@ -174,7 +174,7 @@ def test_a_picture_checks_the_export(small, tmp_path):
 def test_tiny_exports_by_name_with_its_own_input(tmp_path, monkeypatch):
     from safetensors.torch import save_file
 
-    from export.tiny import TINY_MEAN
+    from export.tiny import TINY_MEAN, TINY_SHORT_SIDE
 
     monkeypatch.setattr(zoo, "MODELS_FOLDER", tmp_path)
     torch.manual_seed(0)
@@ -182,7 +182,7 @@ def test_tiny_exports_by_name_with_its_own_input(tmp_path, monkeypatch):
     path = to_onnx.export_checkpoint("tiny", tmp_path / "tiny.onnx", fp16=False)
     metadata = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
     spec = ModelSpec.from_json(metadata[METADATA_KEY])
-    assert (spec.name, spec.short_side, spec.mean, spec.precision) == ("tiny", 256, TINY_MEAN, "fp32")
+    assert (spec.name, spec.short_side, spec.mean, spec.precision) == ("tiny", TINY_SHORT_SIDE, TINY_MEAN, "fp32")
 
 
 def test_command_line(narrow, tmp_path, capsys):
