@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -118,15 +118,20 @@ def truth_of(annotations: list[dict[str, Any]], frames: int = FRAMES) -> dict[st
     }
 
 
-def draw_frames(count: int = FRAMES) -> Iterator[tuple[NDArray[np.uint8], list[dict[str, Any]]]]:
-    """Each frame, (480, 640, 3) uint8 BGR, with its COCO annotations (ids are given later)."""
-    rng = np.random.default_rng(SEED)
+def draw_frames(
+    count: int = FRAMES, *, every: int = 1, seed: int = SEED, cast: Sequence[Walker] = CAST
+) -> Iterator[tuple[NDArray[np.uint8], list[dict[str, Any]]]]:
+    """Each frame, (480, 640, 3) uint8 BGR, with its COCO annotations (ids are given later).
+
+    Another seed gives other people on another square, another cast other ways over it.
+    """
+    rng = np.random.default_rng(seed)
     background = scenery(rng, SIZE_WH, kind="street", horizon=int(HORIZON))
-    bodies = [replace(body.random_build(rng), head=1.02) for _ in CAST]
-    outfits = [random_outfit(rng, height=260.0) for _ in CAST]
-    for index in range(count):
+    bodies = [replace(body.random_build(rng), head=1.02) for _ in cast]
+    outfits = [random_outfit(rng, height=260.0) for _ in cast]
+    for index in range(0, count, every):
         placed = []
-        for walker, build, outfit in zip(CAST, bodies, outfits, strict=True):
+        for walker, build, outfit in zip(cast, bodies, outfits, strict=True):
             z, person = _place(walker, build, outfit, index / FPS)
             if z > 1.2 and abs(person.foot[0] - SIZE_WH[0] / 2) < SIZE_WH[0] / 2 + person.height * 0.4:
                 placed.append((z, person))

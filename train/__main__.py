@@ -1,7 +1,8 @@
-"""python -m train: train a network, go on with a run that was stopped, or pack a data set into one file.
+"""python -m train: train a network, go on with a run that was stopped, or prepare data for it.
 
   python -m train --run runs/tiny --data train.json,train/ --drawn 400 --val val.json,val/ --out models/tiny.safetensors
   python -m train --pack train.zip --data train.json,train/
+  python -m train --scenes 90 --out runs/scenes
 
 A run lives in its folder: checkpoint.pt, metrics.jsonl, curve.png. The same command goes on where it stopped.
 """
@@ -26,12 +27,16 @@ def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0 (also when --minutes are over), 2 for bad arguments or input, 130 for Ctrl-C."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    if not options.data and not options.drawn:
+    if options.scenes and not options.out:
+        parser.error("--scenes needs --out FOLDER")
+    if not options.data and not options.drawn and not options.scenes:
         parser.error("nothing to train on: give --data JSON,DIR or --drawn N")
-    if not options.pack and not options.run:
-        parser.error("--run FOLDER is needed, or --pack FILE")
+    if not options.pack and not options.run and not options.scenes:
+        parser.error("--run FOLDER is needed, or --pack FILE or --scenes N")
     try:
-        if options.pack:
+        if options.scenes:
+            _draw_scenes(options)
+        elif options.pack:
             _pack(options)
         else:
             _train(options)
@@ -42,6 +47,12 @@ def main(arguments: list[str] | None = None) -> int:
         print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
     return 0
+
+
+def _draw_scenes(options: argparse.Namespace) -> None:
+    from train.scenes import write_scenes
+
+    print(f"{options.out}: {write_scenes(options.out, options.scenes)} pictures and their labels.json")
 
 
 def _pack(options: argparse.Namespace) -> None:
@@ -170,6 +181,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     add(
         "--pack-side", type=int, default=PACKED_SIDE, metavar="PIXELS", help=f"largest short side in it ({PACKED_SIDE})"
     )
+    add("--scenes", type=int, metavar="N", help="draw ten pictures of each of N crowded squares into --out and stop")
 
 
 def _add_network(parser: argparse.ArgumentParser) -> None:

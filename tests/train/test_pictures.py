@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from engine.errors import SourceError
+from samples.make_crowd import draw_frames
 from tests.train import drawing
 from train.pictures import CocoPictures, DrawnPictures, pack
+from train.scenes import write_scenes
 
 
 @pytest.fixture
@@ -86,6 +88,16 @@ def test_drawn_pictures_are_the_same_each_time():
     assert people.keypoints.shape[1:] == (17, 3)
     assert (people.keypoints[..., 2] > 0).any(1).all()
     assert (pictures.read(2)[0] != first).any()
+
+
+def test_drawn_scenes_are_a_data_set_and_not_the_clip(tmp_path):
+    assert write_scenes(tmp_path / "one", scenes=1, frames=2) == 2
+    pictures = CocoPictures(tmp_path / "one" / "labels.json", tmp_path / "one")
+    image, people = pictures.read(0)
+    assert image.shape == (480, 640, 3)
+    assert len(people.keypoints)
+    bundled, _ = next(draw_frames(1))
+    assert (image != bundled).mean() > 0.5
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"images": [], "annotations": []}', "PK"])
