@@ -3,6 +3,7 @@
   python -m train --run runs/tiny --data train.json,train/ --drawn 400 --val val.json,val/ --out models/tiny.safetensors
   python -m train --pack train.zip --data train.json,train/
   python -m train --scenes 90 --out runs/scenes
+  python -m train --mix start.safetensors end.safetensors --share 0.5 --out models/tiny.safetensors
 
 A run lives in its folder: checkpoint.pt, metrics.jsonl, curve.png. The same command goes on where it stopped.
 """
@@ -27,15 +28,18 @@ def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0 (also when --minutes are over), 2 for bad arguments or input, 130 for Ctrl-C."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    if options.scenes and not options.out:
-        parser.error("--scenes needs --out FOLDER")
-    if not options.data and not options.drawn and not options.scenes:
+    prepares = options.scenes or options.mix or options.pack
+    if (options.scenes or options.mix) and not options.out:
+        parser.error("--scenes and --mix need --out")
+    if not options.data and not options.drawn and not options.scenes and not options.mix:
         parser.error("nothing to train on: give --data JSON,DIR or --drawn N")
-    if not options.pack and not options.run and not options.scenes:
-        parser.error("--run FOLDER is needed, or --pack FILE or --scenes N")
+    if not options.run and not prepares:
+        parser.error("--run FOLDER is needed, or --pack FILE, --scenes N or --mix A B")
     try:
         if options.scenes:
             _draw_scenes(options)
+        elif options.mix:
+            _mix(options)
         elif options.pack:
             _pack(options)
         else:
@@ -53,6 +57,20 @@ def _draw_scenes(options: argparse.Namespace) -> None:
     from train.scenes import write_scenes
 
     print(f"{options.out}: {write_scenes(options.out, options.scenes)} pictures and their labels.json")
+
+
+def _mix(options: argparse.Namespace) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    from export.checkpoint import read_state
+    from train.optimise import interpolate
+
+    start, end = (read_state(path) for path in options.mix)
+    state = interpolate(start, end, options.share)
+    if options.contrast:
+        state["contrast"] = torch.tensor(options.contrast)
+    save_file(state, options.out)
 
 
 def _pack(options: argparse.Namespace) -> None:
@@ -161,6 +179,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--run", type=Path, metavar="DIR", help="folder of the run")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the averaged weights here (.safetensors)")
+    mixing = parser.add_argument_group("mixing")
+    add = mixing.add_argument
+    add(
+        "--mix",
+        type=Path,
+        nargs=2,
+        metavar="FILE",
+        help="write weights between these two, a start and an end, to --out",
+    )
+    add("--share", type=float, default=0.5, metavar="X", help="how far towards the end (0.5)")
+    add("--contrast", type=float, nargs=2, metavar=("GAIN", "FLOOR"), help="of tiny's heatmaps (export/tiny.py)")
     _add_data(parser)
     _add_network(parser)
     _add_training(parser)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from engine.errors import ModelError
 from export.checkpoint import build_from_checkpoint
@@ -63,6 +64,19 @@ def test_a_pack_is_trained_on_like_a_folder(tmp_path, capsys):
     command = ["--run", f"{tmp_path / 'run'}", "--data", f"{tmp_path / 'set.zip'},2", "--side", "64", "--batch", "2"]
     assert main([*command, "--steps", "1", "--workers", "0", "--threads", "1"]) == 0
     assert (tmp_path / "run" / "checkpoint.pt").exists()
+
+
+def test_weights_are_mixed_and_given_a_contrast(tmp_path):
+    for name, value in (("a", 1.0), ("b", 3.0)):
+        model = build_tiny(17)
+        torch.nn.init.constant_(model.tag_scale, value)
+        save_file(model.state_dict(), tmp_path / f"{name}.safetensors")
+    files = [f"{tmp_path / name}.safetensors" for name in ("a", "b", "out")]
+    assert main(["--mix", *files[:2], "--share", "0.25", "--contrast", "1.5", "0.125", "--out", files[2]]) == 0
+    mixed = load_file(files[2])
+    assert mixed["tag_scale"].tolist() == [1.5, 1.5]
+    assert mixed["contrast"].tolist() == [1.5, 0.125]
+    assert type(build_from_checkpoint(files[2])) is type(model)
 
 
 @pytest.mark.parametrize(
