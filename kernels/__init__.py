@@ -1,4 +1,4 @@
-"""Arrays in, arrays out: peaks, tag grouping and refine, on the host (`kernels.cpu`) and the device (`kernels.cuda`)."""
+"""Arrays in, arrays out: peaks, tag grouping and refine, on the host (`cpu`) and on the device (`cuda`)."""
 
 from kernels.options import DecodeOptions
 

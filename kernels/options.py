@@ -13,8 +13,9 @@ CROWDPOSE_ORDER = tuple(j for j in COCO_ORDER if j < 14)
 CROWDPOSE_FLIP = (1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 12, 13)
 
 # Per-joint standard deviations of the OKS (COCO keypoint evaluation; CrowdPose's own evaluation).
-COCO_SIGMAS = (0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089)  # fmt: skip
-CROWDPOSE_SIGMAS = (0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089, 0.079, 0.079)
+_BODY_SIGMAS = (0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089)  # shoulder to ankle
+COCO_SIGMAS = (0.026, 0.025, 0.025, 0.035, 0.035, *_BODY_SIGMAS)
+CROWDPOSE_SIGMAS = (*_BODY_SIGMAS, 0.079, 0.079)
 
 MAX_PEOPLE_LIMIT = 128
 
