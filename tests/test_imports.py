@@ -26,7 +26,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "export",
         "kernels",
         "pipeline.letterbox",
-        "samples.people",
+        "samples",
     ),
     "pipeline": ("engine", "kernels", "export"),
     "evaluation": ("engine", "export.zoo", "kernels", "pipeline"),
