@@ -155,6 +155,15 @@ class DeviceStep:
         found = int(count[0])
         return people_in_frame(keypoints[:found], scores[:found].copy(), kept.letterbox)
 
+    def settle(self) -> None:
+        """A caller who leaves early leaves frames on their way: no slot may be written before they are done."""
+        with self.device.current():
+            try:
+                self._copy.synchronize()
+                self._compute.synchronize()
+            except EngineError as error:  # reported by the frame it happened to
+                logger.warning("%s", error)
+
     def input_shape(self, frame_wh: tuple[int, int]) -> tuple[int, int, int]:
         return self._batch, *Letterbox.for_model(frame_wh, self.spec, self._size).input_hw
 

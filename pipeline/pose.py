@@ -71,9 +71,12 @@ class PosePipeline:
         """The people of one upright BGR image (H, W, 3) uint8. No threads."""
         frame = Frame(np.ascontiguousarray(image))
         with self._alone():
-            self.step.prepare(0, frame.image)
-            self.step.infer(0)
-            return self.step.finish(0)
+            try:
+                self.step.prepare(0, frame.image)
+                self.step.infer(0)
+                return self.step.finish(0)
+            finally:
+                self.step.settle()
 
     def warm_up(self, frame_wh: tuple[int, int] = (640, 480)) -> None:
         """Do now what the first frame of this size would wait for."""
@@ -104,6 +107,7 @@ class PosePipeline:
                     yield Result(job.frame, job.people, job.timings)
             finally:
                 results.close()
+                self.step.settle()
 
     def close(self) -> None:
         """Release the model. May be called twice; not while a run is going on."""

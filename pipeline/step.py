@@ -45,6 +45,9 @@ class FrameStep(Protocol):
         """The slot's people in frame pixels; waits for them. The slot is free afterwards."""
         ...
 
+    def settle(self) -> None:
+        """A run is over and its threads are joined: wait for what is still in the slots, and free them all."""
+
     def input_shape(self, frame_wh: tuple[int, int]) -> tuple[int, int, int]:
         """(N, H, W) of the network's input for frames of this size."""
         ...
@@ -143,6 +146,9 @@ class HostStep:
         assert kept.letterbox is not None
         keypoints, scores = decode(kept.heatmaps, kept.tags, self._options)  # (P, K, 3) in input pixels, (P,)
         return people_in_frame(keypoints, scores, kept.letterbox)
+
+    def settle(self) -> None:
+        """Nothing to wait for: no call leaves work behind."""
 
     def input_shape(self, frame_wh: tuple[int, int]) -> tuple[int, int, int]:
         return self._batch, *Letterbox.for_model(frame_wh, self.spec, self._size).input_hw

@@ -76,6 +76,9 @@ class Nothing:
     def finish(self, slot: int) -> People:
         return NOBODY
 
+    def settle(self) -> None:
+        pass
+
     def input_shape(self, frame_wh: tuple[int, int]) -> tuple[int, int, int]:
         return 1, 64, 64
 

@@ -93,6 +93,9 @@ class FakeStep:
         self.faults["finish"](index)
         return person_at(index, 0)
 
+    def settle(self) -> None:
+        self.in_slot = [None] * self.slots
+
     def input_shape(self, frame_wh: tuple[int, int]) -> tuple[int, int, int]:
         return 1, 64, 64
 

@@ -172,6 +172,16 @@ def test_a_second_run_of_the_same_pipeline_works(device):
             assert numbers(pose.run(Pictures([(80, 64)] * 9))) == list(range(1, 10))
 
 
+def test_after_leaving_early_the_next_run_finds_its_slots_free(device):
+    with PosePipeline(step=make_step(device)) as pose:
+        for _ in range(3):
+            results = pose.run(Pictures([(80, 64)] * 50))
+            assert number(next(results).people) == 1
+            results.close()
+            assert all(stream.done == stream.enqueued for stream in device.streams.values())
+        assert numbers(pose.run(Pictures([(80, 64)] * 9))) == list(range(1, 10))
+
+
 def test_the_engine_alone_is_timed_by_events(device):
     step = make_step(device)
     step.warm_up((80, 64))
