@@ -145,11 +145,9 @@ class PosePipeline:
             _stage("infer", prepared, self._infer, inferred, prepared),
             _stage("group", inferred, group, results, inferred, free),
         ]
-        started: list[threading.Thread] = []
         try:
             for thread in stages:
                 thread.start()
-                started.append(thread)
             for job in results:
                 recorder.dropped = frames.dropped
                 yield job
@@ -158,8 +156,8 @@ class PosePipeline:
             source.interrupt()
             for channel in (results, inferred, prepared, free, frames):
                 channel.cancel()
-            for thread in started:
-                thread.join()
+            for thread in stages:
+                _join(thread)
 
     def _prepare(self, slot_and_job: tuple[int, _Job]) -> _Job:
         job = slot_and_job[1]
@@ -242,6 +240,15 @@ def _captured(source: Source, recorder: Recorder) -> Iterator[_Job]:
         job = _Job(frame, recorder)
         job.record("capture", start)
         yield job
+
+
+def _join(thread: threading.Thread) -> None:
+    """Wait for a thread to end, also for one whose start a Ctrl-C cut short: it is listed, and runs any moment now."""
+    deadline = time.monotonic() + 1
+    while thread in threading.enumerate() and not thread.is_alive() and time.monotonic() < deadline:
+        time.sleep(0.001)
+    if thread.is_alive():
+        thread.join()
 
 
 def _stage(

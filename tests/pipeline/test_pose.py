@@ -209,3 +209,18 @@ def test_closing_closes_the_step():
 def test_a_wrong_image_is_refused_at_the_door():
     with pytest.raises(ValueError, match=r"frame is float64 .*; expected a uint8 BGR array"):
         PosePipeline(step=FakeStep())(np.zeros((4, 4, 3)))  # type: ignore[arg-type]
+
+
+def test_a_thread_whose_start_is_interrupted_is_joined_too(monkeypatch):
+    start = threading.Thread.start
+
+    def interrupted(thread):
+        start(thread)
+        if thread.name == "pose-group":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    before = threading.active_count()
+    with PosePipeline(step=FakeStep()) as pose, pytest.raises(KeyboardInterrupt):
+        list(pose.run(FakeSource(COUNT)))
+    assert threading.active_count() == before
