@@ -115,6 +115,9 @@ def read_state(path: str | Path) -> State:
 
 def infer_architecture(state: State) -> Architecture | None:
     """The network whose keys these are, going by those that tell variants apart; None for a foreign file."""
+    tiny = _tiny_joints(state)
+    if tiny is not None:
+        return Architecture(width=None, joints=tiny, deconvolutions=1, concatenate=True, residual_blocks=0)
     head = state.get("final_layers.0.weight")
     if head is None or head.ndim != 4 or head.shape[0] < 2:
         return None
@@ -122,12 +125,10 @@ def infer_architecture(state: State) -> Architecture | None:
     first = state.get("deconv_layers.0.0.0.weight")
     deconvolutions = sum(f"deconv_layers.{i}.0.0.weight" in state for i in range(3))
     entry = state.get("transition1.0.0.weight")
-    if any(weight is not None and weight.ndim != 4 for weight in (first, entry)):
-        return None
-    if entry is None and not _is_tiny(state, joints):
+    if entry is None or any(weight is not None and weight.ndim != 4 for weight in (first, entry)):
         return None
     return Architecture(
-        width=None if entry is None else entry.shape[0],
+        width=entry.shape[0],
         joints=joints,
         deconvolutions=min(deconvolutions, 2),
         concatenate=first is None or first.shape[0] == channels + 2 * joints,
@@ -137,11 +138,15 @@ def infer_architecture(state: State) -> Architecture | None:
     )
 
 
-def _is_tiny(state: State, joints: int) -> bool:
+def _tiny_joints(state: State) -> int | None:
+    """How many joints a tiny model of these entries predicts; None if it is no tiny model."""
     with torch.device("meta"):
-        names = build_model("tiny", joints=joints).state_dict().keys()
+        names = build_model("tiny").state_dict().keys()
     # Most names in common: a tiny model with a few entries lost is still reported as one.
-    return len(names & state.keys()) > 0.5 * len(names)
+    if len(names & state.keys()) <= 0.5 * len(names):
+        return None
+    per_joint = [state[name] for name in ("backbone.logits.bias", "tags.bias", "more_tags.bias") if name in state]
+    return per_joint[0].numel() if per_joint else 17
 
 
 def _read(path: Path) -> Any:

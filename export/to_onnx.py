@@ -20,7 +20,9 @@ from engine.ort import load_onnxruntime
 from engine.spec import IMAGENET_MEAN, IMAGENET_STD, JOINTS, METADATA_KEY, SIDE_MULTIPLE, ModelSpec
 from export import zoo
 from export.checkpoint import build_from_checkpoint
+from export.compact import store_half
 from export.model import Aggregated, HigherHead, HigherHRNet
+from export.padding import fold_padding
 
 logger = logging.getLogger(__name__)
 
@@ -166,6 +168,8 @@ def _with_spec(serialised: bytes, spec: ModelSpec) -> bytes:
     import onnx
 
     proto = onnx.load_from_string(serialised)
+    fold_padding(proto)
+    store_half(proto)
     onnx.helper.set_model_props(proto, {METADATA_KEY: spec.to_json()})
     result: bytes = proto.SerializeToString(deterministic=True)
     return result

@@ -93,14 +93,11 @@ def _on_cpu(wanted: _Wanted, why: str) -> FrameStep:
 
     path = _onnx_of(wanted, fp16=False)
     runner = OnnxRunner(path)
-    if runner.spec.fixed_hw is not None and (wanted.size is not None or (wanted.flip and runner.batch == 1)):
-        h, w = runner.spec.fixed_hw
-        asked = "--size" if wanted.size is not None else "--flip"
+    try:
+        _check_fixed(wanted, path, runner.spec, 2 if runner.batch is None else runner.batch)
+    except ValueError:
         runner.close()
-        raise ValueError(
-            f"{path} is fixed to 1x3x{h}x{w} and cannot do {asked}; export it without --fixed: "
-            f"python -m export {runner.spec.name} --out {path.name}"
-        )
+        raise
     warm_up()  # compile now, or load what was compiled: the first frame shall not wait
     return HostStep(
         lambda shape: runner,
@@ -120,6 +117,7 @@ def _on_gpu(wanted: _Wanted, engine: str, why: str) -> FrameStep:
     from engine.onnx_file import read_spec
 
     spec = read_spec(onnx)
+    _check_fixed(wanted, onnx, spec, 1)
     if engine == "torch":
         return _on_device(wanted, spec, engine, why, _torch_networks(wanted, spec))
     flavor: Flavor = "tensorrt-rtx" if engine == "tensorrt-rtx" else "tensorrt"
@@ -208,6 +206,18 @@ def _require_gpu(engine: str) -> None:
         )
     if importlib.util.find_spec("pycuda") is None:
         raise EngineError(f"engine {engine} needs pycuda, which is not installed; run `make gpu`")
+
+
+def _check_fixed(wanted: _Wanted, path: Path, spec: ModelSpec, batch: int) -> None:
+    """A file exported with --fixed takes one size, and `batch` images at once."""
+    if spec.fixed_hw is None or (wanted.size is None and not (wanted.flip and batch == 1)):
+        return
+    h, w = spec.fixed_hw
+    asked = "--size" if wanted.size is not None else "--flip"
+    raise ValueError(
+        f"{path} is fixed to 1x3x{h}x{w} and cannot do {asked}; export it without --fixed: "
+        f"python -m export {spec.name} --out {path.name}"
+    )
 
 
 def _check_name(model: str) -> None:

@@ -1,6 +1,7 @@
 """python -m train: train a network, go on with a run that was stopped, or prepare data for it.
 
   python -m train --run runs/tiny --data train.json,train/ --drawn 400 --val val.json,val/ --out models/tiny.safetensors
+  python -m train --movenet movenet-multipose.json --data train.json,train/ --out runs/start.safetensors
   python -m train --pack train.zip --data train.json,train/
   python -m train --scenes 90 --out runs/scenes
   python -m train --mix start.safetensors end.safetensors --share 0.5 --out models/tiny.safetensors
@@ -28,13 +29,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0 (also when --minutes are over), 2 for bad arguments or input, 130 for Ctrl-C."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    prepares = options.scenes or options.mix or options.pack
-    if (options.scenes or options.mix) and not options.out:
-        parser.error("--scenes and --mix need --out")
+    prepares = options.scenes or options.mix or options.pack or options.movenet
+    if (options.scenes or options.mix or options.movenet) and not options.out:
+        parser.error("--scenes, --mix and --movenet need --out")
     if not options.data and not options.drawn and not options.scenes and not options.mix:
         parser.error("nothing to train on: give --data JSON,DIR or --drawn N")
     if not options.run and not prepares:
-        parser.error("--run FOLDER is needed, or --pack FILE, --scenes N or --mix A B")
+        parser.error("--run FOLDER is needed, or --pack FILE, --movenet FILE, --scenes N or --mix A B")
     try:
         if options.scenes:
             _draw_scenes(options)
@@ -42,6 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
             _mix(options)
         elif options.pack:
             _pack(options)
+        elif options.movenet:
+            _start_from_movenet(options)
         else:
             _train(options)
     except (ValueError, PoseError) as error:
@@ -61,7 +64,6 @@ def _draw_scenes(options: argparse.Namespace) -> None:
 
 def _mix(options: argparse.Namespace) -> None:
     import torch
-    from safetensors.torch import save_file
 
     from export.checkpoint import read_state
     from train.optimise import interpolate
@@ -70,6 +72,15 @@ def _mix(options: argparse.Namespace) -> None:
     state = interpolate(start, end, options.share)
     if options.contrast:
         state["contrast"] = torch.tensor(options.contrast)
+    _save(state, options)
+
+
+def _save(state: dict[str, Any], options: argparse.Namespace) -> None:
+    from safetensors.torch import save_file
+
+    state = {name: value.cpu().contiguous() for name, value in state.items()}
+    if options.half:
+        state = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
     save_file(state, options.out)
 
 
@@ -83,24 +94,49 @@ def _pack(options: argparse.Namespace) -> None:
     print(f"{options.pack}: {count} pictures, {options.pack.stat().st_size / 1e6:.1f} MB")
 
 
-def _train(options: argparse.Namespace) -> None:
+def _start_from_movenet(options: argparse.Namespace) -> None:
     import torch
-    from safetensors.torch import save_file
 
-    from train.augment import Augmentation
-    from train.loop import Run
-    from train.mixture import Mixture
-    from train.pictures import CocoPictures, DrawnPictures, Pictures
-    from train.plot import plot
-    from train.validate import Validation
+    from export.model import build_model
+    from export.tiny import TINY_MEAN, TINY_STD, Tiny
+    from train.mixture import batches, normalise
+    from train.thin import distil, thin
+    from train.warm_start import fit_tags, load_movenet
 
     torch.manual_seed(options.seed)
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    published = load_movenet(options.movenet)
+    mixture = _mixture(options)
+    model = build_model("tiny", joints=mixture.joints)
+    assert isinstance(model, Tiny)
+    steps = -(-options.thin_on // options.batch)
+    stream = batches(mixture, options.batch, range(steps + options.distil_steps), options.workers)
+    images = (normalise(sample["image"], TINY_MEAN, TINY_STD) for sample in stream)
+    backbone = thin(published, torch.cat([next(images) for _ in range(steps)]))
+    with _progress() as bars:
+        task = bars.add_task("distillation", total=options.distil_steps)
+        distil(
+            backbone,
+            published,
+            images,
+            options.distil_steps,
+            on_step=lambda step, loss: bars.update(task, completed=step, description=f"distillation, loss {loss:.3f}"),
+        )
+    model.backbone.load_state_dict(backbone.state_dict())
+    pictures = mixture.sets[0][0]
+    fit_tags(model, pictures, options.side, range(0, len(pictures), 3))
+    _save(model.state_dict(), options)
+    print(f"{options.out}: MoveNet, thinned, with fitted tags")
+
+
+def _mixture(options: argparse.Namespace) -> Any:
+    from train.augment import Augmentation
+    from train.mixture import Mixture
+    from train.pictures import CocoPictures, DrawnPictures, Pictures
+
     sets: list[tuple[Pictures, float]] = [(CocoPictures(a, b), weight) for a, b, weight in options.data]
     if options.drawn:
         sets.append((DrawnPictures(options.drawn, seed=options.seed), options.drawn_weight))
-    mixture = Mixture(
+    return Mixture(
         sets,
         side=options.side,
         short_side=options.short_side,
@@ -108,23 +144,39 @@ def _train(options: argparse.Namespace) -> None:
         augmentation=Augmentation(about_person=options.about_person),
         seed=options.seed,
     )
-    model, mean, std = _model(options, mixture.joints, sets[0][0])
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), refresh_per_second=2)
+
+
+def _train(options: argparse.Namespace) -> None:
+    import torch
+
+    from train.loop import Run
+    from train.plot import plot
+    from train.validate import Validation
+
+    torch.manual_seed(options.seed)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    mixture = _mixture(options)
+    model, mean, std = _model(options, mixture.joints)
     validate = None
     if options.val:
         joint_set = next(name for name, joints in JOINTS.items() if joints == mixture.joints)
         spec = ModelSpec(name=options.model, joint_set=joint_set, short_side=options.val_side, mean=mean, std=std)  # type: ignore[arg-type]  # a key of JOINTS is a JointSet
         validate = Validation(options.val[0], options.val[1], spec, options.val_limit)
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, TimeRemainingColumn(), console=console, refresh_per_second=2) as bars:
+    with _progress() as bars:
         task = bars.add_task("step", total=options.steps)
 
         def show(step: int, record: dict[str, Any]) -> None:
             bars.update(task, completed=step)
             if record:
                 line = "  ".join(f"{name} {value:.4g}" for name, value in record.items())
-                console.print(f"{step:6d}  {line}", soft_wrap=True)
+                bars.console.print(f"{step:6d}  {line}", soft_wrap=True)
 
         run = Run(model, mixture, options.run, _run_options(options, mean, std), validate=validate, on_step=show)
         bars.update(task, completed=run.step)
@@ -132,19 +184,17 @@ def _train(options: argparse.Namespace) -> None:
     if run.metrics_path.exists():
         plot(run.metrics_path, options.run / "curve.png")
     if options.out:
-        state = {name: value.cpu().contiguous() for name, value in run.average.model.state_dict().items()}
-        save_file(state, options.out)
+        _save(run.average.model.state_dict(), options)
         print(f"{options.out}: the averaged weights after {run.step} steps")
     if not finished:
         print(f"stopped after {run.step} of {options.steps} steps; the same command goes on")
 
 
-def _model(options: argparse.Namespace, joints: int, pictures: Any) -> tuple[Any, tuple[float, ...], tuple[float, ...]]:
+def _model(options: argparse.Namespace, joints: int) -> tuple[Any, tuple[float, ...], tuple[float, ...]]:
     """The network as a new run starts with it, and the mean and std of its input."""
     from export.checkpoint import load_checkpoint
     from export.model import build_model
-    from export.tiny import TINY_MEAN, TINY_STD, Tiny
-    from train.warm_start import fit_tags, load_posenet
+    from export.tiny import TINY_MEAN, TINY_STD
 
     if options.model == "tiny":
         model, mean, std = build_model("tiny", joints=joints), TINY_MEAN, TINY_STD
@@ -154,11 +204,6 @@ def _model(options: argparse.Namespace, joints: int, pictures: Any) -> tuple[Any
         model, mean, std = build_model(options.model, joints=joints, **switches), IMAGENET_MEAN, IMAGENET_STD
     if (options.run / "checkpoint.pt").exists():
         return model, mean, std  # its weights are in the checkpoint
-    if options.posenet:
-        if not isinstance(model, Tiny):
-            raise ValueError(f"--posenet is for --model tiny, not {options.model}")
-        load_posenet(model, options.posenet)
-        fit_tags(model, pictures, options.side, range(0, len(pictures), 3))
     if options.weights:
         load_checkpoint(model, options.weights)
     return model, mean, std
@@ -179,6 +224,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--run", type=Path, metavar="DIR", help="folder of the run")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the averaged weights here (.safetensors)")
+    parser.add_argument("--half", action="store_true", help="write them as float16")
     mixing = parser.add_argument_group("mixing")
     add = mixing.add_argument
     add(
@@ -189,7 +235,7 @@ def _parser() -> argparse.ArgumentParser:
         help="write weights between these two, a start and an end, to --out",
     )
     add("--share", type=float, default=0.5, metavar="X", help="how far towards the end (0.5)")
-    add("--contrast", type=float, nargs=2, metavar=("GAIN", "FLOOR"), help="of tiny's heatmaps (export/tiny.py)")
+    add("--contrast", type=float, nargs=3, metavar=("GAIN", "FLOOR", "TAGS"), help="of tiny's outputs (export/tiny.py)")
     _add_data(parser)
     _add_network(parser)
     _add_training(parser)
@@ -218,7 +264,9 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
     add = network.add_argument
     add("--model", choices=("tiny", "w32", "w48"), default="tiny", help="(tiny)")
     add("--weights", type=Path, metavar="FILE", help="start from these")
-    add("--posenet", type=Path, metavar="NPZ", help="start tiny from PoseNet MobileNetV1 x0.75 (train/warm_start.py)")
+    add("--movenet", type=Path, metavar="JSON", help="write tiny, started from MoveNet, to --out (train/warm_start.py)")
+    add("--thin-on", type=int, default=500, metavar="N", help="crops by which its channels are chosen (500)")
+    add("--distil-steps", type=int, default=1800, metavar="N", help="batches on which it relearns the rest (1800)")
     add("--deconvolutions", type=int, choices=(0, 1, 2), default=1, help="(1)")
     add("--residual-blocks", type=int, default=4, metavar="N", help="per deconvolution, w32 and w48 (4)")
     add("--no-concatenate", action="store_true", help="predictions do not join the features")

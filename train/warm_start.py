@@ -1,10 +1,11 @@
-"""Start the tiny network from PoseNet: its backbone, its heatmap and offset heads, and tags fitted by least squares."""
+"""Start the tiny network from MoveNet MultiPose: its published weights, and tags fitted by least squares."""
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -13,42 +14,110 @@ from numpy.typing import NDArray
 from torch import nn
 
 from engine.errors import ModelError
-from export.tiny import OFFSET_UNIT, STRIDE, TAG_SCALE, TINY_MEAN, TINY_STD, Tiny
+from export.movenet import PUBLISHED, PUBLISHED_TOP, MoveNet
+from export.tiny import STRIDE, TAG_SCALE, TINY_MEAN, TINY_STD, Tiny
 from train.mixture import normalise
 from train.pictures import Pictures
 
-RIDGE = 300.0  # of the least squares; 3000 was a little worse on validation, 0 much
-USUAL_SIDE = 30.0  # square root of a person's box, pixels at 1/4 of PoseNet's size: errors count relative to it
+RIDGE = 300.0  # of the least squares
+USUAL_SIDE = 30.0  # square root of a person's box, pixels at 1/4 of 256: errors count relative to it
+SIDE_MULTIPLE = 64
+
+# Where the published graph keeps a layer: (our name, pattern of its kernel's name, pattern of its bias's name or None).
+_NET = r".*model_1/"
+LAYERS: tuple[tuple[str, str, str | None], ...] = (
+    ("stem", _NET + "model/Conv1/Conv2D_weights", _NET + "model/Conv1/Conv2D_bn_offset"),
+    (
+        "depthwise",
+        _NET + "model/expanded_conv_depthwise/depthwise_weights",
+        _NET + "model/expanded_conv_depthwise/depthwise_bn_offset",
+    ),
+    (
+        "project",
+        _NET + "model/expanded_conv_project/Conv2D_weights",
+        _NET + "model/expanded_conv_project/Conv2D_bn_offset",
+    ),
+    *(
+        (
+            f"blocks.{index}.{ours}",
+            _NET + f"model/block_{index + 1}_{theirs}_weights",
+            _NET + f"model/block_{index + 1}_{theirs}_bn_offset",
+        )
+        for index in range(len(PUBLISHED))
+        for ours, theirs in (
+            ("expand", "expand/Conv2D"),
+            ("depthwise", "depthwise/depthwise"),
+            ("project", "project/Conv2D"),
+        )
+    ),
+    ("top", _NET + "model/Conv_1/Conv2D_weights", _NET + "model/Conv_1/Conv2D_bn_offset"),
+    *(
+        (f"lateral{stride}", _NET + f"{name}/Conv2D/ReadVariableOp", _NET + f"{name}/BiasAdd/ReadVariableOp")
+        for stride, name in ((32, "conv2d"), (16, "conv2d_1"), (8, "conv2d_2"), (4, "conv2d_3"))
+    ),
+    *(
+        layer
+        for stride, name in ((16, "separable_conv2d"), (8, "separable_conv2d_1"), (4, "separable_conv2d_2"))
+        for layer in (
+            (f"merge{stride}.depthwise", _NET + f"{name}/separable_conv2d/ReadVariableOp", None),
+            (
+                f"merge{stride}.pointwise",
+                _NET + f"{name}/separable_conv2d_weights",
+                _NET + f"{name}/separable_conv2d_bn_offset",
+            ),
+        )
+    ),
+    ("branch.depthwise", r".*kpt_heatmap_0/[^/]+/separable_conv2d/ReadVariableOp", None),
+    (
+        "branch.pointwise",
+        r".*kpt_heatmap_0/[^/]+/separable_conv2d/ReadVariableOp_1",
+        r".*kpt_heatmap_0/separable_[^/]+/BiasAdd/ReadVariableOp",
+    ),
+    (
+        "logits",
+        r".*kpt_heatmap_0/conv2d_\d+/Conv2D/ReadVariableOp",
+        r".*kpt_heatmap_0/conv2d_\d+/BiasAdd/ReadVariableOp",
+    ),
+)
 
 
-def load_posenet(model: Tiny, weights: Path) -> None:
-    """Copies a .npz of PoseNet's MobileNetV1 x0.75 (`Conv2d_0.weight` … `offset_2.bias`) into the network.
+def load_movenet(path: Path) -> MoveNet:
+    """MoveNet MultiPose as published, from its TensorFlow.js graph model: `path`, a JSON, and the .bin files it names.
 
-    Of the coarse outputs the logits and offsets are set, the tags are not. What the head adds starts at zero.
-    Source: google-coral/project-posenet, Apache-2.0; Papandreou et al. 2018.
+    Raises ModelError if it is not that network. Source: MoveNet MultiPose Lightning 1 of TensorFlow Hub, Apache-2.0.
     """
-    joints = model.joints
+    model = MoveNet(17, PUBLISHED, PUBLISHED_TOP).eval()
     try:
-        with np.load(weights) as arrays:
-            layers = {name: torch.from_numpy(arrays[name].astype(np.float32)) for name in arrays.files}
-        backbone = model.backbone
+        arrays = read_graph_weights(path)
         with torch.no_grad():
-            _copy(backbone.stem, layers, "Conv2d_0")
-            for index, (depthwise, pointwise) in enumerate(zip(backbone.depthwise, backbone.pointwise, strict=True)):
-                _copy(depthwise, layers, f"Conv2d_{index + 1}_depthwise")
-                _copy(pointwise, layers, f"Conv2d_{index + 1}_pointwise")
-            weight, bias = model.coarse.weight, model.coarse.bias
-            weight[:joints] = layers["heatmap_2.weight"]
-            weight[joints : 3 * joints] = layers["offset_2.weight"] / OFFSET_UNIT
-            bias[:joints] = layers["heatmap_2.bias"]  # type: ignore[index]  # a bias is there: Conv2d(bias=True)
-            # + 0.5: our cell is centred on pixel 7.5 of its 16, the kernels on 8.
-            bias[joints : 3 * joints] = (layers["offset_2.bias"] + 0.5) / OFFSET_UNIT  # type: ignore[index]
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
-        raise ModelError(
-            f"{weights} does not hold PoseNet MobileNetV1 x0.75 with {joints} joints: {error!r}"
-        ) from error
-    for parameter in model.final_layers.parameters():
-        nn.init.zeros_(parameter)
+            for name, kernel, bias in LAYERS:
+                layer = model.get_submodule(name)
+                assert isinstance(layer, nn.Conv2d)
+                # (h, w, in, out), or (h, w, channels, 1) for a depthwise one
+                axes = (2, 3, 0, 1) if layer.groups > 1 else (3, 2, 0, 1)
+                _copy(layer.weight, _named(arrays, kernel).transpose(axes))
+                if layer.bias is not None:
+                    assert bias is not None
+                    _copy(layer.bias, _named(arrays, bias))
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path} does not hold MoveNet MultiPose as a TensorFlow.js graph model: {error!r}") from error
+    return model
+
+
+def read_graph_weights(path: Path) -> dict[str, NDArray[np.float32]]:
+    """The float tensors of a TensorFlow.js graph model, by name; kept as float16 or float32 in its .bin files."""
+    arrays = {}
+    for group in json.loads(path.read_text())["weightsManifest"]:
+        data = b"".join((path.parent / part).read_bytes() for part in group["paths"])
+        offset = 0
+        for entry in group["weights"]:
+            stored = np.dtype(entry.get("quantization", {}).get("dtype", entry["dtype"]))
+            count = int(np.prod(entry["shape"], dtype=np.int64))
+            values = np.frombuffer(data, stored, count, offset).reshape(entry["shape"])
+            offset += values.nbytes
+            if entry["dtype"] == "float32":
+                arrays[entry["name"]] = values.astype(np.float32)
+    return arrays
 
 
 @torch.no_grad()
@@ -63,7 +132,7 @@ def fit_tags(model: Tiny, pictures: Pictures, side: int, indices: Sequence[int])
     for index in indices:
         image, labels = pictures.read(index)
         factor = side / min(image.shape[:2])
-        size_wh = tuple(-(-round(n * factor) // STRIDE) * STRIDE for n in image.shape[1::-1])
+        size_wh = tuple(-(-round(n * factor) // SIDE_MULTIPLE) * SIDE_MULTIPLE for n in image.shape[1::-1])
         matrix = np.array([[factor, 0, 0], [0, factor, 0]])
         scaled = cv2.cvtColor(cv2.warpAffine(image, matrix, size_wh), cv2.COLOR_BGR2RGB)
         tensor = normalise(torch.from_numpy(scaled).permute(2, 0, 1)[None], TINY_MEAN, TINY_STD)
@@ -85,10 +154,9 @@ def _set_tag(model: Tiny, joint: int, rows: NDArray[np.float64]) -> None:
     inputs, way, weight = rows[:, :-3], rows[:, -3:-1], rows[:, -1:]
     gram = inputs.T @ (inputs * weight) + RIDGE * np.eye(inputs.shape[1])
     solution = np.linalg.solve(gram, inputs.T @ (way * weight)) @ np.array(TAG_SCALE)  # (C + 1,)
-    row = 3 * model.joints + joint
-    model.coarse.weight[row, :, 0, 0] = torch.from_numpy(solution[:-1]).float()
+    model.tags.weight[joint, :, 0, 0] = torch.from_numpy(solution[:-1]).float()
     bias = solution[-1] + STRIDE / 2 * sum(TAG_SCALE)  # the ramp counts cells, whose centres lie half a cell further
-    model.coarse.bias[row] = float(bias)  # type: ignore[index]
+    model.tags.bias[joint] = float(bias)  # type: ignore[index]  # a bias is there: Conv2d(bias=True)
 
 
 def _interpolate(
@@ -104,6 +172,14 @@ def _interpolate(
     return above * (1 - down) + below * down, (cell + 0.5) * STRIDE
 
 
-def _copy(layer: Any, layers: dict[str, torch.Tensor], name: str) -> None:
-    layer.weight.copy_(layers[f"{name}.weight"])
-    layer.bias.copy_(layers[f"{name}.bias"])
+def _named(arrays: dict[str, NDArray[np.float32]], pattern: str) -> NDArray[np.float32]:
+    found = [name for name in arrays if re.fullmatch(pattern, name)]
+    if len(found) != 1:
+        raise KeyError(f"{len(found)} tensors are named like {pattern}; expected one")
+    return arrays[found[0]]
+
+
+def _copy(parameter: torch.Tensor, values: NDArray[np.float32]) -> None:
+    if parameter.shape != values.shape:
+        raise ValueError(f"a tensor is {values.shape}; expected {tuple(parameter.shape)}")
+    parameter.copy_(torch.from_numpy(np.ascontiguousarray(values)))

@@ -114,11 +114,13 @@ def test_a_size_that_no_network_takes_is_refused(onnx, size):
         opened(onnx, size=size)
 
 
-def test_a_fixed_model_says_how_to_rebuild_it(tmp_path):
+@pytest.mark.parametrize("asked", [{"size": 256}, {"flip": True}], ids=str)
+@pytest.mark.parametrize("engine", ["onnxruntime", "tensorrt", "auto"])
+def test_a_fixed_model_says_how_to_rebuild_it(tmp_path, installed, engine, asked):
+    installed |= {"pycuda", "tensorrt"}
     path = write_blob_model(tmp_path / "fixed.onnx", blob_spec(fixed_hw=(128, 192)))
-    for asked in ({"size": 256}, {"flip": True}):
-        with pytest.raises(ValueError, match=r"fixed to 1x3x128x192 and cannot do --.*; export it without --fixed"):
-            opened(path, "onnxruntime", **asked)
+    with pytest.raises(ValueError, match=r"fixed to 1x3x128x192 and cannot do --.*; export it without --fixed"):
+        opened(path, engine, **asked)
 
 
 def test_a_model_is_exported_once(tmp_path, monkeypatch):

@@ -1,0 +1,132 @@
+"""MoveNet MultiPose's network up to its heatmaps: MobileNetV2 x1.75 (Sandler et al. 2018), a feature pyramid, a branch.
+
+Batch-norm is folded into the biases already, as in the published weights (train/warm_start.py reads them). Of these the
+last blocks hold two thirds, and are thinned (train/thin.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Block = tuple[int, int, int]  # hidden channels, channels, stride
+
+STEM, FIRST = 48, 24  # channels after the stem, and after the first block, which has no hidden layer
+PUBLISHED: tuple[Block, ...] = (
+    (144, 40, 2), (240, 40, 1),
+    (240, 48, 2), (288, 48, 1), (288, 48, 1),
+    (288, 96, 2), (576, 96, 1), (576, 96, 1), (576, 96, 1), (576, 144, 1), (864, 144, 1), (864, 144, 1),
+    (864, 240, 2), (1440, 240, 1), (1440, 240, 1), (1440, 480, 1),
+)  # fmt: skip
+PUBLISHED_TOP = 1280
+THINNED = {10: 640, 11: 640, 12: 640, 13: 720, 14: 720, 15: 720}  # block, counted from 0: hidden channels
+THINNED_TOP = 512
+BLOCKS = tuple((THINNED.get(i, hidden), channels, stride) for i, (hidden, channels, stride) in enumerate(PUBLISHED))
+TAPS = (1, 4, 8)  # blocks, counted from 0, whose output the pyramid reads: 1/4, 1/8, 1/16
+DETAIL = PUBLISHED[TAPS[0]][1]  # channels at 1/4, before the pyramid
+CONTEXT = 64  # at 1/16, the pyramid's top
+FEATURES = 24  # at 1/4, the pyramid's end
+BRANCH = 96  # hidden channels of the heatmaps
+
+
+class MoveNet(nn.Module):
+    """image (N, 3, H, W) in -1..1, sides multiples of 32 -> logits, features, detail, context.
+
+    logits: (N, joints, H/4, W/4), of the heatmaps. features: (N, 24, H/4, W/4), the pyramid's. detail: (N, 40, H/4,
+    W/4), from before it. context: (N, 64, H/16, W/16). blocks, top: as published, or thinned.
+    """
+
+    def __init__(self, joints: int = 17, blocks: Sequence[Block] = BLOCKS, top: int = THINNED_TOP) -> None:
+        super().__init__()
+        self.shapes = tuple(blocks)
+        self.stem = nn.Conv2d(3, STEM, 3, stride=2)
+        self.depthwise = nn.Conv2d(STEM, STEM, 3, padding=1, groups=STEM)
+        self.project = nn.Conv2d(STEM, FIRST, 1)
+        self.blocks = nn.ModuleList()
+        channels = FIRST
+        for hidden, out, stride in blocks:
+            self.blocks.append(InvertedResidual(channels, hidden, out, stride))
+            channels = out
+        self.top = nn.Conv2d(channels, top, 1)
+        widths = [blocks[tap][1] for tap in TAPS]
+        self.lateral32 = nn.Conv2d(top, CONTEXT, 1)
+        self.lateral16 = nn.Conv2d(widths[2], CONTEXT, 1)
+        self.lateral8 = nn.Conv2d(widths[1], 32, 1)
+        self.lateral4 = nn.Conv2d(widths[0], FEATURES, 1)
+        self.merge16 = Separable(CONTEXT, 32)
+        self.merge8 = Separable(32, FEATURES)
+        self.merge4 = Separable(FEATURES, FEATURES)
+        self.branch = Separable(FEATURES, BRANCH)
+        self.logits = nn.Conv2d(BRANCH, joints, 1)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        detail, f8, f16, x = self.trunk(image)
+        context = upsample(self.lateral32(_relu6(self.top(x))), 2) + self.lateral16(f16)
+        x = upsample(self.merge16(context), 2) + self.lateral8(f8)
+        x = upsample(self.merge8(x), 2) + self.lateral4(detail)
+        features = self.merge4(x)
+        return self.logits(self.branch(features)), features, detail, context
+
+    def trunk(self, image: Tensor) -> tuple[Tensor, ...]:
+        """The outputs of the blocks that TAPS names, and of the last."""
+        x = self.begin(image)
+        taps = []
+        for index, block in enumerate(self.blocks):
+            x = block(x)
+            if index in TAPS:
+                taps.append(x)
+        return *taps, x
+
+    def begin(self, image: Tensor) -> Tensor:
+        """What the first of `blocks` reads, (N, 24, H/2, W/2)."""
+        x = _relu6(self.stem(_below_and_right(image)))
+        return self.project(_relu6(self.depthwise(x)))  # type: ignore[no-any-return]  # a module's call is untyped
+
+
+class InvertedResidual(nn.Module):
+    """1x1 to `hidden` channels, depthwise 3x3, 1x1 without an activation; added to its input where the shapes allow."""
+
+    def __init__(self, c_in: int, hidden: int, c_out: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.adds = stride == 1 and c_in == c_out
+        self.expand = nn.Conv2d(c_in, hidden, 1)
+        self.depthwise = nn.Conv2d(hidden, hidden, 3, stride, padding=0 if stride == 2 else 1, groups=hidden)
+        self.project = nn.Conv2d(hidden, c_out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.project(self.hidden(x))
+        return x + y if self.adds else y
+
+    def hidden(self, x: Tensor) -> Tensor:
+        """What the last convolution reads."""
+        y = _relu6(self.expand(x))
+        return _relu6(self.depthwise(_below_and_right(y) if self.stride == 2 else y))
+
+
+class Separable(nn.Module):
+    """Depthwise 3x3, 1x1, ReLU."""
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(c_in, c_in, 3, padding=1, groups=c_in, bias=False)
+        self.pointwise = nn.Conv2d(c_in, c_out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.pointwise(self.depthwise(x)))
+
+
+def upsample(x: Tensor, factor: int) -> Tensor:
+    return F.interpolate(x, scale_factor=float(factor), mode="bilinear", align_corners=False)
+
+
+def _below_and_right(x: Tensor) -> Tensor:
+    """One row and one column of zeros: how the weights were trained to see the border before a stride of two."""
+    return F.pad(x, (0, 1, 0, 1))
+
+
+def _relu6(x: Tensor) -> Tensor:
+    """In place, a quarter off the time of a frozen backbone: a convolution's output is read by nothing else."""
+    return F.relu6(x, inplace=True)
