@@ -104,8 +104,12 @@ def _start_from_movenet(options: argparse.Namespace) -> None:
     from train.warm_start import fit_tags, load_movenet
 
     torch.manual_seed(options.seed)
+    if options.threads:
+        torch.set_num_threads(options.threads)
     published = load_movenet(options.movenet)
     mixture = _mixture(options)
+    if mixture.joints != published.logits.out_channels:
+        raise ValueError(f"the pictures label {mixture.joints} joints; MoveNet knows {published.logits.out_channels}")
     model = build_model("tiny", joints=mixture.joints)
     assert isinstance(model, Tiny)
     steps = -(-options.thin_on // options.batch)
