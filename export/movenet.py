@@ -62,27 +62,30 @@ class MoveNet(nn.Module):
         self.logits = nn.Conv2d(BRANCH, joints, 1)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        detail, f8, f16, x = self.trunk(image)
-        context = upsample(self.lateral32(_relu6(self.top(x))), 2) + self.lateral16(f16)
-        x = upsample(self.merge16(context), 2) + self.lateral8(f8)
-        x = upsample(self.merge8(x), 2) + self.lateral4(detail)
-        features = self.merge4(x)
-        return self.logits(self.branch(features)), features, detail, context
-
-    def trunk(self, image: Tensor) -> tuple[Tensor, ...]:
-        """The outputs of the blocks that TAPS names, and of the last."""
-        x = self.begin(image)
-        taps = []
-        for index, block in enumerate(self.blocks):
-            x = block(x)
-            if index in TAPS:
-                taps.append(x)
-        return *taps, x
+        taps: list[Tensor] = []
+        return self.finish(self.run(self.begin(image), taps, 0, len(self.blocks)), taps)
 
     def begin(self, image: Tensor) -> Tensor:
         """What the first of `blocks` reads, (N, 24, H/2, W/2)."""
         x = _relu6(self.stem(_below_and_right(image)))
         return self.project(_relu6(self.depthwise(x)))  # type: ignore[no-any-return]  # a module's call is untyped
+
+    def run(self, x: Tensor, taps: list[Tensor], first: int, end: int) -> Tensor:
+        """Blocks `first` to `end` - 1; the outputs that the pyramid reads are appended to `taps`."""
+        for index in range(first, end):
+            x = self.blocks[index](x)
+            if index in TAPS:
+                taps.append(x)
+        return x
+
+    def finish(self, x: Tensor, taps: list[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The pyramid and the heatmaps, from the last block's output."""
+        detail, f8, f16 = taps
+        context = upsample(self.lateral32(_relu6(self.top(x))), 2) + self.lateral16(f16)
+        x = upsample(self.merge16(context), 2) + self.lateral8(f8)
+        x = upsample(self.merge8(x), 2) + self.lateral4(detail)
+        features = self.merge4(x)
+        return self.logits(self.branch(features)), features, detail, context
 
 
 class InvertedResidual(nn.Module):

@@ -4,7 +4,6 @@
   python -m train --movenet movenet-multipose.json --data train.json,train/ --out runs/start.safetensors
   python -m train --pack train.zip --data train.json,train/
   python -m train --scenes 90 --out runs/scenes
-  python -m train --mix start.safetensors end.safetensors --share 0.5 --out models/tiny.safetensors
 
 A run lives in its folder: checkpoint.pt, metrics.jsonl, curve.png. The same command goes on where it stopped.
 """
@@ -29,18 +28,17 @@ def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0 (also when --minutes are over), 2 for bad arguments or input, 130 for Ctrl-C."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    prepares = options.scenes or options.mix or options.pack or options.movenet
-    if (options.scenes or options.mix or options.movenet) and not options.out:
-        parser.error("--scenes, --mix and --movenet need --out")
-    if not options.data and not options.drawn and not options.scenes and not options.mix:
+    if (options.scenes or options.movenet) and not options.out:
+        parser.error("--scenes and --movenet need --out")
+    if options.contrast and options.model != "tiny":
+        parser.error("--contrast is for --model tiny")
+    if not options.data and not options.drawn and not options.scenes:
         parser.error("nothing to train on: give --data JSON,DIR or --drawn N")
-    if not options.run and not prepares:
-        parser.error("--run FOLDER is needed, or --pack FILE, --movenet FILE, --scenes N or --mix A B")
+    if not (options.run or options.scenes or options.pack or options.movenet):
+        parser.error("--run FOLDER is needed, or --pack FILE, --movenet FILE or --scenes N")
     try:
         if options.scenes:
             _draw_scenes(options)
-        elif options.mix:
-            _mix(options)
         elif options.pack:
             _pack(options)
         elif options.movenet:
@@ -62,23 +60,13 @@ def _draw_scenes(options: argparse.Namespace) -> None:
     print(f"{options.out}: {write_scenes(options.out, options.scenes)} pictures and their labels.json")
 
 
-def _mix(options: argparse.Namespace) -> None:
-    import torch
-
-    from export.checkpoint import read_state
-    from train.optimise import interpolate
-
-    start, end = (read_state(path) for path in options.mix)
-    state = interpolate(start, end, options.share)
-    if options.contrast:
-        state["contrast"] = torch.tensor(options.contrast)
-    _save(state, options)
-
-
 def _save(state: dict[str, Any], options: argparse.Namespace) -> None:
+    import torch
     from safetensors.torch import save_file
 
     state = {name: value.cpu().contiguous() for name, value in state.items()}
+    if options.contrast:
+        state["contrast"] = torch.tensor(options.contrast)
     if options.half:
         state = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
     save_file(state, options.out)
@@ -229,17 +217,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--run", type=Path, metavar="DIR", help="folder of the run")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the averaged weights here (.safetensors)")
     parser.add_argument("--half", action="store_true", help="write them as float16")
-    mixing = parser.add_argument_group("mixing")
-    add = mixing.add_argument
-    add(
-        "--mix",
-        type=Path,
-        nargs=2,
-        metavar="FILE",
-        help="write weights between these two, a start and an end, to --out",
-    )
-    add("--share", type=float, default=0.5, metavar="X", help="how far towards the end (0.5)")
-    add("--contrast", type=float, nargs=3, metavar=("GAIN", "FLOOR", "TAGS"), help="of tiny's outputs (export/tiny.py)")
+    told = "of tiny's outputs, in --out (export/tiny.py)"
+    parser.add_argument("--contrast", type=float, nargs=3, metavar=("GAIN", "FLOOR", "TAGS"), help=told)
     _add_data(parser)
     _add_network(parser)
     _add_training(parser)

@@ -53,17 +53,6 @@ class MovingAverage:
                 averages[name].copy_(value)
 
 
-def interpolate(start: dict[str, Tensor], end: dict[str, Tensor], share: float) -> dict[str, Tensor]:
-    """Weights on the way from `start` to `end`, its fine-tuned copy: share 0 is start, 1 is end.
-
-    Half-way often keeps what start knew and has most of what end learnt. Source: Wortsman et al., CVPR 2022 (WiSE-FT).
-    Raises ValueError if they are not weights of one network.
-    """
-    if {name: value.shape for name, value in start.items()} != {name: value.shape for name, value in end.items()}:
-        raise ValueError("the two files hold weights of different networks; expected a network and its fine-tuned copy")
-    return {name: start[name].lerp(value, share) if value.is_floating_point() else value for name, value in end.items()}
-
-
 def freeze(model: nn.Module, pattern: str | None, *, backbone: bool) -> None:
     """Parameters matching `pattern` by name, and with `backbone` also `backbone.*`, get no gradient; the others do."""
     for name, parameter in model.named_parameters():

@@ -40,7 +40,9 @@ def thin(
     blocks = [(widths.get(index, hidden), out, stride) for index, (hidden, out, stride) in enumerate(published.shapes)]
     model = MoveNet(published.logits.out_channels, blocks, top).eval()
     _copy_all(published, model, first)
-    wanted = _apply(lambda x: _up_to(published, x, first), images)  # into the next block, as published
+    wanted = _apply(
+        lambda x: published.run(published.begin(x), [], 0, first), images
+    )  # into the next block, as published
     given = wanted.clone()  # the same, behind the blocks that are thin already: a fit mends what they spoilt
     for index in range(first, len(published.blocks)):
         block, thinner = published.blocks[index], model.blocks[index]
@@ -95,12 +97,13 @@ def distil(
     steps: int,
     *,
     first: int = min(THINNED),
-    rate: float = 2.5e-4,
+    rate: float = 1.5e-4,
     on_step: Callable[[int, float], None] = lambda step, loss: None,
 ) -> None:
     """Trains the student's blocks from `first` on, and what follows at 1/32 and 1/16, to give what the teacher gives.
 
-    batches: `steps` of (N, 3, side, side), normalised. on_step: called with the step and the loss.
+    What comes before is the teacher's, in both. batches: `steps` of (N, 3, side, side), normalised. on_step: called
+    with the step and the loss.
     """
     student.train().requires_grad_(False)
     learning = [*student.blocks[first:], student.top, student.lateral32, student.lateral16, student.merge16]
@@ -112,7 +115,13 @@ def distil(
     for step, images in enumerate(batches):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, peak=rate, warm_up=100, steps=steps)
-        ours, theirs = student(images), _without_gradient(teacher, images)
+        taps: list[Tensor] = []
+        end = len(teacher.blocks)
+        with torch.no_grad():
+            x = teacher.run(teacher.begin(images), taps, 0, first)
+            seen = list(taps)
+            theirs = teacher.finish(teacher.run(x, seen, first, end), seen)
+        ours = student.finish(student.run(x, taps, first, end), taps)
         loss = HEATMAPS * (torch.sigmoid(ours[0]) - torch.sigmoid(theirs[0])).square().mean()
         for which in (1, 3):  # features, context
             variance = float(theirs[which].var())
@@ -124,18 +133,6 @@ def distil(
         optimizer.step()
         on_step(step + 1, float(loss.detach()))
     student.eval().requires_grad_(True)
-
-
-@torch.no_grad()
-def _without_gradient(model: MoveNet, images: Tensor) -> tuple[Tensor, ...]:
-    return model(images)  # type: ignore[no-any-return]  # a module's call is untyped
-
-
-def _up_to(model: MoveNet, images: Tensor, block: int) -> Tensor:
-    x = model.begin(images)
-    for module in model.blocks[:block]:
-        x = module(x)
-    return x
 
 
 def _apply(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

@@ -6,10 +6,10 @@ import json
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from export.checkpoint import build_from_checkpoint
-from export.tiny import Tiny, build_tiny
+from export.tiny import Tiny
 from tests.train import drawing, movenet
 from train.__main__ import main
 from train.warm_start import load_movenet
@@ -44,20 +44,20 @@ def test_a_pack_is_trained_on_like_a_folder(tmp_path, capsys):
     assert (tmp_path / "run" / "checkpoint.pt").exists()
 
 
-def test_weights_are_mixed_and_given_a_contrast(tmp_path):
-    for name, value in (("a", 1.0), ("b", 3.0)):
-        model = build_tiny(17)
-        torch.nn.init.constant_(model.tag_scale, value)
-        save_file(model.state_dict(), tmp_path / f"{name}.safetensors")
-    files = [f"{tmp_path / name}.safetensors" for name in ("a", "b", "out")]
-    assert (
-        main(["--mix", *files[:2], "--share", "0.25", "--contrast", "1.5", "0.125", "0.5", "--half", "--out", files[2]])
-        == 0
-    )
-    mixed = load_file(files[2])
-    assert mixed["tag_scale"].tolist() == [1.5, 1.5]
-    assert mixed["contrast"].tolist() == [1.5, 0.125, 0.5]
-    assert type(build_from_checkpoint(files[2])) is type(model)
+def test_a_finished_run_writes_its_weights_again_in_half_with_a_contrast(tmp_path):
+    command = ["--run", f"{tmp_path / 'run'}", "--drawn", "2", "--side", "64", "--batch", "2", "--steps", "1"]
+    command += ["--workers", "0", "--threads", "1", "--out", f"{tmp_path / 'out.safetensors'}"]
+    assert main(command) == 0
+    whole = load_file(tmp_path / "out.safetensors")
+    assert whole["contrast"].tolist() == [1, 0, 1]
+    assert main([*command, "--half", "--contrast", "1.5", "0.125", "0.5"]) == 0
+    half = load_file(tmp_path / "out.safetensors")
+    assert half.pop("contrast").tolist() == [1.5, 0.125, 0.5]
+    assert {value.dtype for value in half.values() if value.is_floating_point()} == {torch.float16}
+    assert all(torch.equal(value, whole[name].to(value.dtype)) for name, value in half.items())
+    model = build_from_checkpoint(tmp_path / "out.safetensors")
+    assert isinstance(model, Tiny)
+    assert model.contrast.tolist() == [1.5, 0.125, 0.5]
 
 
 def test_tiny_starts_from_movenet(tmp_path, capsys, monkeypatch):
@@ -92,7 +92,15 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, arguments, told):
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["--run", "x"], ["--drawn", "3"], ["--movenet", "x", "--drawn", "3"], ["--data", "a,b,c,d", "--run", "x"]],
+    [
+        [],
+        ["--run", "x"],
+        ["--drawn", "3"],
+        ["--movenet", "x", "--drawn", "3"],
+        ["--scenes", "3"],
+        ["--run", "x", "--drawn", "3", "--model", "w32", "--contrast", "1", "0", "1"],
+        ["--data", "a,b,c,d", "--run", "x"],
+    ],
 )
 def test_bad_arguments_are_status_2(arguments):
     with pytest.raises(SystemExit) as stop:
