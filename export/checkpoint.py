@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,8 +102,11 @@ def read_state(path: str | Path) -> State:
     try:
         loaded = _read(path)
     except Exception as error:  # a damaged file can fail anywhere in the readers
+        # PyTorch's own words for this one advise to run the file's code.
+        pickled = isinstance(error, pickle.UnpicklingError)
+        reason = "no checkpoint, or one that holds code" if pickled else _first_line(error)
         raise ModelError(
-            f"{path} cannot be read as a checkpoint ({_first_line(error)}); expected tensors only, "
+            f"{path} cannot be read as a checkpoint ({reason}); expected tensors only, "
             "as a state_dict of PyTorch or as safetensors: download or save it again"
         ) from error
     if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):

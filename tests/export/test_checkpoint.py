@@ -101,6 +101,14 @@ def test_pickled_code_is_refused(tmp_path):
         read_state(tmp_path / "evil.pkl")
 
 
+def test_a_text_is_not_advised_to_be_run(tmp_path):
+    """PyTorch's own message for it names the switch that lets a file run its code."""
+    (tmp_path / "notes.md").write_text("# Notes, no weights\n")
+    with pytest.raises(ModelError, match="no checkpoint, or one that holds code") as caught:
+        read_state(tmp_path / "notes.md")
+    assert "weights_only" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["model.pth", "model.safetensors"])
 def test_damage_is_one_line(name, narrow, tmp_path):
     path = tmp_path / name
