@@ -50,7 +50,10 @@ class Tiny(HigherHead):
         self._initialise()
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        logits, features, detail, context = self.backbone(image)
+        return self.head(*self.backbone(image))
+
+    def head(self, logits: Tensor, features: Tensor, detail: Tensor, context: Tensor) -> tuple[Tensor, ...]:
+        """The outputs, from what the backbone gives."""
         tags = upsample(self.tags(context) + self.more_tags(self.tag_context(context)), 4)
         features = self.merge(torch.cat([features, detail], 1))
         heatmaps, tags = torch.sigmoid(logits), tags + self.final_layers[0](features)

@@ -2,6 +2,7 @@
 
   python -m train --run runs/tiny --data train.json,train/ --drawn 400 --val val.json,val/ --out models/tiny.safetensors
   python -m train --movenet movenet-multipose.json --data train.json,train/ --out runs/start.safetensors
+  python -m train --run runs/tiny --movenet movenet-multipose.json --taught train.json,train/ --drawn 400
   python -m train --pack train.zip --data train.json,train/
   python -m train --scenes 90 --out runs/scenes
 
@@ -12,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -20,19 +20,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from engine.errors import PoseError
 from engine.spec import IMAGENET_MEAN, IMAGENET_STD, JOINTS, ModelSpec
-
-PACKED_SIDE = 384  # short side of packed pictures: enough for crops of 256 at scale 1.5
+from train.arguments import parser_of
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0 (also when --minutes are over), 2 for bad arguments or input, 130 for Ctrl-C."""
-    parser = _parser()
+    parser = parser_of(__doc__)
     options = parser.parse_args(arguments)
-    if (options.scenes or options.movenet) and not options.out:
-        parser.error("--scenes and --movenet need --out")
+    starts = options.movenet and not options.taught
+    if (options.scenes or starts) and not options.out:
+        parser.error("--scenes, and --movenet without --taught, need --out")
     if options.contrast and options.model != "tiny":
         parser.error("--contrast is for --model tiny")
-    if not options.data and not options.drawn and not options.scenes:
+    if options.taught and not (options.movenet and options.run and options.model == "tiny"):
+        parser.error("--taught needs --movenet, --run and --model tiny")
+    if not options.data and not options.taught and not options.drawn and not options.scenes:
         parser.error("nothing to train on: give --data JSON,DIR or --drawn N")
     if not (options.run or options.scenes or options.pack or options.movenet):
         parser.error("--run FOLDER is needed, or --pack FILE, --movenet FILE or --scenes N")
@@ -41,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
             _draw_scenes(options)
         elif options.pack:
             _pack(options)
-        elif options.movenet:
+        elif starts:
             _start_from_movenet(options)
         else:
             _train(options)
@@ -125,7 +127,9 @@ def _mixture(options: argparse.Namespace) -> Any:
     from train.mixture import Mixture
     from train.pictures import CocoPictures, DrawnPictures, Pictures
 
-    sets: list[tuple[Pictures, float]] = [(CocoPictures(a, b), weight) for a, b, weight in options.data]
+    sets: list[tuple[Pictures, float]] = [
+        (CocoPictures(a, b), weight) for a, b, weight in options.taught + options.data
+    ]
     if options.drawn:
         sets.append((DrawnPictures(options.drawn, seed=options.seed), options.drawn_weight))
     return Mixture(
@@ -170,7 +174,15 @@ def _train(options: argparse.Namespace) -> None:
                 line = "  ".join(f"{name} {value:.4g}" for name, value in record.items())
                 bars.console.print(f"{step:6d}  {line}", soft_wrap=True)
 
-        run = Run(model, mixture, options.run, _run_options(options, mean, std), validate=validate, on_step=show)
+        run = Run(
+            model,
+            mixture,
+            options.run,
+            _run_options(options, mean, std),
+            validate=validate,
+            on_step=show,
+            teacher=_teacher(options),
+        )
         bars.update(task, completed=run.step)
         finished = run.train()
     if run.metrics_path.exists():
@@ -201,6 +213,16 @@ def _model(options: argparse.Namespace, joints: int) -> tuple[Any, tuple[float, 
     return model, mean, std
 
 
+def _teacher(options: argparse.Namespace) -> Any:
+    """--movenet's network for the sets of --taught, which come first in the mixture; None without."""
+    if not options.taught:
+        return None
+    from train.teacher import Teacher
+    from train.warm_start import load_movenet
+
+    return Teacher(load_movenet(options.movenet), range(len(options.taught)))
+
+
 def _run_options(options: argparse.Namespace, mean: tuple[float, ...], std: tuple[float, ...]) -> Any:
     from dataclasses import fields
 
@@ -208,103 +230,6 @@ def _run_options(options: argparse.Namespace, mean: tuple[float, ...], std: tupl
 
     named = {field.name: getattr(options, field.name) for field in fields(Options) if hasattr(options, field.name)}
     return Options(**named, mean=mean, std=std)  # type: ignore[arg-type]  # three numbers each
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--run", type=Path, metavar="DIR", help="folder of the run")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the averaged weights here (.safetensors)")
-    parser.add_argument("--half", action="store_true", help="write them as float16")
-    told = "of tiny's outputs, in --out (export/tiny.py)"
-    parser.add_argument("--contrast", type=float, nargs=3, metavar=("GAIN", "FLOOR", "TAGS"), help=told)
-    _add_data(parser)
-    _add_network(parser)
-    _add_training(parser)
-    return parser
-
-
-def _add_data(parser: argparse.ArgumentParser) -> None:
-    data = parser.add_argument_group("data")
-    add = data.add_argument
-    told = "COCO keypoints and their pictures, or PACK[,WEIGHT]; repeatable; weight 2: each picture twice an epoch"
-    add("--data", action="append", default=[], type=_data, metavar="JSON,DIR[,WEIGHT]", help=told)
-    add("--drawn", type=int, default=0, metavar="N", help="add N pictures that the project draws itself")
-    add("--drawn-weight", type=float, default=1.0, metavar="X", help="how often each appears in an epoch (1)")
-    add("--val", type=_labels, metavar="JSON,DIR", help="measure AP on these")
-    add("--val-limit", type=int, default=0, metavar="N", help="only N of them, evenly spread (0: all)")
-    add("--val-side", type=int, default=256, metavar="PIXELS", help="their short side (256)")
-    add("--pack", type=Path, metavar="FILE", help="write --data into one file and stop")
-    add(
-        "--pack-side", type=int, default=PACKED_SIDE, metavar="PIXELS", help=f"largest short side in it ({PACKED_SIDE})"
-    )
-    add("--scenes", type=int, metavar="N", help="draw ten pictures of each of N crowded squares into --out and stop")
-
-
-def _add_network(parser: argparse.ArgumentParser) -> None:
-    network = parser.add_argument_group("network")
-    add = network.add_argument
-    add("--model", choices=("tiny", "w32", "w48"), default="tiny", help="(tiny)")
-    add("--weights", type=Path, metavar="FILE", help="start from these")
-    add("--movenet", type=Path, metavar="JSON", help="write tiny, started from MoveNet, to --out (train/warm_start.py)")
-    add("--thin-on", type=int, default=500, metavar="N", help="crops by which its channels are chosen (500)")
-    add("--distil-steps", type=int, default=1800, metavar="N", help="batches on which it relearns the rest (1800)")
-    add("--deconvolutions", type=int, choices=(0, 1, 2), default=1, help="(1)")
-    add("--residual-blocks", type=int, default=4, metavar="N", help="per deconvolution, w32 and w48 (4)")
-    add("--no-concatenate", action="store_true", help="predictions do not join the features")
-    add("--no-aggregate", action="store_true", help="use the finest heatmaps alone")
-
-
-def _add_training(parser: argparse.ArgumentParser) -> None:
-    training = parser.add_argument_group("training")
-    add = training.add_argument
-    add("--side", type=int, default=256, metavar="PIXELS", help="of the square crops (256)")
-    add("--short-side", type=int, metavar="PIXELS", help="of the whole picture at scale 1 (as --side)")
-    add("--about-person", type=float, default=0.5, metavar="P", help="share of crops centred on a person (0.5)")
-    add("--steps", type=int, default=20_000, help="(20000)")
-    add("--batch", type=int, default=16, help="(16)")
-    add("--rate", type=float, default=1e-3, help="peak learning rate of AdamW (1e-3)")
-    add("--warm-up", type=int, default=200, metavar="STEPS", help="(200)")
-    add("--weight-decay", type=float, default=1e-4, help="(1e-4)")
-    add("--backbone-rate", type=float, default=1.0, metavar="X", help="learning rate of tiny's backbone, relative (1)")
-    add("--frozen-steps", type=int, default=0, metavar="STEPS", help="tiny's backbone does not learn before (0)")
-    add("--freeze", metavar="REGEX", help="parameters that never learn, by name")
-    add("--average-decay", type=float, default=0.999, help="of the moving average of the weights (0.999)")
-    add("--heatmap-weight", type=float, default=1.0, help="(1)")
-    add("--foreground", type=float, default=10.0, metavar="X", help="a cell at a joint weighs 1 + X (10)")
-    add("--pull-weight", type=float, default=1e-3, help="(1e-3, as the authors)")
-    add("--push-weight", type=float, default=1e-3, help="(1e-3, as the authors)")
-    add("--seed", type=int, default=0, help="(0)")
-
-    machine = parser.add_argument_group("machine")
-    add = machine.add_argument
-    add("--device", default="cpu", help="cpu, cuda, cuda:1 … (cpu)")
-    add("--fp32", dest="bf16", action="store_false", help="no bfloat16")
-    add("--threads", type=int, default=0, help="of PyTorch (0: its own choice)")
-    add("--workers", type=int, default=1, help="processes that prepare pictures (1)")
-    add("--minutes", type=float, metavar="M", help="stop after M minutes, with a checkpoint")
-    add("--log-every", type=int, default=20, metavar="STEPS", help="(20)")
-    add("--validate-every", type=int, default=0, metavar="STEPS", help="(0: never)")
-    add("--checkpoint-every", type=int, default=200, metavar="STEPS", help="(200)")
-
-
-def _data(text: str) -> tuple[Path, Path | None, float]:
-    """JSON,DIR[,WEIGHT] or PACK[,WEIGHT]."""
-    parts = text.split(",")
-    weight = 1.0
-    if len(parts) > 1 and parts[-1].replace(".", "", 1).isdigit():
-        weight = float(parts.pop())
-    if len(parts) > 2 or not parts[0]:
-        raise argparse.ArgumentTypeError(f"{text!r}; expected JSON,DIR[,WEIGHT] or PACK[,WEIGHT]")
-    return Path(parts[0]), Path(parts[1]) if len(parts) == 2 else None, weight
-
-
-def _labels(text: str) -> tuple[Path, Path]:
-    labels, comma, folder = text.partition(",")
-    if not comma:
-        raise argparse.ArgumentTypeError(f"{text!r}; expected JSON,DIR")
-    return Path(labels), Path(folder)
 
 
 if __name__ == "__main__":

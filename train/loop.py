@@ -14,9 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from engine.errors import ModelError
+from export.tiny import Tiny
 from train.losses import heatmap_loss, tag_losses
 from train.mixture import Mixture, Sample, batches, normalise
 from train.optimise import MovingAverage, freeze, learning_rate, parameter_groups
+from train.teacher import Teacher
 
 Record = dict[str, Any]
 
@@ -25,7 +27,8 @@ Record = dict[str, Any]
 class Options:
     """How to train. steps: of the whole run; rates and schedule are laid out over them.
 
-    backbone_rate: of `backbone.*`, times the learning rate; frozen_steps: it does not learn at all before that step.
+    backbone_rate: of `backbone.*`, times the learning rate and each tensor's size (optimise.py); frozen_steps: it does
+    not learn at all before that step.
     freeze: parameters whose name this regular expression matches from its start never learn.
     heatmap_weight, pull_weight, push_weight, foreground: see losses.py. minutes: stop, with a checkpoint, after.
     bf16: automatic mixed precision; the losses are always float32.
@@ -36,7 +39,7 @@ class Options:
     rate: float = 1e-3
     warm_up: int = 200
     weight_decay: float = 1e-4
-    backbone_rate: float = 1.0
+    backbone_rate: float = 5.0
     frozen_steps: int = 0
     freeze: str | None = None
     average_decay: float = 0.999
@@ -66,6 +69,7 @@ class Run:
     options: Options
     validate: Callable[[nn.Module], Record] | None = None  # of a model in eval mode, float32, on the run's device
     on_step: Callable[[int, Record], None] = lambda step, record: None
+    teacher: Teacher | None = None  # for a Tiny
     step: int = 0  # of the next batch
     average: MovingAverage = field(init=False)
 
@@ -73,6 +77,8 @@ class Run:
         options = self.options
         self.folder.mkdir(parents=True, exist_ok=True)
         self.model.to(device=options.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs lack it
+        if self.teacher is not None:
+            self.teacher.to(options.device)
         self.optimizer = torch.optim.AdamW(
             parameter_groups(self.model, options.weight_decay, options.backbone_rate), lr=options.rate
         )
@@ -173,20 +179,29 @@ class Run:
         options = self.options
         images, cells = (sample[name].to(options.device, non_blocking=True) for name in ("image", "cells"))
         images = normalise(images, options.mean, options.std).contiguous(memory_format=torch.channels_last)
+        targets, masks = (
+            [tensor.to(options.device, non_blocking=True) for tensor in sample[name]] for name in ("heatmaps", "masks")
+        )
         device = torch.device(options.device).type
         with torch.autocast(device, torch.bfloat16) if options.bf16 else nullcontext():
-            outputs = [output.float() for output in self.model(images)]
+            if self.teacher is None:
+                outputs = self.model(images)
+                learnt = images.new_zeros(())
+            else:
+                assert isinstance(self.model, Tiny)
+                parts = self.model.backbone(images)
+                outputs = self.model.head(*parts)
+                learnt = self.teacher.teach(images, sample["set"], parts, targets[0], masks[0])
+        outputs = [output.float() for output in outputs]
         joints = self.mixture.joints
         losses = {}
-        for stride, maps, targets, masks in zip(
-            self.mixture.strides, outputs, sample["heatmaps"], sample["masks"], strict=True
-        ):
-            wanted, known = (tensor.to(options.device, non_blocking=True) for tensor in (targets, masks))
+        for stride, maps, wanted, known in zip(self.mixture.strides, outputs, targets, masks, strict=True):
             losses[f"heatmaps_{stride}"] = heatmap_loss(maps[:, :joints], wanted, known, options.foreground)
         pull, push = tag_losses(outputs[0][:, joints:], cells)
         total = options.heatmap_weight * torch.stack(list(losses.values())).sum()
-        total = total + options.pull_weight * pull + options.push_weight * push
-        return {"loss": total, **losses, "pull": pull, "push": push}
+        total = total + options.pull_weight * pull + options.push_weight * push + learnt
+        losses |= {"pull": pull, "push": push}
+        return {"loss": total, **losses} | ({} if self.teacher is None else {"features": learnt})
 
     def _validate(self) -> None:
         if self.validate is not None:

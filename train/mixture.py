@@ -31,7 +31,7 @@ class Mixture(Dataset[Sample]):
     strides: of the heatmaps, the coarsest first; tags are read at that one.
 
     A sample: `image` (3, side, side) uint8 RGB; `heatmaps` and `masks`, one array a stride, (K, h, w) float32;
-    `cells` (most_people, K) int64.
+    `cells` (most_people, K) int64; `set`, the number of the set it is from.
     """
 
     def __init__(
@@ -65,8 +65,8 @@ class Mixture(Dataset[Sample]):
 
     def __getitem__(self, number: int) -> Sample:
         epoch, place = divmod(number, self.epoch_length)
-        which, index = self._epoch(epoch)[place]
-        image, labels = self.sets[which][0].read(int(index))
+        which, index = self._epoch(epoch)[place].tolist()
+        image, labels = self.sets[which][0].read(index)
         rng = np.random.default_rng((self.seed, 1, number))
         image, labels = crop(
             image,
@@ -83,6 +83,7 @@ class Mixture(Dataset[Sample]):
             "heatmaps": [heatmap(labels.keypoints, self.side, stride) for stride in self.strides],
             "masks": [loss_mask(labels, self.side, stride) * known for stride in self.strides],
             "cells": tag_cells(labels.keypoints, self.side, self.most_people, self.strides[0]),
+            "set": which,
         }
 
     def _epoch(self, epoch: int) -> NDArray[np.int64]:

@@ -161,10 +161,35 @@ def test_the_average_forgets_its_start_and_follows_integers():
     assert follower.weight.tolist() == pytest.approx([3.0, 3.0])
 
 
-def test_groups_and_freezing_go_by_name():
+def test_groups_go_by_name():
+    backbone = torch.nn.Linear(2, 2)
+    torch.nn.init.constant_(backbone.weight, -3.0)
+    torch.nn.init.zeros_(backbone.bias)
+    model = torch.nn.ModuleDict({"backbone": backbone, "head": torch.nn.Linear(2, 2)})
+    groups = [(g["rate"], g["weight_decay"], len(g["params"])) for g in parameter_groups(model, 0.1, backbone_rate=0.2)]
+    assert groups == [
+        (pytest.approx(0.6), 0.1, 1), (pytest.approx(0.002), 0.0, 1), (1.0, 0.1, 1), (1.0, 0.0, 1),
+    ]  # fmt: skip
+
+
+def test_tensors_of_the_backbone_change_by_the_same_share_however_large_they_are():
+    layers = [torch.nn.Linear(8, 8) for _ in range(2)]
+    model = torch.nn.ModuleDict({"backbone": torch.nn.ModuleList(layers)})
+    small, large = (layer.weight for layer in layers)
+    with torch.no_grad():
+        small.mul_(1e-3)
+    before = small.detach().clone(), large.detach().clone()
+    optimizer = torch.optim.AdamW(parameter_groups(model, 0.0, backbone_rate=1.0), lr=1e-2)
+    for group in optimizer.param_groups:
+        group["lr"] = 1e-2 * group["rate"]
+    (small.square().sum() + large.square().sum()).backward()
+    optimizer.step()
+    shares = [float((a.detach() - b).norm() / b.norm()) for a, b in zip((small, large), before, strict=True)]
+    assert shares == pytest.approx([1e-2, 1e-2], rel=0.01)
+
+
+def test_freezing_goes_by_name():
     model = torch.nn.ModuleDict({"backbone": torch.nn.Linear(2, 2), "head": torch.nn.Linear(2, 2)})
-    groups = {(g["rate"], g["weight_decay"]): len(g["params"]) for g in parameter_groups(model, 0.1, backbone_rate=0.2)}
-    assert groups == {(0.2, 0.1): 1, (0.2, 0.0): 1, (1.0, 0.1): 1, (1.0, 0.0): 1}
     learning = lambda: [name for name, p in model.named_parameters() if p.requires_grad]  # noqa: E731  # short
     freeze(model, r"head\.bias", backbone=True)
     assert learning() == ["head.weight"]

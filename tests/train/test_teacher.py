@@ -1,0 +1,73 @@
+"""The teacher: its heatmaps replace the labels of its own sets' pictures, and of no others."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from export.movenet import PUBLISHED, PUBLISHED_TOP, MoveNet
+from tests.train import drawing, movenet
+from train.__main__ import main
+from train.teacher import Teacher
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return MoveNet(17, PUBLISHED, PUBLISHED_TOP)
+
+
+@torch.no_grad()
+def test_only_the_pictures_of_its_sets_are_taught(network):
+    images = torch.randn(3, 3, 64, 64)
+    labels, known = torch.rand(3, 17, 16, 16), torch.zeros(3, 1, 16, 16)
+    heatmaps, masks = labels.clone(), known.clone()
+    parts = network(images)
+    loss = Teacher(network, {1, 2}).teach(images, torch.tensor([1, 0, 2]), parts, heatmaps, masks)
+    torch.testing.assert_close(heatmaps[[0, 2]], torch.sigmoid(parts[0][[0, 2]]))
+    assert torch.equal(heatmaps[1], labels[1])
+    assert masks.mean((1, 2, 3)).tolist() == [1, 0, 1]
+    assert float(loss) < 1e-6  # who gives what the teacher gives has nothing to learn
+
+
+@torch.no_grad()
+def test_its_features_are_learnt_in_their_own_scale(network):
+    images, sets = torch.randn(2, 3, 64, 64), torch.tensor([0, 0])
+    parts = network(images)
+    heatmaps, masks = torch.zeros(2, 17, 16, 16), torch.ones(2, 17, 16, 16)
+    off = [part + part.std() for part in parts]
+    loss = Teacher(network, {0}).teach(images, sets, off, heatmaps, masks)
+    assert float(loss) == pytest.approx(0.2, rel=1e-3)  # one standard deviation off, in features and context
+
+
+def test_nobody_taught_is_no_loss(network):
+    heatmaps = torch.rand(1, 17, 16, 16)
+    before = heatmaps.clone()
+    loss = Teacher(network, {1}).teach(torch.zeros(1, 3, 64, 64), torch.tensor([0]), [], heatmaps, torch.ones(1))
+    assert float(loss) == 0
+    assert torch.equal(heatmaps, before)
+
+
+def test_a_taught_run_from_the_command_line_goes_on_as_it_began(tmp_path, capsys):
+    labels, published = drawing.write(tmp_path), movenet.write(tmp_path / "movenet.json")
+    command = [
+        *("--movenet", f"{published}", "--taught", f"{labels},{tmp_path}", "--drawn", "4", "--side", "64"),
+        *("--batch", "2", "--steps", "2", "--workers", "0", "--log-every", "1", "--threads", "1", "--fp32"),
+    ]  # fmt: skip
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert main([*command, "--run", f"{whole}"]) == 0
+    assert main([*command, "--run", f"{cut}", "--minutes", "0"]) == 0
+    assert main([*command, "--run", f"{cut}"]) == 0
+    runs = [[json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (whole, cut)]
+    losses = [[(record["step"], record["loss"], record["features"]) for record in records] for records in runs]
+    assert losses[0] == losses[1]
+    assert max(features for _, _, features in losses[0]) > 0
+    assert "of 2 steps" in capsys.readouterr().out
+
+
+def test_a_taught_set_needs_its_teacher(capsys):
+    with pytest.raises(SystemExit):
+        main(["--taught", "a.json,a", "--run", "r"])
+    assert "--taught needs --movenet" in capsys.readouterr().err
