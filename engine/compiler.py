@@ -29,18 +29,22 @@ def compile_plan(
     *,
     timing_cache: Path | None = None,
     progress: BuildProgress | None = None,
+    target: str | None = None,
 ) -> bytes:
     """The serialised engine of an ONNX file for `shapes`.
 
-    timing_cache: file of kernel timings, read if it is there, and brought up to date. Ctrl-C stops the build at
-    TensorRT's next step. Raises ModelError for a file TensorRT cannot parse, naming the node, ValueError for shapes
-    the model does not take, EngineError if the build fails; and what `progress` raises.
+    timing_cache: file of kernel timings, read if it is there, and brought up to date. target: of TensorRT-RTX, the one
+    kind of GPU to build for, a ComputeCapability by name ("CURRENT", "SM80"); by default a portable plan. Ctrl-C stops
+    the build at TensorRT's next step. Raises ModelError for a file TensorRT cannot parse, naming the node, ValueError
+    for shapes the model does not take, EngineError if the build fails; and what `progress` raises.
     """
     monitor = _make_monitor(trt, progress)
     # In a thread of its own: the main thread then waits where Ctrl-C reaches it, and TensorRT's callbacks, which must
     # not raise, never run there.
     with ThreadPoolExecutor(1, thread_name_prefix="tensorrt-build") as pool:
-        building = pool.submit(_compile, trt, onnx, spec, shapes, timing_cache=timing_cache, monitor=monitor)
+        building = pool.submit(
+            _compile, trt, onnx, spec, shapes, timing_cache=timing_cache, monitor=monitor, target=target
+        )
         try:
             return building.result()
         except BaseException:
@@ -66,7 +70,14 @@ def parse(trt: Any, builder: Any, onnx: Path, log: Any) -> tuple[Any, Any]:
 
 
 def _compile(
-    trt: Any, onnx: Path, spec: ModelSpec, shapes: ShapeRange, *, timing_cache: Path | None, monitor: Any
+    trt: Any,
+    onnx: Path,
+    spec: ModelSpec,
+    shapes: ShapeRange,
+    *,
+    timing_cache: Path | None,
+    monitor: Any,
+    target: str | None,
 ) -> bytes:
     log = make_log(trt)
     builder = trt.Builder(log)
@@ -75,6 +86,9 @@ def _compile(
     config = builder.create_builder_config()
     config.progress_monitor = monitor
     _set_shapes(builder, network, config, onnx, shapes)
+    if target is not None:
+        config.num_compute_capabilities = 1
+        config.set_compute_capability(getattr(trt.ComputeCapability, target), 0)
     if timing_cache is not None:
         known = timing_cache.read_bytes() if timing_cache.is_file() else b""
         config.set_timing_cache(config.create_timing_cache(known), ignore_mismatch=False)

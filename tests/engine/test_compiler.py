@@ -66,6 +66,14 @@ def test_tiny_builds_in_half(tmp_path):
         assert len(compile_plan(trt, path, spec, shapes)) > 2e6
 
 
+def test_a_plan_for_one_kind_of_gpu_is_another_than_the_portable_one():
+    onnx = Path(__file__).parents[2] / "models" / "tiny-fp16.onnx"
+    spec, shapes = read_spec(onnx), ShapeRange.static((1, 64, 64))
+    portable, ampere = (compile_plan(trt, onnx, spec, shapes, target=target) for target in (None, "SM80"))
+    assert len(ampere) > 2e6
+    assert ampere != portable
+
+
 VARIANTS = {
     "HRNet baseline": {"deconvolutions": 0},
     "multi-resolution supervision": {"concatenate": False, "aggregate": False, "residual_blocks": 0},

@@ -1,0 +1,117 @@
+"""The one command for a GPU: steps that fail, hang or were cut, with small commands in their place."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+import pytest
+
+from pipeline import PosePipeline
+from tests.benchmarks import frame_step, gpu
+from tests.pipeline.fake_device import FakeDevice
+from tests.pipeline.test_device_step import make_step
+
+
+def python(name, code, seconds=60):
+    return gpu.Step(name, ("-c", code), seconds)
+
+
+@pytest.fixture
+def planned(monkeypatch):
+    """The steps that main runs; a test fills the list."""
+    steps: list[gpu.Step] = []
+    monkeypatch.setattr(gpu, "steps", lambda out: iter(steps))
+    return steps
+
+
+def verdicts(out):
+    return {name: entry["verdict"] for name, entry in json.loads((out / "steps.json").read_text()).items()}
+
+
+def test_a_failed_a_hung_and_a_missing_step_do_not_stop_the_rest(planned, tmp_path):
+    planned += [
+        python("good", "print('forty', 'two')"),
+        python("bad", "raise SystemExit('no such GPU')"),
+        python("hangs", "import time; print('begun', flush=True); time.sleep(60)", seconds=1),
+        gpu.Step("missing", (), 5, program=str(tmp_path / "nvidia-smi")),
+        python("last", "print('still here')"),
+    ]
+    assert gpu.main(["--out", str(tmp_path)]) == 1
+    found = verdicts(tmp_path)
+    assert found.pop("missing").endswith("nvidia-smi cannot be run")
+    assert found == {"good": "ok", "bad": "status 1", "hangs": "over its 1 s", "last": "ok"}
+    text = (tmp_path / "summary.md").read_text()
+    assert all(words in text for words in ("forty two", "no such GPU", "begun", "still here", "| bad | status 1 |"))
+
+
+def test_the_command_goes_on_with_what_has_not_ended_well(planned, tmp_path):
+    mark = tmp_path / "there"
+    count = tmp_path / "count"
+    planned += [
+        python("once", f"open({str(count)!r}, 'a').write('x')"),
+        python("later", f"import os; raise SystemExit(0 if os.path.exists({str(mark)!r}) else 3)"),
+    ]
+    assert gpu.main(["--out", str(tmp_path)]) == 1
+    mark.touch()
+    assert gpu.main(["--out", str(tmp_path)]) == 0
+    assert count.read_text() == "x"
+    assert gpu.main(["--out", str(tmp_path), "--only", "once"]) == 0
+    assert gpu.main(["--out", str(tmp_path), "--again"]) == 0
+    assert count.read_text() == "xxx"
+
+
+def test_no_step_starts_after_the_minutes_are_over(planned, tmp_path):
+    planned += [python("never", "print('x')")]
+    assert gpu.main(["--out", str(tmp_path), "--minutes", "0"]) == 3
+    assert not (tmp_path / "never.log").exists()
+
+
+def test_what_a_step_leaves_running_ends_with_it(tmp_path):
+    late = tmp_path / "late"
+    child = f"import time; time.sleep(1.5); open({str(late)!r}, 'w')"
+    step = python("parent", f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {child!r}])")
+    assert gpu.run(step, tmp_path / "log", 30)[0] == "ok"
+    time.sleep(2)
+    assert not late.exists()
+
+
+def test_an_unknown_step_is_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        gpu.main(["--out", str(tmp_path), "--only", "everything"])
+    assert "selfcheck" in capsys.readouterr().err
+
+
+def test_every_module_and_file_that_a_step_runs_is_there(tmp_path):
+    for step in gpu.steps(tmp_path):
+        if step.program != sys.executable:
+            continue
+        if step.command[0] == "-m":
+            name = step.command[1]
+            assert name == "pytest" or (gpu.ROOT / f"{name.replace('.', '/')}.py").is_file(), name
+        elif step.command[0] != "-c":
+            assert (gpu.ROOT / step.command[0]).is_file()
+
+
+def test_random_weights_of_w32_open_as_a_checkpoint(tmp_path):
+    pytest.importorskip("torch")
+    from export.checkpoint import build_from_checkpoint
+
+    path = tmp_path / "w32.safetensors"
+    assert gpu.run(gpu.Step("w32", ("-c", gpu.RANDOM_W32, str(path)), 120), tmp_path / "log", 120)[0] == "ok"
+    assert sum(p.numel() for p in build_from_checkpoint(path).parameters()) == pytest.approx(28.6e6, rel=0.01)
+
+
+@pytest.mark.parametrize("eager", [False, True])
+def test_a_row_of_the_frame_step_on_a_device_of_arrays(eager, monkeypatch):
+    networks: list[Any] = []
+    with PosePipeline(step=make_step(FakeDevice(eager=eager), networks=networks)) as pose:
+        monkeypatch.setattr(pose.step, "time_engine", lambda frame_wh, *, seconds: [2.0, 2.0, 2.0])
+        cells = frame_step.row(pose, None, (96, 64), 12)
+    assert len(cells) == len(frame_step.HEADER)
+    assert cells[:5] == ["96x64", "64x128", "2.000 / 2.000", "500.0", f"{8 * 50 / 5.0 * 1e3:.1f}"]
+    assert cells[8] == cells[9] == "-"
+    assert {network.nhw[0] for network in networks} == {1, 8}
+    assert [network.closed for network in networks if network.nhw[0] == 8] == [True]
