@@ -151,6 +151,7 @@ def _train(options: argparse.Namespace) -> None:
     import torch
 
     from train.loop import Run
+    from train.optimise import blend
     from train.plot import plot
     from train.validate import Validation
 
@@ -188,6 +189,8 @@ def _train(options: argparse.Namespace) -> None:
     if run.metrics_path.exists():
         plot(run.metrics_path, options.run / "curve.png")
     if options.out:
+        if options.blend:
+            blend(run.average.model, *options.blend)
         _save(run.average.model.state_dict(), options)
         print(f"{options.out}: the averaged weights after {run.step} steps")
     if not finished:

@@ -17,6 +17,8 @@ def parser_of(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--half", action="store_true", help="write them as float16")
     told = "of tiny's outputs, in --out (export/tiny.py)"
     parser.add_argument("--contrast", type=float, nargs=3, metavar=("GAIN", "FLOOR", "TAGS"), help=told)
+    told = "write a mean of these weights and the run's own, SHARE of it these"
+    parser.add_argument("--blend", type=_blend, metavar="FILE,SHARE", help=told)
     _add_data(parser)
     _add_network(parser)
     _add_training(parser)
@@ -99,6 +101,17 @@ def _data(text: str) -> tuple[Path, Path | None, float]:
     if len(parts) > 2 or not parts[0]:
         raise argparse.ArgumentTypeError(f"{text!r}; expected JSON,DIR[,WEIGHT] or PACK[,WEIGHT]")
     return Path(parts[0]), Path(parts[1]) if len(parts) == 2 else None, weight
+
+
+def _blend(text: str) -> tuple[Path, float]:
+    name, _, share = text.rpartition(",")
+    try:
+        value = float(share)
+    except ValueError:
+        value = -1.0
+    if not name or not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected FILE,SHARE with a share from 0 to 1")
+    return Path(name), value
 
 
 def _labels(text: str) -> tuple[Path, Path]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import copy
 import math
 import re
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from export.checkpoint import load_checkpoint
 
 LEAST_BIAS = 0.01  # biases that are zero learn as if they were this large
 
@@ -66,6 +69,21 @@ class MovingAverage:
                 averages[name].lerp_(value, 1 - decay)
             else:
                 averages[name].copy_(value)
+
+
+@torch.no_grad()
+def blend(model: nn.Module, path: Path, share: float) -> None:
+    """Moves the model's tensors towards those of the checkpoint it was fine-tuned from: `share` of the way, in place.
+
+    Between the two what was known before is kept and most of what was learnt stays (Wortsman et al. 2022, WiSE-FT).
+    Raises ModelError for a checkpoint of another model.
+    """
+    other = copy.deepcopy(model)
+    load_checkpoint(other, path)
+    theirs = other.state_dict()
+    for name, value in model.state_dict().items():
+        if value.is_floating_point():
+            value.lerp_(theirs[name], share)
 
 
 def freeze(model: nn.Module, pattern: str | None, *, backbone: bool) -> None:

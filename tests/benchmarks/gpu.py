@@ -69,7 +69,7 @@ def steps(out: Path) -> Iterator[Step]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0 if every step ended well, 1 if one did not, 3 if the minutes ran out before."""
+    """Exit status: 0 if every step ended well, 1 if one did not, 3 if the minutes ran out before, 130 for Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.gpu", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="for the logs and summary.md")
     parser.add_argument("--minutes", type=float, default=1e9, metavar="M", help="stop after this long")
@@ -92,7 +92,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if left < 1:
             break
         print(f"{step.name} …", end=" ", flush=True)
-        verdict, seconds = run(step, options.out / f"{step.name}.log", min(step.seconds, left))
+        try:
+            verdict, seconds = run(step, options.out / f"{step.name}.log", min(step.seconds, left))
+        except KeyboardInterrupt:
+            print("stopped; the same command goes on", file=sys.stderr)
+            return 130
         print(f"{verdict}, {seconds:.0f} s", flush=True)
         done[step.name] = {"verdict": verdict, "seconds": round(seconds, 1)}
         notes.write_text(json.dumps(done, indent=1))

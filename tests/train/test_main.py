@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from export.checkpoint import build_from_checkpoint
 from export.tiny import Tiny
@@ -106,3 +106,18 @@ def test_bad_arguments_are_status_2(arguments):
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     assert stop.value.code == 2
+
+
+def test_weights_are_written_part_of_the_way_back_to_where_they_came_from(tmp_path, capsys):
+    command = ["--run", f"{tmp_path / 'run'}", "--drawn", "2", "--side", "64", "--batch", "2", "--steps", "1"]
+    command += ["--workers", "0", "--threads", "1", "--out", f"{tmp_path / 'out.safetensors'}"]
+    assert main(command) == 0
+    learnt = load_file(tmp_path / "out.safetensors")
+    start = {name: value + 1 if value.is_floating_point() else value for name, value in learnt.items()}
+    save_file(start, tmp_path / "start.safetensors")
+    assert main([*command, "--blend", f"{tmp_path / 'start.safetensors'},0.25"]) == 0
+    for name, value in load_file(tmp_path / "out.safetensors").items():
+        torch.testing.assert_close(value, learnt[name] + 0.25 if value.is_floating_point() else learnt[name])
+    with pytest.raises(SystemExit):
+        main([*command, "--blend", "start.safetensors,2"])
+    assert "share from 0 to 1" in capsys.readouterr().err
