@@ -183,17 +183,26 @@ def _tensorrt_networks(wanted: _Wanted, onnx: Path, flavor: Flavor) -> Callable[
     return network_for
 
 
-def _torch_networks(wanted: _Wanted, spec: ModelSpec) -> Callable[[Shape, Any], Any]:
-    if Path(wanted.model).suffix == ONNX_SUFFIX:
-        raise ValueError(f"torch runs weights, and {wanted.model} is an ONNX file; name the checkpoint or use tensorrt")
-    from engine.torch_runner import TorchNetwork
+def torch_graph(model: str, spec: ModelSpec) -> Any:
+    """A torch module, image -> (heatmaps, tags), of a model's weights: batch-norm folded, in the precision of `spec`.
+
+    Raises ValueError for an ONNX file, ModelError for weights that cannot be read, DownloadError.
+    """
+    if Path(model).suffix == ONNX_SUFFIX:
+        raise ValueError(f"torch runs weights, and {model} is an ONNX file; name the checkpoint or use tensorrt")
     from export.checkpoint import build_from_checkpoint
     from export.model import Aggregated
     from export.to_onnx import fold_batch_norm
 
-    weights = zoo.locate(wanted.model) if wanted.model in zoo.MODELS else Path(wanted.model)
+    weights = zoo.locate(model) if model in zoo.MODELS else Path(model)
     graph = fold_batch_norm(Aggregated(build_from_checkpoint(weights)).eval())
-    graph = graph.half() if spec.precision == "fp16" else graph
+    return graph.half() if spec.precision == "fp16" else graph
+
+
+def _torch_networks(wanted: _Wanted, spec: ModelSpec) -> Callable[[Shape, Any], Any]:
+    from engine.torch_runner import TorchNetwork
+
+    graph = torch_graph(wanted.model, spec)
     return lambda shape, device: TorchNetwork(graph, spec, shape, device)
 
 

@@ -1,4 +1,4 @@
-"""AdamW's parameter groups, the learning rate over time, and the moving average of the weights."""
+"""AdamW's parameter groups, the learning rate over time, the moving average of the weights, and blends of them."""
 
 from __future__ import annotations
 

@@ -19,10 +19,9 @@ import numpy as np
 
 from engine.errors import PoseError
 from engine.gpu import find_gpu
-from export import zoo
 from pipeline import PosePipeline
 from pipeline.device_step import DeviceStep
-from pipeline.models import CHECKPOINT_SUFFIXES
+from pipeline.models import ONNX_SUFFIX, PLAN_SUFFIX
 from pipeline.pose import LIVE_OPTIONS
 from pipeline.sources import Source
 from pipeline.types import Frame
@@ -74,15 +73,6 @@ def batch_fps(step: DeviceStep, frame_wh: tuple[int, int], passes: int = 50) -> 
         finally:
             network.close()
             device.free(before, after, stream)
-
-
-def weights_of(model: str) -> Path | None:
-    """The checkpoint behind a model's name, if there is one and torch to run it."""
-    if importlib.util.find_spec("torch") is None:
-        return None
-    if model in zoo.MODELS:
-        return zoo.locate(model)
-    return Path(model) if Path(model).suffix in CHECKPOINT_SUFFIXES else None
 
 
 def row(pose: PosePipeline, baseline: PosePipeline | None, frame_wh: tuple[int, int], frames: int) -> list[str]:
@@ -139,12 +129,12 @@ def main() -> int:
             if not isinstance(pose.step, DeviceStep):
                 print("frame_step: this engine does not run on the GPU", file=sys.stderr)
                 return 2
-            weights = weights_of(options.model)
             baseline = None
-            if weights is not None:
+            has_weights = Path(options.model).suffix not in (ONNX_SUFFIX, PLAN_SUFFIX)
+            if has_weights and importlib.util.find_spec("torch") is not None:
                 from tests.benchmarks.host_torch import host_step
 
-                baseline = PosePipeline(step=host_step(weights, pose.step.spec, LIVE_OPTIONS))
+                baseline = PosePipeline(step=host_step(options.model, pose.step.spec, LIVE_OPTIONS))
             print(f"| {' | '.join(HEADER)} |\n| --- | --- |{' ---: |' * (len(HEADER) - 2)}")
             for frame_wh in SIZES_WH:
                 print(f"| {' | '.join(row(pose, baseline, frame_wh, options.frames))} |", flush=True)

@@ -2,7 +2,7 @@
 
 Each step is a command of its own with a time limit; one that fails or hangs does not stop the next. Its output goes to
 PROOF/NAME.log as it comes, and summary.md there says after every step what came of it. The same command again goes on
-with the steps that have not ended well, so that it may be cut anywhere; --again starts anew. `make gpu` comes first.
+with the steps that have not ended well, so that it may be cut anywhere. `make gpu` comes first.
 """
 
 from __future__ import annotations
@@ -24,11 +24,6 @@ from engine.flavor import MODULES
 
 ROOT = Path(__file__).resolve().parents[2]
 ENGINES = ("tensorrt", "tensorrt-rtx", "torch")
-FACTS = (
-    "import platform, sys; from importlib.metadata import distributions as d; print(sys.version, platform.platform()); \
-wanted = ('cuda', 'numba', 'numpy', 'nvidia', 'onnx', 'pycuda', 'tensorrt', 'torch'); \
-print(*sorted({f'{x.name}=={x.version}' for x in d() if x.name.lower().startswith(wanted)}), sep='\\n')"
-)
 RANDOM_W32 = "import sys, torch; from safetensors.torch import save_file; from export.model import build_model; \
 torch.manual_seed(0); save_file(build_model('w32').state_dict(), sys.argv[1])"
 
@@ -48,7 +43,7 @@ def steps(out: Path) -> Iterator[Step]:
     query = "--query-gpu=name,driver_version,memory.total,clocks.max.sm,power.limit"
     yield Step("gpu", (query, "--format=csv"), 30, program="nvidia-smi")
     yield Step("commit", ("log", "-1", "--format=%H %cs"), 30, program="git")
-    yield Step("versions", ("-c", FACTS), 60)
+    yield Step("versions", ("-m", "pip", "freeze"), 60)
     engines = [engine for engine in ENGINES if importlib.util.find_spec(MODULES.get(engine, engine)) is not None]  # type: ignore[call-overload]  # torch is no flavour
     if "tensorrt-rtx" in engines:
         yield Step("rtx", ("-m", "tests.benchmarks.rtx"), 180)
@@ -74,7 +69,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="for the logs and summary.md")
     parser.add_argument("--minutes", type=float, default=1e9, metavar="M", help="stop after this long")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these steps, whatever came of them before")
-    parser.add_argument("--again", action="store_true", help="all steps, also those that ended well")
     options = parser.parse_args(argv)
     options.out.mkdir(parents=True, exist_ok=True)
     ends = time.monotonic() + 60 * options.minutes
@@ -83,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.only and not known.issuperset(options.only):
         parser.error(f"--only knows {', '.join(sorted(known))}")
     notes = options.out / "steps.json"
-    done = json.loads(notes.read_text()) if notes.is_file() and not options.again else {}
+    done = json.loads(notes.read_text()) if notes.is_file() else {}
     for step in planned:
         wanted = step.name in options.only if options.only else done.get(step.name, {}).get("verdict") != "ok"
         left = ends - time.monotonic()

@@ -6,7 +6,6 @@ TensorRT, the graph, and that here 4 to 20 MB of maps come back for every frame 
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -14,25 +13,21 @@ from numpy.typing import NDArray
 
 from engine.runner import Heads
 from engine.spec import ModelSpec
-from export.checkpoint import build_from_checkpoint
-from export.model import Aggregated
-from export.to_onnx import fold_batch_norm
 from kernels.options import DecodeOptions
+from pipeline.models import torch_graph
 from pipeline.step import HostStep
 
 
 class HostTorch:
-    """A Runner. weights: a checkpoint; spec: the model's, which gives the precision; device: "cuda" or "cpu"."""
+    """A Runner. model: a name of the zoo or a checkpoint; spec: its own; device: "cuda" or "cpu"."""
 
     engine = "torch"
 
-    def __init__(self, weights: Path, spec: ModelSpec, device: str = "cuda") -> None:
+    def __init__(self, model: str, spec: ModelSpec, device: str = "cuda") -> None:
         self.spec = spec
         self._device = torch.device(device)
         torch.backends.cudnn.benchmark = True
-        graph = fold_batch_norm(Aggregated(build_from_checkpoint(weights)).eval())
-        graph = graph.half() if spec.precision == "fp16" else graph
-        self._graph: Any = graph.to(device=self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs lack it
+        self._graph = torch_graph(model, spec).to(device=self._device, memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def infer(self, images: NDArray[Any]) -> Heads:
@@ -50,7 +45,7 @@ class HostTorch:
         self.close()
 
 
-def host_step(weights: Path, spec: ModelSpec, options: DecodeOptions, device: str = "cuda") -> HostStep:
+def host_step(model: str, spec: ModelSpec, options: DecodeOptions, device: str = "cuda") -> HostStep:
     """The baseline as a frame step, for a PosePipeline."""
-    runner = HostTorch(weights, spec, device)
+    runner = HostTorch(model, spec, device)
     return HostStep(lambda shape: runner, spec, engine="torch", options=options, on_close=runner.close)

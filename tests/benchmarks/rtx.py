@@ -12,7 +12,7 @@ import logging
 import sys
 import tempfile
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.build import build_plan
 from engine.compiler import compile_plan
 from engine.device import Device
 from engine.errors import PoseError
-from engine.flavor import PORTABLE, load_tensorrt
+from engine.flavor import load_tensorrt
 from engine.gpu import find_gpu
-from engine.onnx_file import read_spec, sha256_of
+from engine.onnx_file import read_spec
 from engine.onnx_runner import OnnxRunner
 from engine.runner import TensorRTRunner
 from engine.shapes import ShapeRange
-from engine.sidecar import Sidecar, write_plan
+from engine.sidecar import read_sidecar, write_plan
 from export.zoo import MODELS_FOLDER
 from kernels.cpu import preprocess
 from pipeline import open_source
@@ -37,6 +38,7 @@ from pipeline.letterbox import Letterbox
 
 TARGETS = (None, "CURRENT", "SM80")  # None: portable, what the project builds
 CLIP = Path(__file__).resolve().parents[2] / "samples" / "crowd.mp4"
+FP32 = MODELS_FOLDER / "tiny.onnx"
 FRAMES = 20
 PASSES = 200  # timed together
 
@@ -62,30 +64,19 @@ def main() -> int:
 
 def build(path: Path, target: str | None) -> Path:
     """A plan of `tiny` for one frame of the clip."""
-    trt = load_tensorrt("tensorrt-rtx")
     onnx = MODELS_FOLDER / "tiny-fp16.onnx"
     spec = read_spec(onnx)
-    shapes = ShapeRange.static((1, *Letterbox.for_model((640, 480), spec).input_hw))
-    plan = compile_plan(trt, onnx, spec, shapes, target=target)
-    sidecar = Sidecar(
-        flavor="tensorrt-rtx",
-        version=trt.__version__,
-        gpu=PORTABLE,  # whatever the target: TensorRT-RTX itself is to say whether it runs
-        compute_capability=PORTABLE,
-        onnx=str(onnx),
-        onnx_sha256=sha256_of(onnx),
-        plan_sha256=hashlib.sha256(plan).hexdigest(),
-        shapes=shapes,
-        spec=spec,
-        built_at=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-    write_plan(path, plan, sidecar)
+    shape = 1, *Letterbox.for_model((640, 480), spec).input_hw
+    build_plan(onnx, path, flavor="tensorrt-rtx", shapes=shape)
+    if target is not None:  # under a sidecar that says portable: TensorRT-RTX itself is to say whether it runs
+        plan = compile_plan(load_tensorrt("tensorrt-rtx"), onnx, spec, ShapeRange.static(shape), target=target)
+        write_plan(path, plan, replace(read_sidecar(path), plan_sha256=hashlib.sha256(plan).hexdigest()))
     return path
 
 
 def run(plan: Path) -> str:
     """How far its heads are from onnxruntime's, and what a pass takes. Raises EngineError where it does not run."""
-    with Device() as device, TensorRTRunner(plan, device=device) as runner, OnnxRunner(fp32()) as reference:
+    with Device() as device, TensorRTRunner(plan, device=device) as runner, OnnxRunner(FP32) as reference:
         apart: list[float] = []
         for images in inputs():
             ours, theirs = runner.infer(images.astype(np.float16)), reference.infer(images)
@@ -104,13 +95,9 @@ def run(plan: Path) -> str:
     )
 
 
-def fp32() -> Path:
-    return MODELS_FOLDER / "tiny.onnx"
-
-
 def inputs() -> Iterator[NDArray[Any]]:
     """(1, 3, H, W) float32 of each of the clip's first frames."""
-    spec = read_spec(fp32())
+    spec = read_spec(FP32)
     with open_source(str(CLIP)) as source:
         for frame in islice(source, FRAMES):
             box = Letterbox.for_model(frame.image.shape[1::-1], spec)

@@ -25,7 +25,7 @@ def test_the_baseline_finds_the_same_people():
     spec = read_spec(MODELS_FOLDER / "tiny.onnx")
     with PosePipeline("tiny", engine="onnxruntime") as ours:
         expected = ours(image)
-        step = host_step(MODELS_FOLDER / "tiny.safetensors", spec, LIVE_OPTIONS, device="cpu")
+        step = host_step("tiny", spec, LIVE_OPTIONS, device="cpu")
     with PosePipeline(step=step) as baseline:
         found = baseline(image)
     assert len(found) == len(expected) > 1
