@@ -12,6 +12,7 @@ A run lives in its folder: checkpoint.pt, metrics.jsonl, curve.png. The same com
 from __future__ import annotations
 
 import argparse
+import copy
 import sys
 from typing import Any
 
@@ -150,6 +151,7 @@ def _progress() -> Progress:
 def _train(options: argparse.Namespace) -> None:
     import torch
 
+    from export.checkpoint import load_checkpoint
     from train.loop import Run
     from train.optimise import blend
     from train.plot import plot
@@ -160,6 +162,10 @@ def _train(options: argparse.Namespace) -> None:
         torch.set_num_threads(options.threads)
     mixture = _mixture(options)
     model, mean, std = _model(options, mixture.joints)
+    other = None
+    if options.blend:  # read now: a wrong file is found before the hours, not after
+        other = copy.deepcopy(model)
+        load_checkpoint(other, options.blend[0])
     validate = None
     if options.val:
         joint_set = next(name for name, joints in JOINTS.items() if joints == mixture.joints)
@@ -189,8 +195,8 @@ def _train(options: argparse.Namespace) -> None:
     if run.metrics_path.exists():
         plot(run.metrics_path, options.run / "curve.png")
     if options.out:
-        if options.blend:
-            blend(run.average.model, *options.blend)
+        if other is not None:
+            blend(run.average.model, other, options.blend[1])
         _save(run.average.model.state_dict(), options)
         print(f"{options.out}: the averaged weights after {run.step} steps")
     if not finished:

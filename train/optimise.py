@@ -5,13 +5,10 @@ from __future__ import annotations
 import copy
 import math
 import re
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-from export.checkpoint import load_checkpoint
 
 LEAST_BIAS = 0.01  # biases that are zero learn as if they were this large
 
@@ -72,18 +69,15 @@ class MovingAverage:
 
 
 @torch.no_grad()
-def blend(model: nn.Module, path: Path, share: float) -> None:
-    """Moves the model's tensors towards those of the checkpoint it was fine-tuned from: `share` of the way, in place.
+def blend(model: nn.Module, other: nn.Module, share: float) -> None:
+    """Moves the model's tensors towards those of the one it was fine-tuned from: `share` of the way, in place.
 
     Between the two what was known before is kept and most of what was learnt stays (Wortsman et al. 2022, WiSE-FT).
-    Raises ModelError for a checkpoint of another model.
     """
-    other = copy.deepcopy(model)
-    load_checkpoint(other, path)
     theirs = other.state_dict()
     for name, value in model.state_dict().items():
         if value.is_floating_point():
-            value.lerp_(theirs[name], share)
+            value.lerp_(theirs[name].to(value.device), share)
 
 
 def freeze(model: nn.Module, pattern: str | None, *, backbone: bool) -> None:

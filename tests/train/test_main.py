@@ -121,3 +121,11 @@ def test_weights_are_written_part_of_the_way_back_to_where_they_came_from(tmp_pa
     with pytest.raises(SystemExit):
         main([*command, "--blend", "start.safetensors,2"])
     assert "share from 0 to 1" in capsys.readouterr().err
+
+
+def test_a_wrong_file_to_blend_with_is_found_before_the_first_step(tmp_path, capsys):
+    command = ["--run", f"{tmp_path / 'run'}", "--drawn", "2", "--side", "64", "--batch", "2", "--steps", "1"]
+    command += ["--workers", "0", "--threads", "1", "--out", f"{tmp_path / 'out.safetensors'}"]
+    assert main([*command, "--blend", f"{tmp_path / 'nothing.safetensors'},0.25"]) == 2
+    assert "nothing.safetensors is not a file" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()
