@@ -164,6 +164,22 @@ class HigherHead(nn.Module):
             outputs.append(final(x))
         return tuple(outputs)
 
+    def aggregated(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Heatmaps (N, K, H/2, W/2) and tags (N, K, H/4, W/4), float32: what inference uses.
+
+        Heatmaps of all outputs, brought to H/2 (bilinear, pixel centres; (N, K, H, W) by 2x2 means), are averaged; with
+        `aggregate` off, the finest are taken alone. Computed in float32 whatever the model's own type is.
+        """
+        outputs = [output.float() for output in self(image)]
+        tags = outputs[0][:, self.joints :]
+        maps = [output[:, : self.joints] for output in outputs]
+        maps[0] = F.interpolate(maps[0], scale_factor=2.0, mode="bilinear", align_corners=False)
+        if len(maps) == 3:
+            maps[2] = F.avg_pool2d(maps[2], 2)
+        if not self.aggregate:
+            return maps[-1], tags
+        return reduce(add, maps) / len(maps), tags
+
 
 class HigherHRNet(HigherHead):
     """HRNet's backbone, its finest branch kept at 1/4, under HigherHead. width: channels of that branch, e.g. 32.
@@ -216,27 +232,14 @@ class HigherHRNet(HigherHead):
 
 
 class Aggregated(nn.Module):
-    """What is exported: image -> `heatmaps` (N, K, H/2, W/2) and `tags` (N, K, H/4, W/4), float32 for every variant.
-
-    Heatmaps of all outputs, brought to H/2 (bilinear, pixel centres; (N, K, H, W) by 2x2 means), are averaged; with
-    `model.aggregate` off, the finest are taken alone. Computed in float32 whatever the model's own type is.
-    """
+    """What is exported: image -> `heatmaps` (N, K, H/2, W/2) and `tags` (N, K, H/4, W/4), by `model.aggregated`."""
 
     def __init__(self, model: HigherHead) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        joints = self.model.joints
-        outputs = [output.float() for output in self.model(image)]
-        tags = outputs[0][:, joints:]
-        maps = [output[:, :joints] for output in outputs]
-        maps[0] = F.interpolate(maps[0], scale_factor=2.0, mode="bilinear", align_corners=False)
-        if len(maps) == 3:
-            maps[2] = F.avg_pool2d(maps[2], 2)
-        if not self.model.aggregate:
-            return maps[-1], tags
-        return reduce(add, maps) / len(maps), tags
+        return self.model.aggregated(image)
 
 
 def build_model(name: str, joints: int = 17, **switches: Any) -> HigherHead:

@@ -106,6 +106,15 @@ def test_tiny_has_the_same_two_outputs():
     assert (tuple(quarter.shape), tuple(half.shape)) == ((1, 28, 16, 32), (1, 14, 32, 64))
 
 
+def test_tiny_aggregates_in_fewer_steps_to_the_same_maps():
+    model = drawn(build_model("tiny")).eval()
+    model.contrast.copy_(torch.tensor([1.15, 0.15, 0.6]))
+    image = torch.randn(2, 3, 64, 128, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        for ours, plain in zip(model.aggregated(image), HigherHead.aggregated(model, image), strict=True):
+            torch.testing.assert_close(ours, plain, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("name", "switches", "message"),
     [
