@@ -8,11 +8,11 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NoReturn
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from engine.command_line import FAILED, INTERRUPTED, OK, REFUSED, CommandParser
 from engine.errors import PoseError, SinkError
 from engine.spec import SIDE_MULTIPLE
 from evaluation import (
@@ -34,7 +34,6 @@ from kernels.options import DecodeOptions
 from pipeline.models import ENGINES, open_step
 from pipeline.step import FrameStep, HostStep
 
-OK, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 NAMED = 5  # missing images named on stderr; the others are counted
 LARGEST_SIDE = 4096
 
@@ -190,14 +189,9 @@ def progress_bar() -> Progress:
     )
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(REFUSED, f"{self.prog}: {message} (see --help)\n")
-
-
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Raises ValueError for arguments that do not go together."""
-    parser = _Parser(
+    parser = CommandParser(
         prog="evaluate.py",
         description="COCO keypoint AP and AR of models through any engine, with the pipeline's preprocess and decode.",
         epilog=EXAMPLES,

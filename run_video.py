@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from engine.command_line import FAILED, INTERRUPTED, OK, REFUSED
 from engine.errors import PoseError, SinkError, SourceError
 from kernels.options import DecodeOptions
 from pipeline import LIVE_OPTIONS, Frame, PosePipeline, Source, open_source
@@ -21,7 +22,6 @@ from pipeline.outputs import Outputs, check_outputs, open_sinks
 from pipeline.sinks import check_display
 from pipeline.stats import Meter, Percentiles, Recorder, Summary, save_plot
 
-OK, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 WARM_UP_FRAMES = 10  # of a benchmark: not in its figures
 ENGINE_SECONDS = 1.0  # of the engine alone, before the run and again after it: a machine's speed drifts
 PARTS_SECONDS = 1.0  # of a frame's parts on a GPU

@@ -9,12 +9,13 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from engine.build import build_plan, usual_range
+from engine.command_line import CommandParser
 from engine.errors import EngineError, ModelError
 from engine.flavor import MODULES
 from engine.onnx_file import read_spec
@@ -58,13 +59,10 @@ def _build(options: argparse.Namespace) -> None:
     )
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (see --help)\n")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m engine", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(
+        prog="python -m engine", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "onnx", type=Path, metavar="model.onnx", help="made by python -m export, which decides the precision"
     )

@@ -6,7 +6,6 @@ the headers and libraries of NVIDIA's wheels, with the driver's own libcuda to l
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import os
 import shutil
@@ -17,6 +16,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from engine.command_line import CommandParser
 from engine.gpu import Gpu, find_gpu
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -81,7 +81,7 @@ def install_pycuda() -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m engine.setup_gpu", description="Install the GPU path (make gpu).")
+    parser = CommandParser(prog="python -m engine.setup_gpu", description="Install the GPU path (make gpu).")
     parser.add_argument("--tensorrt", choices=("tensorrt", "tensorrt-rtx"), help="instead of what fits the GPU")
     parser.add_argument("--dry-run", action="store_true", help="only say what would be installed")
     options = parser.parse_args()

@@ -6,7 +6,6 @@ gives on the GPU the people that onnxruntime gives on the CPU.
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import sys
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.command_line import CommandParser
 from engine.errors import PoseError
 from engine.gpu import find_gpu
 from evaluation.compare import Comparison, compare_results
@@ -144,7 +144,7 @@ def disagreement(comparison: Comparison) -> str | None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m evaluation.selfcheck", description=__doc__.split("\n\n")[0])
+    parser = CommandParser(prog="python -m evaluation.selfcheck", description=__doc__.split("\n\n")[0])
     parser.parse_args()
     works = False
     for check in run_checks():

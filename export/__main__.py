@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
+from engine.command_line import CommandParser
 from engine.errors import DownloadError, ModelError
 from engine.spec import JOINTS, SIDE_MULTIPLE
 from export import zoo
@@ -83,13 +83,8 @@ def _list_models() -> None:
     console.print(f"Downloaded weights: {', '.join(licences)}. tiny: models/README.md.")
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (see --help)\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m export", description=__doc__)
+def _parser() -> CommandParser:
+    parser = CommandParser(prog="python -m export", description=__doc__)
     parser.add_argument("model", nargs="?", metavar="NAME|CHECKPOINT", help=f"{', '.join(zoo.MODELS)}, or a file")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the ONNX file to write")
     parser.add_argument("--list", action="store_true", help="show the named models and the ablation's variants")

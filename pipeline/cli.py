@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
 
+from engine.command_line import CommandParser
 from engine.spec import SIDE_MULTIPLE
 from export.zoo import MODELS
 from kernels.options import MAX_PEOPLE_LIMIT
 from pipeline.models import ENGINES
 from pipeline.pose import LIVE_OPTIONS
 
-REFUSED = 2  # exit status for wrong arguments, as argparse has it
 MAX_SIDE = 4096
 
 EXAMPLES = f"""
@@ -38,12 +37,6 @@ output that cannot be opened; 130 interrupted, outputs finished.
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line, without the usage: `--help` is a better reader's guide."""
-        self.exit(REFUSED, f"{self.prog}: {message} (see --help)\n")
-
-
 def _number(kind: Callable[[str], float], low: float, high: float, words: str) -> Callable[[str], float]:
     def parse(text: str) -> float:
         try:
@@ -65,7 +58,7 @@ def _size(text: str) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = CommandParser(
         prog="run_video.py",
         description="Find every person's pose in videos, images or live streams.",
         epilog=EXAMPLES,

@@ -6,7 +6,6 @@ evaluation): a found person is right if its OKS with a true person that no bette
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections import defaultdict
@@ -17,6 +16,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.command_line import CommandParser
 from kernels.options import COCO_SIGMAS
 
 TRUTH = Path(__file__).parent / "crowd.json"
@@ -59,7 +59,7 @@ def count_frames(video: Path) -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m samples.check", description=__doc__.splitlines()[0])
+    parser = CommandParser(prog="python -m samples.check", description=__doc__.splitlines()[0])
     parser.add_argument("video", type=Path, help="the annotated video")
     parser.add_argument("people", type=Path, help="the JSON lines")
     parser.add_argument("--recall", type=float, default=0.0, help="least share of the true people found")

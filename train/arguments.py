@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from engine.command_line import CommandParser
+
 PACKED_SIDE = 384  # short side of packed pictures: enough for crops of 256 at scale 1.5
 
 
 def parser_of(description: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m train", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--run", type=Path, metavar="DIR", help="folder of the run")

@@ -102,10 +102,11 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, arguments, told):
         ["--data", "a,b,c,d", "--run", "x"],
     ],
 )
-def test_bad_arguments_are_status_2(arguments):
+def test_bad_arguments_are_one_line_and_status_2(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     assert stop.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_weights_are_written_part_of_the_way_back_to_where_they_came_from(tmp_path, capsys):
