@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from export.complexity import measure
 from export.model import ABLATION, Aggregated, HigherHead, HigherHRNet, build_model
+from export.tiny import build_tiny
 from tests.export.networks import drawn, recipe
 
 RECORDED = {"w32": ("w32", 17), "w48": ("w48", 17), "w32_crowdpose": ("w32", 14)}
@@ -107,7 +108,7 @@ def test_tiny_has_the_same_two_outputs():
 
 
 def test_tiny_aggregates_in_fewer_steps_to_the_same_maps():
-    model = drawn(build_model("tiny")).eval()
+    model = drawn(build_tiny())
     model.contrast.copy_(torch.tensor([1.15, 0.15, 0.6]))
     image = torch.randn(2, 3, 64, 128, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
