@@ -18,8 +18,9 @@ PACKAGES = ("engine", "evaluation", "export", "kernels", "pipeline", "samples", 
 ALLOWED: dict[str, tuple[str, ...]] = {
     "kernels": (),
     "engine": ("export.model", "export.checkpoint"),  # engine.torch_runner, at the moment of use
-    "export": ("engine.spec", "engine.errors", "engine.files", "engine.ort"),
+    "export": ("engine.command_line", "engine.errors", "engine.files", "engine.ort", "engine.spec"),
     "train": (
+        "engine.command_line",
         "engine.spec",
         "engine.errors",
         "engine.files",
