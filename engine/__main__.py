@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from engine.build import build_plan, usual_range
-from engine.command_line import CommandParser
+from engine.command_line import FAILED, INTERRUPTED, OK, REFUSED, CommandParser
 from engine.errors import EngineError, ModelError
 from engine.flavor import MODULES
 from engine.onnx_file import read_spec
@@ -31,12 +31,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         _build(options)
     except (ValueError, ModelError) as error:
-        return _fail(error, 2)
+        return _fail(error, REFUSED)
     except EngineError as error:
-        return _fail(error, 1)
+        return _fail(error, FAILED)
     except KeyboardInterrupt:
-        return _fail("stopped", 130)
-    return 0
+        return _fail("stopped", INTERRUPTED)
+    return OK
 
 
 def _build(options: argparse.Namespace) -> None:

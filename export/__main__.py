@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
-from engine.command_line import CommandParser
+from engine.command_line import FAILED, INTERRUPTED, OK, REFUSED, CommandParser
 from engine.errors import DownloadError, ModelError
 from engine.spec import JOINTS, SIDE_MULTIPLE
 from export import zoo
@@ -24,19 +24,19 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.list:
             _list_models()
-            return 0
+            return OK
         if options.model is None or options.out is None:
             parser.error("a model and --out are needed, or --list")
         _export(options)
     except (ValueError, ModelError) as error:
-        return _fail(error, 2)
+        return _fail(error, REFUSED)
     except DownloadError as error:
-        return _fail(error, 1)
+        return _fail(error, FAILED)
     except ImportError as error:
-        return _fail(f'{error}; exporting needs more packages: pip install ".[export]"', 1)
+        return _fail(f'{error}; exporting needs more packages: pip install ".[export]"', FAILED)
     except KeyboardInterrupt:
-        return _fail("stopped", 130)
-    return 0
+        return _fail("stopped", INTERRUPTED)
+    return OK
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -83,7 +83,7 @@ def _list_models() -> None:
     console.print(f"Downloaded weights: {', '.join(licences)}. tiny: models/README.md.")
 
 
-def _parser() -> CommandParser:
+def _parser() -> argparse.ArgumentParser:
     parser = CommandParser(prog="python -m export", description=__doc__)
     parser.add_argument("model", nargs="?", metavar="NAME|CHECKPOINT", help=f"{', '.join(zoo.MODELS)}, or a file")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the ONNX file to write")

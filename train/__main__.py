@@ -19,6 +19,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from engine.command_line import INTERRUPTED, OK, REFUSED
 from engine.errors import PoseError
 from engine.spec import IMAGENET_MEAN, IMAGENET_STD, JOINTS, ModelSpec
 from train.arguments import parser_of
@@ -50,11 +51,11 @@ def main(arguments: list[str] | None = None) -> int:
             _train(options)
     except (ValueError, PoseError) as error:
         print(f"train: {error}", file=sys.stderr)
-        return 2
+        return REFUSED
     except KeyboardInterrupt:
         print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
-        return 130
-    return 0
+        return INTERRUPTED
+    return OK
 
 
 def _draw_scenes(options: argparse.Namespace) -> None:
