@@ -1,0 +1,82 @@
+"""What goes wrong while run_video.py runs: one line and its status, and what came before is written."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.pipeline.fakes import write_clip
+from tests.pipeline.onnx_models import blob_frame
+from tests.run_video.walk import WH, frames_of, json_lines, position, refused
+
+
+def test_a_truncated_video(typed, tmp_path):
+    rng = np.random.default_rng(0)
+    pictures = [
+        blob_frame(WH, [(*position(i), 0.5)]) | rng.integers(0, 8, (WH[1], WH[0], 3), np.uint8) for i in range(30)
+    ]
+    whole = write_clip(
+        tmp_path / "whole.mp4", 30, wh=WH, picture=lambda i: pictures[i], options={"movflags": "faststart"}
+    )
+    content = whole.read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(content[: len(content) * 6 // 10])
+    video, lines = tmp_path / "out.mp4", tmp_path / "a.jsonl"
+    outcome = typed(tmp_path / "cut.mp4", "--save", video, "--json", lines)
+    count = len(json_lines(lines))
+    assert 10 < count < 25
+    refused(outcome, rf"cut\.mp4 is cut short: it ends after frame {count - 1}", status=1)
+    assert len(frames_of(video)) == count
+
+
+def test_a_full_disk(typed, clip):
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full on this system")
+    words = r"/dev/full cannot be written further: No space left on device \(frame 0 of .*walk\.mp4\)"
+    refused(typed(clip, "--json", "/dev/full"), words, status=1)
+
+
+def test_a_stage_that_fails_names_the_frame(typed, clip, tmp_path, monkeypatch):
+    decode, calls = __import__("kernels.cpu").cpu.decode, []
+
+    def failing(*arguments: object):
+        calls.append(1)
+        if len(calls) == 6:
+            raise MemoryError("no more")
+        return decode(*arguments)
+
+    monkeypatch.setattr("kernels.cpu.decode", failing)
+    lines = tmp_path / "a.jsonl"
+    outcome = typed(clip, "--json", lines, "--save", tmp_path / "out.mp4")
+    refused(outcome, r"group failed on frame 5 of .*walk\.mp4: MemoryError: no more", status=1)
+    assert len(json_lines(lines)) == len(frames_of(tmp_path / "out.mp4")) == 5
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize("when", ["early", "later"])
+def test_ctrl_c_finishes_the_outputs(model, tmp_path, when):
+    long = write_clip(tmp_path / "long.mp4", 600, wh=WH, picture=lambda i: blob_frame(WH, [(80, 64, 0.5)]))
+    video, lines = tmp_path / "out.mp4", tmp_path / "a.jsonl"
+    command = [sys.executable, "run_video.py", str(long), "--model", str(model), "--realtime"]
+    process = subprocess.Popen(
+        [*command, "--save", str(video), "--json", str(lines)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wanted = 1 if when == "early" else 12
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and (not lines.exists() or lines.read_text().count("\n") < wanted):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    count = len(json_lines(lines))
+    assert process.returncode == 130
+    assert err.splitlines() == [f"run_video.py: interrupted after {count} frames; what was written is finished"]
+    assert count >= wanted
+    assert len(frames_of(video)) == count

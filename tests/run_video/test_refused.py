@@ -1,0 +1,126 @@
+"""What run_video.py refuses before it starts: one line and status 2."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+
+import pytest
+
+from tests.run_video.walk import COUNT, frames_of, refused
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("missing.mp4", None, r"missing\.mp4 does not exist"),
+        ("text.mp4", b"hello\n" * 300, "not a video"),
+        ("empty.mp4", b"", "is empty"),
+        ("header.mp4", b"\x00\x00\x00\x18ftypisom\x00\x00\x02\x00isomiso2" + b"\x7f" * 5000, "cannot be opened"),
+        ("noise.mp4", bytes(range(256)) * 500, "not a video"),
+        ("empty.jpg", b"", "is empty"),
+        ("text.jpg", b"hello", "not a readable image"),
+        ("notes.txt", b"hello\n" * 300, "holds no video"),
+    ],
+)
+def test_an_input_that_cannot_be_opened(typed, tmp_path, name, content, words):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    refused(typed(tmp_path / name), words)
+
+
+def test_a_folder_without_images(typed, tmp_path):
+    (tmp_path / "notes.txt").write_text("hello")
+    refused(typed(tmp_path), "holds no images or videos")
+
+
+def test_one_bad_source_among_good_ones_stops_before_any_work(typed, clip, tmp_path):
+    refused(typed(clip, tmp_path / "missing.mp4", "--json", tmp_path / "a.jsonl"), "does not exist")
+    assert not (tmp_path / "a.jsonl").exists()
+
+
+def test_a_camera_that_is_not_there(typed):
+    refused(typed(97), "camera 97 cannot be opened")
+
+
+def test_a_dead_address(typed):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    refused(typed(f"rtsp://127.0.0.1:{port}/stream"), "refused")
+
+
+def test_an_address_that_never_answers(typed, monkeypatch):
+    monkeypatch.setattr(
+        "pipeline.video.VideoSource.__init__.__kwdefaults__", {"open_timeout_s": 0.3, "read_timeout_s": 1}
+    )
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        refused(typed(f"rtsp://127.0.0.1:{server.getsockname()[1]}/stream"), r"did not answer within 0\.3 s")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--size", "0"], "--size: got 0, expected a multiple of 64"),
+        (["--size", "100"], "--size: got 100"),
+        (["--size", "big"], "--size: got big"),
+        (["--max-people", "-1"], "--max-people: got -1, expected a whole number from 1 to 128"),
+        (["--max-people", "1000"], "--max-people: got 1000"),
+        (["--min-score", "1.5"], "--min-score: got 1.5, expected a number from 0 to 1"),
+        (["--min-joint", "nan"], "--min-joint: got nan"),
+        (["--limit", "0"], "--limit: got 0"),
+        (["--engine", "cuda"], "--engine: invalid choice"),
+        (["--stats", "xml"], "--stats: invalid choice"),
+        (["--nonsense"], "unrecognized arguments: --nonsense"),
+        (["--model", "huge"], "no model is called 'huge'; expected a file, or one of tiny, w32-512"),
+        (["--model", "none.onnx"], r"none\.onnx does not exist"),
+        (["--save", "out.avi"], "expected one of .*mp4"),
+        (["--save", "no/such/folder/out.mp4"], "folder no/such/folder does not exist"),
+        (["--json", "no/such/folder/a.jsonl"], "folder no/such/folder does not exist"),
+    ],
+)
+def test_wrong_arguments(typed, clip, arguments, words):
+    refused(typed(clip, *arguments), words)
+
+
+def test_no_source(typed):
+    refused(typed(), "the following arguments are required: SOURCE")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.8])
+def test_a_noise_or_truncated_model(typed, clip, model, tmp_path, share):
+    content = model.read_bytes()
+    (tmp_path / "bad.onnx").write_bytes(content[: int(len(content) * share)] or os.urandom(5000))
+    refused(typed(clip, "--model", tmp_path / "bad.onnx"), r"bad\.onnx is no readable ONNX model")
+
+
+def test_an_engine_without_its_gpu(typed, clip, monkeypatch):
+    monkeypatch.setattr("pipeline.models.find_gpu", lambda: (None, "no driver here"))
+    refused(typed(clip, "--engine", "tensorrt"), "engine tensorrt needs an NVIDIA GPU: no driver here; run `make gpu`")
+
+
+def test_outputs_that_cannot_be_opened(typed, clip, tmp_path):
+    (tmp_path / "folder").mkdir()
+    refused(typed(clip, "--save", clip), "is the input itself")
+    refused(typed(clip, "--json", clip), "is the input itself")
+    refused(typed(clip, "--json", tmp_path / "folder"), "is a folder")
+    refused(typed(clip, clip, "--save", tmp_path / "out.mp4"), "one file, but there are 2 sources")
+    if sys.platform == "linux":
+        refused(typed(clip, "--save", "/proc/out.mp4"), r"/proc/out\.mp4 cannot be written")
+        refused(typed(clip, "--json", "/proc/a.jsonl"), r"/proc/a\.jsonl cannot be written")
+    assert len(frames_of(clip)) == COUNT
+
+
+def test_a_missing_model_leaves_an_older_output_alone(typed, clip, tmp_path):
+    (tmp_path / "a.jsonl").write_text("older\n")
+    refused(typed(clip, "--json", tmp_path / "a.jsonl", "--model", "none.onnx"), "does not exist")
+    assert (tmp_path / "a.jsonl").read_text() == "older\n"
+
+
+def test_no_display(typed, clip, monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    refused(typed(clip, "--show"), "no window can be shown: DISPLAY and WAYLAND_DISPLAY are not set")
