@@ -1,7 +1,8 @@
 """What `make gpu` runs: installs what the GPU path needs into this virtual environment. Standard library only.
 
 pycuda is a source package. Where a CUDA toolkit is installed (nvcc on PATH) it builds against that; elsewhere against
-the headers and libraries of NVIDIA's wheels, with the driver's own libcuda to link to.
+the headers of NVIDIA's wheels, with the driver's own libcuda to link to. It is built without cuRAND, which nothing here
+uses: its library would have to be found again by every process that imports pycuda.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from engine.gpu import Gpu, find_gpu
 
 ROOT = Path(__file__).resolve().parents[1]
 MIN_CUDA = (13, 0)  # numba-cuda[cu13], and the wheels below
-HEADERS = ("nvidia-cuda-runtime>=13", "nvidia-cuda-nvcc>=13", "nvidia-cuda-crt>=13", "nvidia-curand>=10.4")
+HEADERS = {"cuda.h": "nvidia-cuda-runtime>=13", "cudaProfiler.h": "nvidia-cuda-profiler-api>=13"}  # all pycuda includes
+PYCUDA = ("pycuda", "--config-settings=--global-option=--conf:CUDA_ENABLE_CURAND=False")
 
 # TensorRT-RTX is made for these (its ComputeCapability names); TensorRT, several GB, runs on every recent GPU.
 RTX_CAPABILITIES = {(7, 5), (8, 6), (8, 9), (12, 0), (12, 1)}
@@ -35,18 +37,17 @@ def tensorrt_package(gpu: Gpu) -> str:
 def build_environment(wheels: Path, links: Path, driver_library: Path, environ: Mapping[str, str]) -> dict[str, str]:
     """The environment in which pycuda compiles without a CUDA toolkit.
 
-    wheels: `site-packages/nvidia/cu13`. links: an empty folder, filled with the unversioned names that the linker
-    looks for. Raises FileNotFoundError, naming the file, where a wheel does not hold what it should.
+    wheels: `site-packages/nvidia/cu13`. links: an empty folder, filled with the unversioned name that the linker looks
+    for. Raises FileNotFoundError, naming the file, where a wheel does not hold what it should.
     """
-    curand = next(iter(sorted((wheels / "lib").glob("libcurand.so*"))), None)
-    if curand is None or not (wheels / "include" / "cuda.h").exists():
-        missing = wheels / "lib" / "libcurand.so.10" if curand is None else wheels / "include" / "cuda.h"
-        raise FileNotFoundError(f"{missing} is missing from NVIDIA's wheels; expected it after installing {HEADERS}")
+    headers = wheels / "include"
+    for name, wheel in HEADERS.items():
+        if not (headers / name).exists():
+            raise FileNotFoundError(f"{headers / name} is missing; expected it after installing {wheel}")
     (links / "libcuda.so").symlink_to(driver_library)
-    (links / "libcurand.so").symlink_to(curand)
-    changed = {"CPATH": str(wheels / "include"), "LIBRARY_PATH": str(links), "CUDA_INC_DIR": str(wheels / "include")}
+    changed = {"CPATH": str(headers), "LIBRARY_PATH": str(links)}
     joined = {name: os.pathsep.join(filter(None, (value, environ.get(name)))) for name, value in changed.items()}
-    return {**environ, **joined, "CUDA_INC_DIR": changed["CUDA_INC_DIR"]}
+    return {**environ, **joined}
 
 
 def driver_library() -> Path:
@@ -71,13 +72,13 @@ def install_pycuda() -> None:
     if importlib.util.find_spec("pycuda"):
         return
     if shutil.which("nvcc"):
-        pip_install("pycuda")
+        pip_install(*PYCUDA)
         return
-    pip_install(*HEADERS)
+    pip_install(*HEADERS.values())
     wheels = Path(sysconfig.get_path("purelib")) / "nvidia" / "cu13"
     with tempfile.TemporaryDirectory() as links:
         environment = build_environment(wheels, Path(links), driver_library(), os.environ)
-        pip_install("pycuda", environment=environment)
+        pip_install(*PYCUDA, environment=environment)
 
 
 def main() -> int:

@@ -18,8 +18,8 @@ def gpu(capability=(8, 9), driver=(13, 0)):
 @pytest.fixture
 def wheels(tmp_path: Path) -> Path:
     """The layout of NVIDIA's wheels under site-packages/nvidia/cu13."""
-    for name in ("include/cuda.h", "lib/libcurand.so.10"):
-        path = tmp_path / "cu13" / name
+    for name in ("cuda.h", "cudaProfiler.h"):
+        path = tmp_path / "cu13" / "include" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     (tmp_path / "links").mkdir()
@@ -41,13 +41,14 @@ def test_pycuda_is_built_against_the_wheels_and_the_drivers_library(wheels, tmp_
     assert environment["LIBRARY_PATH"] == str(links)
     assert environment["HOME"] == "/home/me"
     assert (links / "libcuda.so").readlink() == driver
-    assert (links / "libcurand.so").readlink() == wheels / "lib" / "libcurand.so.10"
 
 
-@pytest.mark.parametrize("lost", ["include/cuda.h", "lib/libcurand.so.10"])
-def test_a_wheel_without_its_file_is_named(wheels, tmp_path, lost):
-    (wheels / lost).unlink()
-    with pytest.raises(FileNotFoundError, match=Path(lost).name):
+@pytest.mark.parametrize(
+    ("lost", "wheel"), [("cuda.h", "nvidia-cuda-runtime"), ("cudaProfiler.h", "nvidia-cuda-profiler-api")]
+)
+def test_a_wheel_without_its_header_is_named(wheels, tmp_path, lost, wheel):
+    (wheels / "include" / lost).unlink()
+    with pytest.raises(FileNotFoundError, match=rf"{lost} is missing; expected it after installing {wheel}"):
         setup_gpu.build_environment(wheels, tmp_path / "links", tmp_path / "libcuda.so.1", {})
 
 
