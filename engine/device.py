@@ -258,7 +258,8 @@ class Device:
                 thing.free()
             except (cuda.Error, EngineError) as error:
                 logger.warning("a %s could not be freed: %s", type(thing).__name__, error)
-        self._context.detach()  # still current, so that any thread may do it; detaching ends that too
+        _bindings().cuCtxPopCurrent()  # pycuda's detach would leave a primary context current in the driver, for ever
+        self._context.detach()  # for pycuda still current, so that any thread may do it
         self._context = None
 
     def _open_context(self) -> Any:

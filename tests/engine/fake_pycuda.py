@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from types import ModuleType
 
 import numpy as np
+import pytest
 
 
 class Error(Exception):
@@ -39,9 +41,12 @@ class FakeDriver(ModuleType):
 
         class Primary:
             def push(self):
+                if fake.contexts():
+                    fake.current().pop()
+                fake.current().append(self)
                 fake.contexts().append(self)
 
-            def detach(self):
+            def detach(self):  # as pycuda 2026.1: the driver's stack stays as it is
                 fake.need_context("detach")
                 fake.retained -= 1
                 fake.contexts().clear()
@@ -51,6 +56,8 @@ class FakeDriver(ModuleType):
             def pop():
                 fake.need_context("pop")
                 fake.contexts().pop()
+                fake.current().pop()
+                fake.current().extend(fake.contexts()[-1:])
 
             @staticmethod
             def synchronize():
@@ -152,10 +159,21 @@ class FakeDriver(ModuleType):
         self.need_context("memcpy_dtoh_async")
         target.reshape(-1).view(np.uint8)[:] = self.memory[pointer]
 
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Stand where engine/device.py looks for pycuda, and for cuda.bindings' one call outside of graphs."""
+        package, bindings = ModuleType("pycuda"), ModuleType("cuda.bindings.driver")
+        package.driver = self  # type: ignore[attr-defined]
+        bindings.cuCtxPopCurrent = lambda: (0, self.current().pop())  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "pycuda", package)
+        monkeypatch.setitem(sys.modules, "pycuda.driver", self)
+        monkeypatch.setattr("engine.device._bindings", lambda: bindings)
+
     def contexts(self):
-        if not hasattr(self.stack, "contexts"):
-            self.stack.contexts = []
-        return self.stack.contexts
+        """This thread's contexts as pycuda knows them; the driver has the last of them on its own stack, `current`."""
+        return self.stack.__dict__.setdefault("contexts", [])
+
+    def current(self):
+        return self.stack.__dict__.setdefault("current", [])
 
     def need_context(self, call):
         assert self.contexts(), f"{call} without a current context"

@@ -7,7 +7,6 @@ import logging
 import sys
 import threading
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -27,10 +26,7 @@ PYCUDA_NAMES = {
 @pytest.fixture
 def driver(monkeypatch):
     fake = FakeDriver()
-    package = ModuleType("pycuda")
-    package.driver = fake  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "pycuda", package)
-    monkeypatch.setitem(sys.modules, "pycuda.driver", fake)
+    fake.install(monkeypatch)
     return fake
 
 
@@ -61,6 +57,15 @@ def test_a_second_device_in_the_same_process_works(driver):
             device.empty((8,), np.float16)
     assert driver.retained == 0
     assert not driver.live
+
+
+def test_after_closing_no_context_is_current(driver):
+    device = Device()
+    with device.current(), device.current():
+        device.empty((8,), np.float16)
+        assert len(driver.current()) == 1
+    device.close()
+    assert driver.current() == []
 
 
 class Stubborn:

@@ -101,10 +101,7 @@ class FakeTensorRT(ModuleType):
 @pytest.fixture
 def driver(monkeypatch):
     fake = FakeDriver()
-    package = ModuleType("pycuda")
-    package.driver = fake  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "pycuda", package)
-    monkeypatch.setitem(sys.modules, "pycuda.driver", fake)
+    fake.install(monkeypatch)
     monkeypatch.setattr("engine.runner.find_gpu", lambda: (None, "not asked"))
     return fake
 
