@@ -56,6 +56,11 @@ class _Shape:
     used: int = 0  # the number of the last frame, to let the oldest shape go
     warm: bool = False  # run once without a graph: kernels are compiled, lazy set-up is done
 
+    def close(self) -> None:
+        """Free both; no frame of this shape is on its way."""
+        self.network.close()
+        self.workspace.close()
+
 
 @dataclass(eq=False)
 class _Slot:
@@ -73,7 +78,7 @@ class DeviceStep:
     """A FrameStep whose every stage between upload and people runs on the GPU.
 
     network_for: opens the network for an input (N, H, W); may build a plan first. The step closes what it opened.
-    kernels: the module with `preprocess`, `decode` and `Workspace`; by default `kernels.cuda`.
+    kernels: the module with `preprocess`, `decode` and `Workspace`, with `close`; by default `kernels.cuda`.
     graphs: launch each frame as one CUDA graph; may be switched between frames. Where none can be captured, plain
         launches follow, which is logged.
     size, flip: as PosePipeline.
@@ -227,7 +232,7 @@ class DeviceStep:
             except EngineError as error:  # reported where it happened; here it must not stop the closing
                 logger.warning("%s", error)
             for shape in self._shapes.values():
-                shape.network.close()
+                shape.close()
             self._shapes.clear()
         self.device.close()
 
@@ -247,7 +252,11 @@ class DeviceStep:
                 self._forget_oldest()
             network = self._network_for(nhw)
             heatmaps = network.arrays["heatmaps"]
-            workspace = self._kernels.Workspace(heatmaps.shape, self._options, dtype=heatmaps.dtype)
+            try:
+                workspace = self._kernels.Workspace(heatmaps.shape, self._options, dtype=heatmaps.dtype)
+            except BaseException:
+                network.close()
+                raise
             self._shapes[nhw] = _Shape(network, workspace)
         self._shapes[nhw].used = self._frames
         return self._shapes[nhw]
@@ -259,7 +268,7 @@ class DeviceStep:
         for kept in self._slots:
             if kept.graph_of is shape:
                 self._drop_graph(kept)
-        shape.network.close()
+        shape.close()
 
     def _drop_graph(self, kept: _Slot) -> None:
         with self._graphs_change:

@@ -7,6 +7,7 @@ rounded on its own, so that kernels give the bits of NumPy and of `kernels.cpu`.
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -25,6 +26,7 @@ __all__ = [
     "div",
     "float_bits",
     "floor",
+    "free_dropped",
     "limits",
     "mul",
     "rint",
@@ -32,6 +34,8 @@ __all__ = [
     "synchronize",
     "zeros",
 ]
+
+logger = logging.getLogger(__name__)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -100,6 +104,18 @@ def as_stream(stream: Any) -> Any:
 def zeros(shape: tuple[int, ...], dtype: Any) -> Any:
     """A zeroed device array. It copies from the host, hence waits: at set-up only."""
     return cuda.to_device(np.zeros(shape, dtype))
+
+
+def free_dropped() -> None:
+    """Free at once the device memory of arrays that are gone: Numba puts it off, maybe until no context is current."""
+    if SIMULATED:
+        return
+    from numba.cuda.cudadrv.driver import CudaAPIError
+
+    try:
+        cuda.current_context().deallocations.clear()
+    except CudaAPIError as error:  # the device has failed: told where it did, and its memory goes with the process
+        logger.warning("the GPU could not free memory: %s", error)
 
 
 def synchronize() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from kernels.cuda import assignment, filter, peaks, refine, select
-from kernels.cuda._cuda import SIMULATED, as_device_array, as_stream, limits, synchronize, zeros
+from kernels.cuda._cuda import SIMULATED, as_device_array, as_stream, free_dropped, limits, synchronize, zeros
 from kernels.cuda.group import group_kernel, shared_bytes
 from kernels.options import DecodeOptions, sigmas_for
 
@@ -33,7 +33,8 @@ class Workspace:
     shape: of the heatmaps, (T, K, h, w) or (N, T, K, h, w); dtype and tags_dtype: float16 or float32. Building one
     allocates, compiles and (but in the simulator) runs each kernel once, and waits; after that `decode` neither
     allocates nor waits, and a CUDA graph can capture it. One decode at a time may use a workspace, and each
-    overwrites the arrays that the one before returned.
+    overwrites the arrays that the one before returned. Close it where its context is not always current: arrays left
+    to the garbage collector cannot be freed there.
     Raises ValueError if the shape is not such, or the device cannot hold a launch of it.
     """
 
@@ -126,6 +127,11 @@ class Workspace:
         """One decode of maps of full_shape and tags_shape."""
         for _, kernel, arguments in self.launches(heatmaps, tags, stream):
             kernel(*arguments)
+
+    def close(self) -> None:
+        """Free the buffers; the context they were made in must be current. The last call of all."""
+        self.__dict__.clear()
+        free_dropped()
 
     @staticmethod
     def _people(N: int, P: int, K: int) -> tuple[Any, Any, Any]:

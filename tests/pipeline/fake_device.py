@@ -135,7 +135,7 @@ class FakeDevice:
     def __init__(self, *, eager=False, refuses_graphs=False):
         self.eager, self.refuses_graphs = eager, refuses_graphs
         self.streams, self.log, self.lock = {}, [], threading.RLock()
-        self.owned, self.closed, self.depth = [], 0, threading.local()
+        self.owned, self.workspaces, self.closed, self.depth = [], [], 0, threading.local()
 
     @contextmanager
     def current(self):
@@ -204,6 +204,25 @@ class FakeNetwork:
         self.device.log.append(f"close network {self.nhw}")
 
 
+class FakeWorkspace:
+    """The buffers of a decode; numba can free them only while the context is current, so `close` checks it."""
+
+    def __init__(self, device, people, joints):
+        self.device = device
+        self.people = (
+            FakeArray(device, (people, joints, 3), np.float32),
+            FakeArray(device, (people,), np.float32),
+            FakeArray(device, (1,), np.int32),
+        )
+        device.workspaces.append(self)
+
+    def close(self):
+        self.device.check()
+        self.device.workspaces.remove(self)
+        for array in self.people:
+            array.free()
+
+
 class FakeKernels:
     """preprocess hands the frame's first pixel on; decode finds one person whose score is the heatmaps' value / 255."""
 
@@ -211,12 +230,7 @@ class FakeKernels:
         self.device = device
 
     def Workspace(self, shape, options, *, dtype):
-        people, joints = options.max_people, shape[1]
-        return (
-            FakeArray(self.device, (people, joints, 3), np.float32),
-            FakeArray(self.device, (people,), np.float32),
-            FakeArray(self.device, (1,), np.int32),
-        )
+        return FakeWorkspace(self.device, options.max_people, shape[1])
 
     def preprocess(self, frame, out, *, stream, mirror, **geometry):
         assert geometry.keys() == {"scale", "center", "mean", "std"}
@@ -224,7 +238,7 @@ class FakeKernels:
         self.device.streams[stream].enqueue(lambda: out.values.fill(frame.values[0, 0, 0]))
 
     def decode(self, heatmaps, tags, *, workspace, stream):
-        keypoints, scores, count = workspace
+        keypoints, scores, count = workspace.people
 
         def run():
             value = heatmaps.values[0, 0, 0, 0]
@@ -233,4 +247,4 @@ class FakeKernels:
             count.values[0] = 1
 
         self.device.streams[stream].enqueue(run)
-        return workspace
+        return workspace.people

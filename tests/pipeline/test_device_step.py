@@ -126,7 +126,9 @@ def test_frames_of_many_shapes_keep_only_the_latest_networks(device):
     with PosePipeline(step=step) as pose:
         assert numbers(pose.run(Pictures(sizes))) == list(range(1, len(sizes) + 1))
         assert sum(not network.closed for network in networks) <= SHAPES_KEPT
+        assert len(device.workspaces) <= SHAPES_KEPT
     assert all(network.closed for network in networks)
+    assert device.workspaces == []
 
 
 def test_flip_is_a_batch_of_two(device):
@@ -142,6 +144,7 @@ def test_a_network_that_fails_ends_the_run_once_and_everything_is_closed(device,
     with pytest.raises(StageError, match=r"infer failed on frame.*the plan could not be run"):
         run(make_step(device, fail_at=fail_at, graphs=False, networks=networks), [(80, 64)] * 30)
     assert threading.active_count() == before
+    assert device.workspaces == []
     assert device.closed == 1
     assert networks[0].closed
 
