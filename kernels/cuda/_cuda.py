@@ -113,7 +113,7 @@ def free_dropped() -> None:
     from numba.cuda.cudadrv.driver import CudaAPIError
 
     try:
-        cuda.current_context().deallocations.clear()
+        cuda.current_context().memory_manager.deallocations.clear()
     except CudaAPIError as error:  # the device has failed: told where it did, and its memory goes with the process
         logger.warning("the GPU could not free memory: %s", error)
 
