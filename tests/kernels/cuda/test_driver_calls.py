@@ -1,0 +1,59 @@
+"""The kernels' whole way through numba-cuda, over a driver of host memory that writes down what it is asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).with_name("host_driver.c")
+ROOT = Path(__file__).resolve().parents[3]
+DECODE = ("peaks", "select", "group", "refine", "filter")
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory) -> dict:
+    compiler = shutil.which("cc")
+    if compiler is None or sys.platform != "linux":
+        pytest.skip("needs Linux and a C compiler, for a stand-in of libcuda.so.1")
+    folder = tmp_path_factory.mktemp("driver")
+    build = [compiler, "-shared", "-fPIC", "-w", "-Wl,-soname,libcuda.so.1", "-o", str(folder / "libcuda.so.1")]
+    subprocess.run([*build, str(SOURCE), "-ldl"], check=True)
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.kernels.cuda.driver_calls"],
+        cwd=ROOT,
+        env={**os.environ, "LD_LIBRARY_PATH": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert "Traceback" not in run.stderr, run.stderr  # also of what is freed at the process's end
+    answer: dict = json.loads(run.stdout.splitlines()[-1])
+    return answer
+
+
+def kernels_of(calls: list[str]) -> list[str]:
+    """The module each launched kernel is from; a call that is no launch stays as it is."""
+    modules = (*DECODE, "preprocess")
+    return [next((m for m in modules if f"4cuda{len(m)}{m}" in call), call) for call in calls]
+
+
+def test_a_frame_is_six_launches_and_nothing_else(asked):
+    assert kernels_of(asked["preprocess"]) == ["preprocess"]
+    assert kernels_of(asked["decode"]) == kernels_of(asked["again"]) == list(DECODE)
+
+
+def test_a_closed_workspace_has_given_everything_back(asked):
+    assert asked["held"] > 0
+    assert asked["close"] == ["free"]
+    assert asked["left"] == 0
+
+
+def test_nothing_is_asked_for_without_a_current_context(asked):
+    assert asked["refused"] == 0
