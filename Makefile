@@ -3,6 +3,7 @@
 #
 # Everything goes into .venv. PYTHON chooses the interpreter (3.11 to 3.13), and on Linux
 # TORCH_INDEX=https://download.pytorch.org/whl/cpu fetches the small CPU build of torch for `make test`.
+# pip is brought up to date first: older ones find no version of CUDA's wheels that suits both torch and numba-cuda.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -46,7 +47,7 @@ samples: $(VENV)/.default
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; ok = (3, 11) <= v <= (3, 13); \
 	  sys.exit(0 if ok else f"$(PYTHON) is Python {v[0]}.{v[1]}; expected 3.11 to 3.13. Try: make PYTHON=python3.12 $(MAKECMDGOALS)")'
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --upgrade-deps $(VENV)
 
 $(VENV)/.default: $(SETTINGS) | $(VENV)/bin/python
 	$(PIP) .
@@ -58,7 +59,7 @@ $(VENV)/.test: $(SETTINGS) | $(VENV)/bin/python
 	@touch $@ $(VENV)/.default
 
 upgrade:
-	rm -rf $(VENV)-upgrade && $(PYTHON) -m venv $(VENV)-upgrade
+	rm -rf $(VENV)-upgrade && $(PYTHON) -m venv --upgrade-deps $(VENV)-upgrade
 	$(VENV)-upgrade/bin/python -m pip install --quiet --upgrade ".[export,rtx,eval,train,test]"
 	(sed -n '/^#/p' constraints.txt; $(VENV)-upgrade/bin/python -m pip freeze --exclude higherpose \
 	  | grep -viE '^(nvidia-|cuda-toolkit|tensorrt_rtx_cu|pip|setuptools)' | sed 's/+cpu//') > constraints.new
