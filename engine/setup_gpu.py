@@ -23,7 +23,8 @@ from engine.gpu import Gpu, find_gpu
 ROOT = Path(__file__).resolve().parents[1]
 MIN_CUDA = (13, 0)  # numba-cuda[cu13], and the wheels below
 HEADERS = {"cuda.h": "nvidia-cuda-runtime>=13", "cudaProfiler.h": "nvidia-cuda-profiler-api>=13"}  # all pycuda includes
-PYCUDA = ("pycuda", "--config-settings=--global-option=--conf:CUDA_ENABLE_CURAND=False")
+# Not from pip's cache, where a wheel that was built otherwise may lie.
+PYCUDA = ("pycuda", "--no-cache-dir", "--config-settings=--global-option=--conf:CUDA_ENABLE_CURAND=False")
 
 # TensorRT-RTX is made for these (its ComputeCapability names); TensorRT, several GB, runs on every recent GPU.
 RTX_CAPABILITIES = {(7, 5), (8, 6), (8, 9), (12, 0), (12, 1)}

@@ -36,6 +36,7 @@ from kernels.cuda.refine import refine_kernel
 from kernels.cuda.select import THREADS as SELECT_THREADS
 from kernels.cuda.select import select_kernel
 
+RELEASE = re.compile(r"release (\d+)\.(\d+)")
 TARGETS = ((7, 5), (8, 6), (8, 9), (9, 0), (12, 0))
 
 
@@ -216,13 +217,23 @@ def compile_case(case: Case, target: tuple[int, int]) -> Compiled:
 def readable_by(program: str, ptx: str) -> str:
     """The PTX with its version lowered to what an older ptxas reads: nothing newer is used."""
     words = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
-    release = re.search(r"release (\d+)\.(\d+)", words)
+    release = RELEASE.search(words)
     written = re.search(r"^\.version (\d+)\.(\d+)", ptx, re.MULTILINE)
     assert release and written
     newest = (int(release[1]) - 4, int(release[2]))  # CUDA 13.x reads PTX 9.x
     if (int(written[1]), int(written[2])) > newest:
         ptx = ptx.replace(written[0], f".version {newest[0]}.{newest[1]}", 1)
     return ptx
+
+
+def compilers() -> str:
+    """Which CUDA's compilers these are: others take a few registers more or fewer."""
+    program = ptxas()
+    assert program
+    words = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+    nvvm, assembler = RELEASE.search(compile_case(main_cases()[0], TARGETS[0]).ptx), RELEASE.search(words)
+    assert nvvm and assembler
+    return f"NVVM of CUDA {nvvm[1]}.{nvvm[2]}, ptxas of CUDA {assembler[1]}.{assembler[2]}"
 
 
 def table() -> str:
@@ -232,6 +243,7 @@ def table() -> str:
         "Registers of a thread, shared memory of a block, and theoretical occupancy of a multiprocessor, by compute",
         "capability: computed from ptxas' report, not measured. No kernel spills, has a stack frame or a float64",
         "instruction. `python -m tests.kernels.cuda.ptx` writes this file; tests/kernels/cuda/test_ptx.py holds it.",
+        f"Compilers: {compilers()}.",
         "",
         "| kernel | threads | " + " | ".join(f"{a}.{b}" for a, b in TARGETS) + " | shared (bytes) |",
         "| --- | ---: |" + " --- |" * len(TARGETS) + " ---: |",
