@@ -1,15 +1,14 @@
 """What `make gpu` runs: installs what the GPU path needs into this virtual environment. Standard library only.
 
-pycuda is a source package. Where a CUDA toolkit is installed (nvcc on PATH) it builds against that; elsewhere against
-the headers of NVIDIA's wheels, with the driver's own libcuda to link to. It is built without cuRAND, which nothing here
-uses: its library would have to be found again by every process that imports pycuda.
+pycuda is a source package. It is built against the headers of NVIDIA's wheels and the driver's own libcuda: whether,
+where and how a CUDA toolkit is installed does not matter. It is built without cuRAND, which nothing here uses: its
+library would have to be found again by every process that imports pycuda.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -36,7 +35,7 @@ def tensorrt_package(gpu: Gpu) -> str:
 
 
 def build_environment(wheels: Path, links: Path, driver_library: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment in which pycuda compiles without a CUDA toolkit.
+    """The environment in which pycuda compiles.
 
     wheels: `site-packages/nvidia/cu13`. links: an empty folder, filled with the unversioned name that the linker looks
     for. Raises FileNotFoundError, naming the file, where a wheel does not hold what it should.
@@ -59,7 +58,9 @@ def driver_library() -> Path:
     for line in Path("/proc/self/maps").read_text().splitlines():
         if "libcuda.so" in line:
             return Path(line.split(maxsplit=5)[5])
-    raise FileNotFoundError("libcuda.so.1 loads but cannot be located; install a CUDA toolkit and run `make gpu` again")
+    raise FileNotFoundError(
+        "libcuda.so.1 loads, but /proc/self/maps does not say from where; pip install pycuda, then `make gpu` again"
+    )
 
 
 def pip_install(*requirements: str, environment: Mapping[str, str] | None = None) -> None:
@@ -71,9 +72,6 @@ def pip_install(*requirements: str, environment: Mapping[str, str] | None = None
 
 def install_pycuda() -> None:
     if importlib.util.find_spec("pycuda"):
-        return
-    if shutil.which("nvcc"):
-        pip_install(*PYCUDA)
         return
     pip_install(*HEADERS.values())
     wheels = Path(sysconfig.get_path("purelib")) / "nvidia" / "cu13"
