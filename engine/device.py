@@ -258,7 +258,10 @@ class Device:
                 thing.free()
             except (cuda.Error, EngineError) as error:
                 logger.warning("a %s could not be freed: %s", type(thing).__name__, error)
-        _bindings().cuCtxPopCurrent()  # pycuda's detach would leave a primary context current in the driver, for ever
+        try:  # pycuda's detach would leave a primary context current in the driver, for ever
+            _check(_bindings().cuCtxPopCurrent(), "leave the context")
+        except EngineError as error:
+            logger.warning("%s", error)
         self._context.detach()  # for pycuda still current, so that any thread may do it
         self._context = None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -163,6 +163,7 @@ class FakeDriver(ModuleType):
         """Stand where engine/device.py looks for pycuda, and for cuda.bindings' one call outside of graphs."""
         package, bindings = ModuleType("pycuda"), ModuleType("cuda.bindings.driver")
         package.driver = self  # type: ignore[attr-defined]
+        bindings.CUresult = SimpleNamespace(CUDA_SUCCESS=0)  # type: ignore[attr-defined]
         bindings.cuCtxPopCurrent = lambda: (0, self.current().pop())  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "pycuda", package)
         monkeypatch.setitem(sys.modules, "pycuda.driver", self)

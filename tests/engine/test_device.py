@@ -68,6 +68,19 @@ def test_after_closing_no_context_is_current(driver):
     assert driver.current() == []
 
 
+def test_closing_without_cuda_bindings_still_gives_the_context_back(driver, monkeypatch, caplog):
+    device = Device()
+
+    def missing():
+        raise EngineError("cuda.bindings cannot be loaded")
+
+    monkeypatch.setattr(device_module, "_bindings", missing)
+    with caplog.at_level(logging.WARNING):
+        device.close()
+    assert driver.retained == 0
+    assert "cuda.bindings cannot be loaded" in caplog.text
+
+
 class Stubborn:
     def free(self):
         raise Error("launch failure")
