@@ -3,6 +3,7 @@
  * It writes down each call that makes, moves, frees, launches or waits (`calls`, `count`), counts the allocations that
  * live (`live`), and refuses, as a driver does, every such call without a current context (`refused`).
  */
+#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -97,7 +98,6 @@ API int cuFuncGetAttribute(int *value, int attribute, void *function) { *value =
 API int cuLaunchKernelEx(void *configuration, char *function, void **arguments, void **extra) { CALL(function); return 0; }
 
 /* cuda.bindings asks this for everything; what is not here is "not found". */
-#include <dlfcn.h>
 API int cuGetProcAddress_v2(const char *name, void **function, int version, pointer flags, int *status) {
     void *self = dlopen("libcuda.so.1", RTLD_NOW | RTLD_NOLOAD);
     *function = self ? dlsym(self, name) : NULL;

@@ -36,7 +36,6 @@ from kernels.cuda.refine import refine_kernel
 from kernels.cuda.select import THREADS as SELECT_THREADS
 from kernels.cuda.select import select_kernel
 
-RELEASE = re.compile(r"release (\d+)\.(\d+)")
 TARGETS = ((7, 5), (8, 6), (8, 9), (9, 0), (12, 0))
 
 
@@ -216,11 +215,10 @@ def compile_case(case: Case, target: tuple[int, int]) -> Compiled:
 
 def readable_by(program: str, ptx: str) -> str:
     """The PTX with its version lowered to what an older ptxas reads: nothing newer is used."""
-    words = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
-    release = RELEASE.search(words)
+    major, minor = release_in(version_of(program))
     written = re.search(r"^\.version (\d+)\.(\d+)", ptx, re.MULTILINE)
-    assert release and written
-    newest = (int(release[1]) - 4, int(release[2]))  # CUDA 13.x reads PTX 9.x
+    assert written
+    newest = (major - 4, minor)  # CUDA 13.x reads PTX 9.x
     if (int(written[1]), int(written[2])) > newest:
         ptx = ptx.replace(written[0], f".version {newest[0]}.{newest[1]}", 1)
     return ptx
@@ -230,10 +228,19 @@ def compilers() -> str:
     """Which CUDA's compilers these are: others take a few registers more or fewer."""
     program = ptxas()
     assert program
-    words = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
-    nvvm, assembler = RELEASE.search(compile_case(main_cases()[0], TARGETS[0]).ptx), RELEASE.search(words)
-    assert nvvm and assembler
-    return f"NVVM of CUDA {nvvm[1]}.{nvvm[2]}, ptxas of CUDA {assembler[1]}.{assembler[2]}"
+    nvvm, assembler = release_in(compile_case(main_cases()[0], TARGETS[0]).ptx), release_in(version_of(program))
+    return "NVVM of CUDA {}.{}, ptxas of CUDA {}.{}".format(*nvvm, *assembler)
+
+
+def version_of(program: str) -> str:
+    return subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+
+
+def release_in(text: str) -> tuple[int, int]:
+    """The CUDA release that a compiler names in its version, and NVVM in the PTX it writes."""
+    found = re.search(r"release (\d+)\.(\d+)", text)
+    assert found
+    return int(found[1]), int(found[2])
 
 
 def table() -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -53,3 +55,16 @@ def test_a_shape_that_no_network_gives_is_named_before_the_device_is_asked(shape
 def test_maps_of_another_type_are_named():
     with pytest.raises(ValueError, match="expected float16 or float32"):
         Workspace((1, 17, 8, 8), dtype=np.float64)
+
+
+def test_memory_that_a_failed_device_cannot_free_is_told_and_stops_nothing(monkeypatch, caplog):
+    from numba.cuda.cudadrv.driver import CudaAPIError
+
+    def failing():
+        raise CudaAPIError(700, "an illegal address")
+
+    context = SimpleNamespace(memory_manager=SimpleNamespace(deallocations=SimpleNamespace(clear=failing)))
+    monkeypatch.setattr(_cuda.cuda, "current_context", lambda: context)
+    with caplog.at_level(logging.WARNING):
+        _cuda.free_dropped()
+    assert "could not free memory" in caplog.text

@@ -17,10 +17,15 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 
-# The most registers a thread may take, by any compiler; what they are: benchmarks/kernels_ptx.md.
-REGISTERS = {"preprocess": 48, "peaks": 72, "select": 64, "group": 144, "refine": 144, "filter": 80, "match": 96}
+# The most registers a thread may take; what they are, and by which compilers: benchmarks/kernels_ptx.md.
+REGISTERS = {"preprocess": 48, "peaks": 72, "select": 64, "group": 136, "refine": 136, "filter": 80, "match": 96}
+OTHER_COMPILERS = 8  # more than that: NVVM of CUDA 13.0 takes 138 where that of 13.5 takes 130
 SHARED_BYTES = 48 * 1024  # what every device gives a block without being asked
 TABLE = Path(__file__).parents[3] / "benchmarks" / "kernels_ptx.md"
+
+
+def same_compilers():
+    return f"Compilers: {ptx.compilers()}." in TABLE.read_text()
 
 
 def check(case, target):
@@ -28,7 +33,7 @@ def check(case, target):
     name = case.name.split(",")[0]
     assert not re.findall(r"\.f64", built.ptx), f"{case.name} computes in float64"
     assert (built.stack_bytes, built.spill_bytes) == (0, 0)
-    assert built.registers <= REGISTERS[name]
+    assert built.registers <= REGISTERS[name] + (0 if same_compilers() else OTHER_COMPILERS)
     assert built.shared_bytes <= SHARED_BYTES
     assert built.occupancy(case.threads, target) > 0
     return built
@@ -36,15 +41,13 @@ def check(case, target):
 
 @pytest.mark.parametrize("case", main_cases(), ids=lambda case: case.name)
 def test_kernels_of_a_live_frame_build_for_every_gpu(case):
-    lines = TABLE.read_text().splitlines()
-    same_compilers = f"Compilers: {ptx.compilers()}." in lines
-    row = next(line for line in lines if line.startswith(f"| {case.name} |"))
+    row = next(line for line in TABLE.read_text().splitlines() if line.startswith(f"| {case.name} |"))
     cells = [cell.strip() for cell in row.split("|")[3 : 3 + len(TARGETS)]]
     for target, cell in zip(TARGETS, cells, strict=True):
         built = check(case, target)
         noted = re.match(r"(\d+) regs", cell)
         assert noted is not None
-        if same_compilers:
+        if same_compilers():
             assert abs(built.registers - int(noted[1])) <= 8, f"{TABLE.name} says {cell}; write it again"
 
 
