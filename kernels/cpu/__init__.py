@@ -3,8 +3,8 @@
 The first call of each function compiles it (half a minute in all) or loads it from a cache: see `warm_up`.
 """
 
+from kernels.cpu.assignment import match
 from kernels.cpu.decode import decode
-from kernels.cpu.matching import match
 from kernels.cpu.preprocess import preprocess
 from kernels.cpu.scales import decode_scales
 from kernels.cpu.warm_up import warm_up

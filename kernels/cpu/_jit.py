@@ -1,8 +1,9 @@
 """Compilation: `inner` for functions used by others, `entry` for those that Python calls; their machine code is kept.
 
-The cache is a folder named by a digest of this package's sources, since Numba itself looks only at the file of the
-function it loads, and would keep what that file used of another one. It lies in NUMBA_CACHE_DIR if that is set, else in
-this folder's __pycache__, else (a read-only checkout) in the user's cache; where none can be written, nothing is kept.
+The cache is a folder named by a digest of this package's sources and of the shared rules, since Numba itself looks only
+at the file of the function it loads, and would keep what that file used of another one. It lies in NUMBA_CACHE_DIR if
+that is set, else in this folder's __pycache__, else (a read-only checkout) in the user's cache; where none can be
+written, nothing is kept.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numba
 from numba.core import config
 
 HERE = Path(__file__).parent
+RULES = HERE.parent / "rules.py"  # compiled into what is here
 
 inner = numba.njit(nogil=True)
 _numba_config = threading.Lock()
@@ -41,7 +43,7 @@ def entry(function: Callable[..., Any]) -> Callable[..., Any]:
 def cache_folder() -> Path | None:
     """The first of the places above that can be written, made if need be; None if there is none."""
     digest = hashlib.sha256()
-    for source in sorted(HERE.glob("*.py")):
+    for source in [RULES, *sorted(HERE.glob("*.py"))]:
         digest.update(source.read_bytes())
     user_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
     given = [Path(config.CACHE_DIR)] if config.CACHE_DIR else []

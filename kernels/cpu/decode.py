@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kernels.cpu._jit import entry
-from kernels.cpu.filters import drop_duplicates, drop_weak, hide_joints
-from kernels.cpu.grouping import group, quarter, score
-from kernels.cpu.maps import TILE, Floats, Ints, sample, tile_maxima, unmirror
+from kernels.cpu.filter import drop_duplicates, drop_weak, hide_joints
+from kernels.cpu.group import group, score
+from kernels.cpu.maps import TILE, Floats, Ints, quarter, sample, tile_maxima, unmirror
 from kernels.cpu.peaks import find_peaks
 from kernels.cpu.refine import person_tags, refine
 from kernels.options import DecodeOptions, sigmas_for

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.cpu._jit import entry, inner
+from kernels.rules import FAR, NEAR
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 TILE = 16  # decode cells; bounds are kept per tile, and peaks and refine skip tiles by them
-NEAR, FAR = np.float32(0.75), np.float32(0.25)
 U = np.uint64  # of indices: Numba tests signed ones for negative, which keeps a loop with offsets from being SIMD
 LOWEST = np.float32(-np.inf)
 
@@ -74,6 +74,16 @@ def sample(plane: Floats, levels: int, y: int, x: int) -> np.float32:
     near = NEAR * _doubled(plane, ny, nx) + FAR * _doubled(plane, ny, fx)
     far = NEAR * _doubled(plane, fy, nx) + FAR * _doubled(plane, fy, fx)
     return np.float32(NEAR * near + FAR * far)
+
+
+@inner
+def quarter(plane: Floats, levels: int, y: int, x: int, joint: Floats) -> None:
+    """joint[:2] = the centre of cell (y, x), a quarter towards the larger neighbour in x and y (on ties, the lower)."""
+    H, W = plane.shape[0] << levels, plane.shape[1] << levels
+    right = sample(plane, levels, y, min(x + 1, W - 1)) > sample(plane, levels, y, max(x - 1, 0))
+    below = sample(plane, levels, min(y + 1, H - 1), x) > sample(plane, levels, max(y - 1, 0), x)
+    joint[0] = np.float32(x) + np.float32(0.75 if right else 0.25)
+    joint[1] = np.float32(y) + np.float32(0.75 if below else 0.25)
 
 
 @inner

@@ -23,7 +23,7 @@ def find_peaks(
     H, W = plane.shape[0] << levels, plane.shape[1] << levels
     radius = min(radius, max(H, W))
     region = np.empty((TILE + 2 * radius, TILE + 2 * radius), np.float32)  # a tile and its halo
-    hopeful = np.empty(TILE, np.bool_)
+    candidates = np.empty(TILE, np.bool_)
     count = 0
     floor = threshold
     for i in range(maxima.shape[0]):
@@ -37,9 +37,9 @@ def find_peaks(
                 region.fill(np.nan)  # beyond the map's edge nothing is larger
             fill_region(plane, levels, start, size, region, (start[0] - top, start[1] - left))
             for y in range(TILE):
-                _find_hopeful(region, y + radius, radius, floor, hopeful)
+                _find_candidates(region, y + radius, radius, floor, candidates)
                 for x in range(TILE):
-                    if hopeful[x] and _beats_window(region, y + radius, x + radius, radius):
+                    if candidates[x] and _beats_window(region, y + radius, x + radius, radius):
                         cell = (i * TILE + y) * W + j * TILE + x
                         count = _insert(values, cells, count, region[y + radius, x + radius], cell)
                         if count == len(values):
@@ -49,18 +49,18 @@ def find_peaks(
 
 
 @inner
-def _find_hopeful(region: Floats, y: int, radius: int, floor: np.float32, hopeful: NDArray[np.bool_]) -> None:
+def _find_candidates(region: Floats, y: int, radius: int, floor: np.float32, candidates: NDArray[np.bool_]) -> None:
     """Which of the tile's cells in this row are > floor and beat their four direct neighbours; a SIMD loop."""
     if radius == 0:
         for x in range(TILE):
-            hopeful[x] = region[y, x] > floor
+            candidates[x] = region[y, x] > floor
         return
     middle = U(radius)
     for x in range(U(TILE)):
         value = region[y, middle + x]
         beaten = (region[y - 1, middle + x] >= value) | (region[y, middle + x - U(1)] >= value)
         beaten |= (region[y, middle + x + U(1)] > value) | (region[y + 1, middle + x] > value)
-        hopeful[x] = (value > floor) & (not beaten)
+        candidates[x] = (value > floor) & (not beaten)
 
 
 @inner

@@ -6,11 +6,9 @@ from __future__ import annotations
 import numpy as np
 
 from kernels.cpu._jit import inner
-from kernels.cpu.grouping import quarter
-from kernels.cpu.maps import LOWEST, TILE, Floats, fill_region, sample, tile_bounds
-from kernels.cpu.matching import FAR_AWAY, tag_mean
-
-SLACK = np.float32(1e-6)  # relative; twice-doubled tags stay within 4 ulp (5e-7) of the range of their corners
+from kernels.cpu.maps import LOWEST, TILE, Floats, fill_region, quarter, sample, tile_bounds
+from kernels.cpu.tags import tag_mean
+from kernels.rules import FAR_AWAY, SLACK
 
 
 @inner
@@ -123,9 +121,9 @@ def _search_tile(
                 square += dy * dy
             distance = np.sqrt(square)
             distance = distance if distance < FAR_AWAY else FAR_AWAY
-            worth = heat[y, x] - np.rint(distance)
-            better = worth > lane_best[x]
-            lane_best[x] = worth if better else lane_best[x]
+            score = heat[y, x] - np.rint(distance)
+            better = score > lane_best[x]
+            lane_best[x] = score if better else lane_best[x]
             lane_row[x] = y if better else lane_row[x]
     for x in range(TILE):
         index = (i * TILE + int(lane_row[x])) * W + j * TILE + x

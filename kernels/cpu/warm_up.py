@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from kernels.cpu.assignment import match
 from kernels.cpu.decode import decode
-from kernels.cpu.matching import match
 from kernels.cpu.preprocess import preprocess
 from kernels.cpu.scales import decode_scales
 

@@ -24,11 +24,11 @@ from typing import Any
 import numpy as np
 
 from kernels.cuda._cuda import as_device_array, as_stream, cuda, device, mul, rint
-from kernels.cuda.sampling import FAR_AWAY, ZERO
+from kernels.cuda.maps import ZERO
+from kernels.rules import DISTANCE_WEIGHT, FAR_AWAY, FINE_BITS, FINE_STEPS, VALUE_STEPS
 
 THREADS = 128  # a column each: max_people is at most 128
-CRITERION = np.float32(2**14)  # fixed-point steps of the authors' cost, 100 * rint(D) - value
-FINE = np.float32(2**8)  # fixed-point steps of the distance, which breaks their ties
+ROUNDED_WEIGHT = DISTANCE_WEIGHT * int(VALUE_STEPS)
 COLUMN_BITS = 7  # a key is a reduced cost above a column: costs are below 2^52, reduced ones and paths below 2^54
 UNREACHED = 2**62  # above every key
 
@@ -46,28 +46,28 @@ def pair_stride(limit: int) -> int:
 @device
 def pair_code(distance):
     """distance: 0..255."""
-    return np.uint16(np.int32(rint(distance)) + np.int32(rint(mul(distance, FINE))))
+    return np.uint16(np.int32(rint(distance)) + np.int32(rint(mul(distance, FINE_STEPS))))
 
 
 @device
 def fixed_point(value):
     """rint(value * 2^14) of a heatmap value, clipped to -255..255; NaN counts as 0."""
     inside = min(max(value, -FAR_AWAY), FAR_AWAY) if value == value else ZERO  # noqa: PLR0124  NaN is not itself
-    return np.int32(rint(mul(inside, CRITERION)))
+    return np.int32(rint(mul(inside, VALUE_STEPS)))
 
 
 @device
-def cost(codes, worths, row, column, columns):
+def cost(codes, value_steps, row, column, columns):
     """The cost of a pair; 0 for the columns that are appended where there are more rows."""
     if column >= columns:
         return np.int64(0)
     code = np.int64(codes[row, column])
     whole = ((code + 128) * 65281) >> 24  # = (code + 128) // 257 for every code
-    return ((whole * 1638400 - np.int64(worths[row])) << 23) + (code - whole)
+    return ((whole * ROUNDED_WEIGHT - np.int64(value_steps[row])) << FINE_BITS) + (code - whole)
 
 
 @cuda.jit(device=True)
-def augment(start, rows, columns, codes, worths, u, v, owner, column_of, way, keys):
+def augment(start, rows, columns, codes, value_steps, u, v, owner, column_of, parents, keys):
     """Insert row `start` along the shortest augmenting path. Every thread of the block calls; thread t is column t."""
     t = cuda.threadIdx.x
     width = max(rows, columns)
@@ -77,7 +77,7 @@ def augment(start, rows, columns, codes, worths, u, v, owner, column_of, way, ke
     while True:
         if t < width:
             if not visited:
-                step = length + cost(codes, worths, row, t, columns) - u[row] - v[t]
+                step = length + cost(codes, value_steps, row, t, columns) - u[row] - v[t]
                 if step < reach:
                     reach, parent = step, row
             keys[t] = np.int64(UNREACHED) if visited else (reach << COLUMN_BITS) + t
@@ -92,7 +92,7 @@ def augment(start, rows, columns, codes, worths, u, v, owner, column_of, way, ke
             break
         row = owner[column]
     if t < width:
-        way[t] = parent
+        parents[t] = parent
         if visited and t != column:
             u[owner[t]] += length - reach
             v[t] -= length - reach
@@ -101,7 +101,7 @@ def augment(start, rows, columns, codes, worths, u, v, owner, column_of, way, ke
     cuda.syncthreads()
     if t == 0:  # hand the columns along the path over
         while True:
-            row = way[column]
+            row = parents[column]
             before = column_of[row]
             owner[column], column_of[row] = row, column
             if row == start:
@@ -111,12 +111,12 @@ def augment(start, rows, columns, codes, worths, u, v, owner, column_of, way, ke
 
 
 @cuda.jit(device=True)
-def assign(rows, columns, lanes, codes, worths, u, v, owner, column_of, way, keys, claims):
+def assign(rows, columns, lanes, codes, value_steps, u, v, owner, column_of, parents, keys, claims):
     """column_of[r] = the column of row r; at least `columns` if it is unmatched. Every thread of the block calls.
 
-    codes (rows, stride) and worths (rows,) hold the pairs and are visible to all threads. The other arrays, in shared
-    memory, are overwritten: u, v, keys int64 and way, owner, column_of int16 of `lanes`, but keys of the whole block;
-    claims int32 of lanes + 1. lanes, a power of two, divides the block and is at least rows and columns.
+    codes (rows, stride) and value_steps (rows,) hold the pairs and are visible to all threads. The other arrays, in
+    shared memory, are overwritten: u, v, keys int64 and parents, owner, column_of int16 of `lanes`, but keys of the
+    whole block; claims int32 of lanes + 1. lanes, a power of two, divides the block and is at least rows and columns.
     """
     t = cuda.threadIdx.x
     own_row, share, shares = t % lanes, t // lanes, cuda.blockDim.x // lanes
@@ -134,7 +134,7 @@ def assign(rows, columns, lanes, codes, worths, u, v, owner, column_of, way, key
         key = np.int64(UNREACHED)
         if start <= own_row < rows:
             for c in range(share, width, shares):
-                key = min(key, ((cost(codes, worths, own_row, c, columns) - v[c]) << COLUMN_BITS) + c)
+                key = min(key, ((cost(codes, value_steps, own_row, c, columns) - v[c]) << COLUMN_BITS) + c)
         keys[t] = key
         cuda.syncthreads()
         column = 0
@@ -157,7 +157,7 @@ def assign(rows, columns, lanes, codes, worths, u, v, owner, column_of, way, key
             u[t] = 0
         cuda.syncthreads()
         if stop < rows:
-            augment(stop, rows, columns, codes, worths, u, v, owner, column_of, way, keys)
+            augment(stop, rows, columns, codes, value_steps, u, v, owner, column_of, parents, keys)
         start = stop + 1
 
 
@@ -171,13 +171,13 @@ def match_kernel(limit: int, threads: int = THREADS) -> Any:
     def match_pairs(distances, values, matched):
         """One block = one problem: distances (R, C) >= 0 or NaN, values (R,). Writes matched (R,) int32, or -1."""
         codes = cuda.shared.array(codes_shape, np.uint16)
-        worths = cuda.shared.array(lanes, np.int32)
+        value_steps = cuda.shared.array(lanes, np.int32)
         u = cuda.shared.array(lanes, np.int64)
         v = cuda.shared.array(lanes, np.int64)
         keys = cuda.shared.array(threads, np.int64)
         owner = cuda.shared.array(lanes, np.int16)
         column_of = cuda.shared.array(lanes, np.int16)
-        way = cuda.shared.array(lanes, np.int16)
+        parents = cuda.shared.array(lanes, np.int16)
         claims = cuda.shared.array(claims_shape, np.int32)
         t = cuda.threadIdx.x
         rows, columns = distances.shape
@@ -185,9 +185,9 @@ def match_kernel(limit: int, threads: int = THREADS) -> Any:
             far = distances[i // columns, i % columns]
             codes[i // columns, i % columns] = pair_code(far if far < FAR_AWAY else FAR_AWAY)
         if t < rows:
-            worths[t] = fixed_point(values[t])
+            value_steps[t] = fixed_point(values[t])
         cuda.syncthreads()
-        assign(rows, columns, lanes, codes, worths, u, v, owner, column_of, way, keys, claims)
+        assign(rows, columns, lanes, codes, value_steps, u, v, owner, column_of, parents, keys, claims)
         if t < rows:
             matched[t] = column_of[t] if column_of[t] < columns else -1
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from kernels.cuda._cuda import cuda, device, div
 from kernels.cuda.assignment import THREADS
-from kernels.cuda.sampling import ZERO
+from kernels.cuda.maps import ZERO
 
 ONE = np.float32(1)
 

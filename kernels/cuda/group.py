@@ -1,8 +1,8 @@
 # ruff: noqa: PLR0912, PLR0915, PLR0917 - a kernel is one function over many arrays, without keywords; Numba types it
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
-"""Candidates into people: the walk over the joints, one block an image; then scores, and the first filter.
+"""Candidates into people: joint by joint, one block an image; then scores, and the first filter.
 
-What the walk touches more than once lies in shared memory, or in a register of the thread that owns it: thread r has
+What it touches more than once lies in shared memory, or in a register of the thread that owns it: thread r has
 candidate r of the current joint, thread p the tags of person p. The next joint's candidates are loaded while the
 current one is matched.
 
@@ -22,7 +22,8 @@ import numpy as np
 
 from kernels.cuda._cuda import cuda, div
 from kernels.cuda.assignment import THREADS, assign, fixed_point, lanes_for, pair_code, pair_stride
-from kernels.cuda.sampling import ZERO, distance, mean
+from kernels.cuda.maps import ZERO
+from kernels.cuda.tags import tag_distance, tag_mean
 
 UNSEARCHED = -(2**63)  # below every key of `refine`
 
@@ -63,7 +64,7 @@ def group_kernel(limit: int, joints: int, mirrored: bool, threads: int = THREADS
         for i in range(t, people * joints, threads):
             history[i % joints, i // joints] = members[n, 2, i]
         cuda.syncthreads()
-        score = mean(history, t, joints, True) if t < people else ZERO
+        score = tag_mean(history, t, joints, True) if t < people else ZERO
         stays = t < people and score >= least
         kept = cuda.syncthreads_count(np.int32(stays))
         row = rank_of(stays, chosen)
@@ -109,7 +110,7 @@ def group_kernel(limit: int, joints: int, mirrored: bool, threads: int = THREADS
         v = cuda.shared.array(lanes, np.int64)
         keys = cuda.shared.array(threads, np.int64)
         claims = cuda.shared.array(claims_shape, np.int32)
-        worths = cuda.shared.array(lanes, np.int32)
+        value_steps = cuda.shared.array(lanes, np.int32)
         row_tag0 = cuda.shared.array(lanes, np.float32)
         row_tag1 = cuda.shared.array(lanes, np.float32)
         person_tag0 = cuda.shared.array(lanes, np.float32)
@@ -143,7 +144,7 @@ def group_kernel(limit: int, joints: int, mirrored: bool, threads: int = THREADS
                 continue
             if t < rows:
                 row_tag0[t], row_tag1[t] = tag0, tag1
-                worths[t] = fixed_point(value)
+                value_steps[t] = fixed_point(value)
             cuda.syncthreads()
 
             person = limit  # whom candidate t joins or opens; limit: nobody
@@ -152,13 +153,13 @@ def group_kernel(limit: int, joints: int, mirrored: bool, threads: int = THREADS
                 row = t % lanes
                 if row < rows:
                     for c in range(t // lanes, people, threads // lanes):
-                        far = distance(row_tag0[row], row_tag1[row], person_tag0[c], person_tag1[c])
+                        far = tag_distance(row_tag0[row], row_tag1[row], person_tag0[c], person_tag1[c])
                         codes[row, c] = pair_code(far)
                 cuda.syncthreads()
-                assign(rows, people, lanes, codes, worths, u, v, owner, column_of, chosen, keys, claims)
+                assign(rows, people, lanes, codes, value_steps, u, v, owner, column_of, chosen, keys, claims)
                 if t < rows and column_of[t] < people:
                     person = int(column_of[t])
-                    joins = distance(tag0, tag1, person_tag0[person], person_tag1[person]) < thresholds[0]
+                    joins = tag_distance(tag0, tag1, person_tag0[person], person_tag1[person]) < thresholds[0]
             opens = t < rows and not joins
             opened = cuda.syncthreads_count(np.int32(opens))
             if opened > 0:
@@ -183,7 +184,7 @@ def group_kernel(limit: int, joints: int, mirrored: bool, threads: int = THREADS
                     person_tag0[t], person_tag1[t] = div(sum0, np.float32(joined)), div(sum1, np.float32(joined))
                 else:
                     history[joined - 1, t] = new0
-                    person_tag0[t], person_tag1[t] = mean(history, t, joined, True), ZERO
+                    person_tag0[t], person_tag1[t] = tag_mean(history, t, joined, True), ZERO
             people = min(limit, people + opened)
             cuda.syncthreads()
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from kernels.cuda._cuda import cuda, device, float_bits
-from kernels.cuda.sampling import ZERO, border, heat_cell, quad, tag_cell
+from kernels.cuda.maps import ZERO, border, heat_cell, quad, tag_cell
 
 TILE = 16  # heatmap cells a side, 256 threads; not yet measured against 8 and 32
 NOTHING = np.float32(-np.inf)

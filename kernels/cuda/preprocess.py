@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from kernels.cuda._cuda import as_device_array, as_stream, cuda, floor, mul
-from kernels.cuda.sampling import ZERO
+from kernels.cuda.maps import ZERO
 
 THREADS = (32, 8)  # one warp a row of the output; not yet measured against others
 ONE = np.float32(1)

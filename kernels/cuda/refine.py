@@ -3,7 +3,7 @@
 """Missing joints: for each person and joint the cell of the largest value - rint(tag distance), if of value > 0.
 
 A full search reads both maps for every missing joint. `peaks` left for each tile its largest heat and its range of
-tags, which bound what a cell of it can be worth. The tile of the highest bound is searched first, and then only tiles
+tags, which bound what a cell of it can be score. The tile of the highest bound is searched first, and then only tiles
 whose bound is not below what was found. Bounds hold for float32 as computed, so that nothing that could win or tie is
 skipped, and the result depends neither on the order of the search nor on how blocks share it.
 
@@ -25,24 +25,22 @@ import numpy as np
 
 from kernels.cuda._cuda import cuda, device, mul, rint, sqrt
 from kernels.cuda.group import UNSEARCHED
-from kernels.cuda.peaks import LAST_INDEX, NOTHING, TILE
-from kernels.cuda.sampling import (
-    FAR_AWAY,
+from kernels.cuda.maps import (
     ZERO,
     border,
-    distance,
     heat_at,
     heat_cell,
-    mean,
     ordered,
     quad,
     quarter_offset,
     tag_half,
 )
+from kernels.cuda.peaks import LAST_INDEX, NOTHING, TILE
+from kernels.cuda.tags import tag_distance, tag_mean
+from kernels.rules import FAR_AWAY, SLACK
 
 THREADS = 256  # a cell of a tile each
-SHRINK = np.float32(1 - 2**-20)  # more than the square root and what is under it can round up
-SLACK = np.float32(2**-20)  # more than two interpolations can round out of the range of their tags, relatively
+SHRINK = np.float32(1) - SLACK
 
 
 @device
@@ -54,7 +52,7 @@ def tag_gap(low, high, tag):
 
 @device
 def tile_bound(bounds, n, k, tile, tag0, tag1):
-    """No cell of the tile is worth more."""
+    """No cell of the tile is score more."""
     gap0 = tag_gap(-bounds[n, k, 1, tile], bounds[n, k, 2, tile], tag0)
     gap1 = tag_gap(-bounds[n, k, 3, tile], bounds[n, k, 4, tile], tag1)
     gap = mul(sqrt(mul(gap0, gap0) + mul(gap1, gap1)), SHRINK)
@@ -62,10 +60,10 @@ def tile_bound(bounds, n, k, tile, tag0, tag1):
 
 
 @device
-def better(best, worth, index):
-    """The larger key of two; a key holds a worth above, the inverted row-major index below. NaN is worth nothing."""
-    if worth >= NOTHING:
-        return max(best, (ordered(worth) << 32) + (LAST_INDEX - index))
+def better(best, score, index):
+    """The larger key of two; a key holds a score above, the inverted row-major index below. NaN is worth nothing."""
+    if score >= NOTHING:
+        return max(best, (ordered(score) << 32) + (LAST_INDEX - index))
     return best
 
 
@@ -138,15 +136,15 @@ def refine_kernel(joints: int, mirrored: bool, project: bool, tile: int = TILE, 
                 if mirrored:
                     more_a, more_b, more_c, more_d = quad(halves[1], row, column, up, down, left, right)
                 index = 4 * y * w + 2 * x
-                best = better(best, heat_a - rint(distance(own_a, more_a, tag0, tag1)), index)
-                best = better(best, heat_b - rint(distance(own_b, more_b, tag0, tag1)), index + 1)
+                best = better(best, heat_a - rint(tag_distance(own_a, more_a, tag0, tag1)), index)
+                best = better(best, heat_b - rint(tag_distance(own_b, more_b, tag0, tag1)), index + 1)
                 index += 2 * w
-                best = better(best, heat_c - rint(distance(own_c, more_c, tag0, tag1)), index)
-                best = better(best, heat_d - rint(distance(own_d, more_d, tag0, tag1)), index + 1)
+                best = better(best, heat_c - rint(tag_distance(own_c, more_c, tag0, tag1)), index)
+                best = better(best, heat_d - rint(tag_distance(own_d, more_d, tag0, tag1)), index + 1)
             else:
                 more = halves[1, row, column] if mirrored else ZERO
-                worth = cells[row, column] - rint(distance(halves[0, row, column], more, tag0, tag1))
-                best = better(best, worth, y * w + x)
+                score = cells[row, column] - rint(tag_distance(halves[0, row, column], more, tag0, tag1))
+                best = better(best, score, y * w + x)
         cuda.syncthreads()
         return best
 
@@ -200,8 +198,8 @@ def refine_kernel(joints: int, mirrored: bool, project: bool, tile: int = TILE, 
             if t == 0:
                 floor[0] = searches[n, 0, target]
             joined = person_tag(members, n, missing[n, entry, 1], is_member, member_tags)
-            tag0 = mean(member_tags, 0, joined, not mirrored)
-            tag1 = mean(member_tags, 1, joined, False) if mirrored else ZERO
+            tag0 = tag_mean(member_tags, 0, joined, not mirrored)
+            tag1 = tag_mean(member_tags, 1, joined, False) if mirrored else ZERO
 
             best = floor[0]
             for start in range(share, tiles, threads * shares):

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from kernels.cuda._cuda import bits_float, cuda
+from kernels.cuda.maps import ZERO, heat_at, quarter_offset, tag_at
 from kernels.cuda.peaks import LAST_INDEX
-from kernels.cuda.sampling import ZERO, heat_at, quarter_offset, tag_at
 
 THREADS = 128  # at least max_people, which is at most 128
 FIELDS = 5  # of a candidate: x and y in input pixels, value, tag 0, tag 1 (0 if T = 1)

@@ -40,6 +40,14 @@ def test_a_change_in_any_source_is_another_cache(places):
     assert _jit.cache_folder() != before
 
 
+def test_a_change_in_the_shared_rules_is_another_cache(places, monkeypatch):
+    (places / "rules.py").write_text("NEAR = 0.75\n")
+    monkeypatch.setattr(_jit, "RULES", places / "rules.py")
+    before = _jit.cache_folder()
+    (places / "rules.py").write_text("NEAR = 0.5\n")
+    assert _jit.cache_folder() != before
+
+
 def test_with_nowhere_to_write_it_compiles_all_the_same(places):
     (places / "package" / "__pycache__").write_text("")
     (places / "user").write_text("")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from kernels.cpu import match as host_match
 from kernels.cuda.assignment import cost, lanes_for, match, match_kernel, pair_code, pair_stride
-from tests.kernels.cuda.small import examples, on_device
+from tests.kernels.cuda.simulator import examples, on_device
 from tests.reference.decode import costs
 from tests.reference.decode import match as reference
 
@@ -57,10 +57,10 @@ def test_a_pair_in_16_bits_has_its_exact_cost():
     )
     value = np.array([0.625], np.float32)
     codes = np.array([[pair_code(d) for d in distance]])
-    worths = np.array([round(0.625 * 2**14)])
-    found = [cost(codes, worths, 0, c, len(distance)) for c in range(len(distance))]
+    value_steps = np.array([round(0.625 * 2**14)])
+    found = [cost(codes, value_steps, 0, c, len(distance)) for c in range(len(distance))]
     assert found == costs(distance[None], value)[0]
-    assert cost(codes, worths, 0, len(distance), len(distance)) == 0
+    assert cost(codes, value_steps, 0, len(distance), len(distance)) == 0
 
 
 def test_every_code_is_taken_apart():

@@ -12,8 +12,8 @@ from kernels.cuda import Workspace, decode
 from kernels.options import DecodeOptions
 from tests.kernels.cuda.agreement import same_people
 from tests.kernels.cuda.crowds import draw_crowd
-from tests.kernels.cuda.exercise import exercise
-from tests.kernels.cuda.small import BLOCKS, on_device
+from tests.kernels.cuda.every_kernel import run_every_kernel
+from tests.kernels.cuda.simulator import BLOCKS, on_device
 from tests.reference.decode import decode as reference
 
 pytestmark = [pytest.mark.sim, pytest.mark.filterwarnings("ignore::RuntimeWarning")]
@@ -93,7 +93,7 @@ def test_every_option_of_the_filter_and_half_precision():
 def test_the_pass_for_the_sanitizer(monkeypatch):
     monkeypatch.setattr("kernels.cuda.assignment.THREADS", 8)
     options = DecodeOptions(max_people=3, duplicate_oks=0.9, joint_order=(0, 1), flip_order=(1, 0))
-    assert exercise((4, 6), 2, options, K=2, blocks=BLOCKS, sides=4) > 0
+    assert run_every_kernel((4, 6), 2, options, K=2, blocks=BLOCKS, sides=4) > 0
 
 
 def test_agreement_tells_undecided_quarters_from_other_people():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from kernels.cuda.filter import filter_kernel
 from kernels.options import DecodeOptions, sigmas_for
-from tests.kernels.cuda.small import examples, on_device
+from tests.kernels.cuda.simulator import examples, on_device
 from tests.reference.decode import filter_people as reference
 
 pytestmark = [pytest.mark.sim]

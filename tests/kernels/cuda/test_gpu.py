@@ -204,7 +204,16 @@ def test_compute_sanitizer_finds_nothing(tool, request):
         if request.config.getoption("--require-gpu"):
             pytest.fail(message)
         pytest.skip(message)
-    command = [program, "--tool", tool, "--error-exitcode", "1", sys.executable, "-m", "tests.kernels.cuda.exercise"]
+    command = [
+        program,
+        "--tool",
+        tool,
+        "--error-exitcode",
+        "1",
+        sys.executable,
+        "-m",
+        "tests.kernels.cuda.every_kernel",
+    ]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
     assert "as on the host" in run.stdout

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from kernels.cuda.group import UNSEARCHED, group_kernel, shared_bytes
 from kernels.options import DecodeOptions
-from tests.kernels.cuda.small import examples, on_device, orders_of
+from tests.kernels.cuda.simulator import examples, on_device, orders_of
 from tests.reference.decode import group as reference
 from tests.reference.decode import person_scores
 
@@ -20,9 +20,9 @@ THREADS = 8
 def grouped(candidates, heat, tag, options, threads=THREADS):
     """keypoints, scores, count and missing of candidates [(M, 2) of (y, x)] on heat (K, H, W) and tag (T, K, H, W)."""
     T, K = tag.shape[:2]
-    limit, walk = options.max_people, options.order_for(K)
+    limit, joint_order = options.max_people, options.order_for(K)
     found, totals = np.full((1, K, 5, limit), 7, np.float32), np.zeros((1, K), np.int32)
-    for step, k in enumerate(walk):
+    for step, k in enumerate(joint_order):
         ys, xs = candidates[k].T
         totals[0, step] = len(ys)
         found[0, step, :, : len(ys)] = [
@@ -43,7 +43,7 @@ def grouped(candidates, heat, tag, options, threads=THREADS):
     group_kernel(limit, K, T == 2, threads)[1, threads](
         on_device(found),
         on_device(totals),
-        orders_of(K, walk=walk),
+        orders_of(K, joint_order=joint_order),
         limits,
         members,
         missing,

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from kernels.cuda.peaks import capacity, peaks_kernel
 from kernels.options import DecodeOptions
-from tests.kernels.cuda.small import TILE, examples, on_device, orders_of, tile_bounds
+from tests.kernels.cuda.simulator import TILE, examples, on_device, orders_of, tile_bounds
 from tests.reference.decode import peaks as reference
 from tests.reference.decode import unmirror, upsample2
 

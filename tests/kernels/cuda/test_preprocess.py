@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kernels.cuda import preprocess
-from tests.kernels.cuda.small import on_device
+from tests.kernels.cuda.simulator import on_device
 from tests.reference.preprocess import preprocess as reference
 
 pytestmark = [pytest.mark.sim]

@@ -7,9 +7,9 @@ import pytest
 
 from kernels.cuda._cuda import cuda
 from kernels.options import DecodeOptions
-from tests.kernels.cuda.exercise import exercise
+from tests.kernels.cuda.every_kernel import run_every_kernel
 from tests.kernels.cuda.races import watch
-from tests.kernels.cuda.small import BLOCKS, on_device
+from tests.kernels.cuda.simulator import BLOCKS, on_device
 
 pytestmark = [pytest.mark.sim]
 
@@ -18,7 +18,7 @@ def test_no_thread_touches_what_another_writes(monkeypatch):
     monkeypatch.setattr("kernels.cuda.assignment.THREADS", 8)
     options = DecodeOptions(max_people=4, duplicate_oks=0.9, min_joint=0.1, joint_order=(2, 0, 1), flip_order=(1, 0, 2))
     with watch() as races:
-        assert exercise((6, 6), 4, options, K=3, blocks=BLOCKS, sides=6) > 0
+        assert run_every_kernel((6, 6), 4, options, K=3, blocks=BLOCKS, sides=6) > 0
     assert races.accesses > 10_000
     assert races.found == set()
 

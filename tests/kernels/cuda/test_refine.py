@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from kernels.cuda.group import UNSEARCHED
 from kernels.cuda.refine import refine_kernel, tag_gap, tile_bound
-from tests.kernels.cuda.small import TILE, examples, on_device, orders_of, tile_bounds
+from tests.kernels.cuda.simulator import TILE, examples, on_device, orders_of, tile_bounds
 from tests.reference.decode import refine as reference
 from tests.reference.decode import tag_distance, upsample2
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernels.cuda.select import select_kernel
-from tests.kernels.cuda.small import examples, on_device, orders_of
+from tests.kernels.cuda.simulator import examples, on_device, orders_of
 from tests.reference.decode import adjust, top_k, upsample2
 
 pytestmark = [pytest.mark.sim]

@@ -1,4 +1,4 @@
-"""One pass through every kernel, small enough for compute-sanitizer: `python -m tests.kernels.cuda.exercise`.
+"""One pass through every kernel, small enough for compute-sanitizer: `python -m tests.kernels.cuda.every_kernel`.
 
 The simulator test runs the same pass on smaller shapes.
 """
@@ -18,7 +18,7 @@ from tests.kernels.cuda.crowds import draw_crowd
 NORMAL = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
-def exercise(
+def run_every_kernel(
     hw: tuple[int, int], people: int, options: DecodeOptions, *, K: int, blocks: Blocks | None, sides: int
 ) -> int:
     """Preprocess, decode of two frames with mirror, twice, and an assignment of `sides`; returns the people found."""
@@ -51,4 +51,4 @@ def exercise(
 
 if __name__ == "__main__":
     everything = DecodeOptions(min_score=0.05, min_joint=0.05, duplicate_oks=0.9)
-    print(exercise((64, 96), 6, everything, K=17, blocks=None, sides=20), "people, as on the host")
+    print(run_every_kernel((64, 96), 6, everything, K=17, blocks=None, sides=20), "people, as on the host")

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels.cpu.filters import drop_duplicates, oks
+from kernels.cpu.filter import drop_duplicates, oks
 from kernels.options import COCO_SIGMAS, sigmas_for
 from tests.reference import decode as reference
 

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
 from kernels.cpu import match
-from kernels.cpu.matching import MATCH_LIMIT, tag_mean
+from kernels.cpu.assignment import MATCH_LIMIT
+from kernels.cpu.tags import tag_mean
 from tests.reference import decode as reference
 
 

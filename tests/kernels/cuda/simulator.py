@@ -27,9 +27,11 @@ def on_device(array: Any, dtype: Any = None) -> Any:
     return cuda.to_device(np.ascontiguousarray(array, dtype))
 
 
-def orders_of(K: int, twins: Any = None, walk: Any = None) -> Any:
-    """The (2, K) array that kernels take: each joint's mirror twin, and the walk."""
-    return on_device([list(range(K)) if twins is None else twins, list(range(K)) if walk is None else walk], np.int32)
+def orders_of(K: int, twins: Any = None, joint_order: Any = None) -> Any:
+    """The (2, K) array that kernels take: each joint's mirror twin, and the joint order."""
+    return on_device(
+        [list(range(K)) if twins is None else twins, list(range(K)) if joint_order is None else joint_order], np.int32
+    )
 
 
 def tile_bounds(

@@ -1,4 +1,4 @@
-"""Candidates to groups: the exact integer assignment, and the float32 arithmetic of tags that feeds it."""
+"""Candidates (rows) to groups (columns): the exact assignment of least total cost, in int64."""
 
 from __future__ import annotations
 
@@ -6,45 +6,10 @@ import numpy as np
 
 from kernels.cpu._jit import entry, inner
 from kernels.cpu.maps import Floats, Ints
+from kernels.rules import DISTANCE_WEIGHT, FAR_AWAY, FINE_BITS, FINE_STEPS, VALUE_STEPS
 
-FAR_AWAY = np.float32(255)  # distances are clipped here, and NaN counts as this
-CRITERION = np.float32(2**14)  # fixed-point steps of the authors' cost, 100 * rint(D) - value
-FINE = np.float32(2**8)  # fixed-point steps of the unrounded distance, which breaks their ties
 UNREACHED = np.int64(2**62)
 MATCH_LIMIT = 1024  # rows or columns: 1024 * 25755 * 2^37 < 2^62
-
-
-@inner
-def tag_distance(a: Floats, b: Floats) -> np.float32:
-    """Euclidean over T = 1 or 2 values, float32, at most 255, and 255 if it is NaN."""
-    dx = a[0] - b[0]
-    square = dx * dx
-    if len(a) == 2:
-        dy = a[1] - b[1]
-        square += dy * dy
-    distance = np.sqrt(square)
-    return distance if distance < FAR_AWAY else FAR_AWAY
-
-
-@inner
-def tag_mean(tags: Floats, n: int, out: Floats) -> None:
-    """out (T,) = the float32 mean of tags[:n] (n, T), added in the order of the authors' NumPy.
-
-    T = 2, or n < 8: one after another. Else eight running sums, combined as ((0+1)+(2+3))+((4+5)+(6+7)), then the rest.
-    """
-    T = tags.shape[1]
-    for t in range(T):
-        total = np.float32(0)
-        start = 0
-        if T == 1 and n >= 8:
-            lanes = tags[:8, 0].copy()
-            start = n - n % 8
-            for i in range(8, start):
-                lanes[i % 8] += tags[i, 0]
-            total = ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]))
-        for i in range(start, n):
-            total += tags[i, t]
-        out[t] = total / np.float32(n)
 
 
 @inner
@@ -52,14 +17,14 @@ def _costs(distance: Floats, value: Floats) -> Ints:
     R, C = distance.shape
     cost = np.zeros((R, max(R, C)), np.int64)
     for r in range(R):
-        worth = np.int64(0)
+        steps = np.int64(0)
         if not np.isnan(value[r]):
-            worth = np.int64(np.rint(min(max(value[r], -FAR_AWAY), FAR_AWAY) * CRITERION))
+            steps = np.int64(np.rint(min(max(value[r], -FAR_AWAY), FAR_AWAY) * VALUE_STEPS))
         for c in range(C):
             d = distance[r, c]
             d = d if d < FAR_AWAY else FAR_AWAY
-            criterion = 100 * np.int64(np.rint(d)) * 2**14 - worth
-            cost[r, c] = criterion * 2**23 + np.int64(np.rint(d * FINE))
+            criterion = DISTANCE_WEIGHT * np.int64(np.rint(d)) * np.int64(VALUE_STEPS) - steps
+            cost[r, c] = criterion * 2**FINE_BITS + np.int64(np.rint(d * FINE_STEPS))
     return cost
 
 

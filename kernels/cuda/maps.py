@@ -1,6 +1,6 @@
 # ruff: noqa: PLR0917 - a kernel is one function over many arrays, without keywords; Numba types it
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
-"""Heatmaps and tags at any cell of the decode grid, interpolated on the fly; tag distances and means. No kernel here.
+"""Heatmaps and tags at any cell of the decode grid, interpolated on the fly. No kernel here.
 
 The decode grid is the network's input (project) or the heatmaps' own cells. Heatmaps (N, T, K, h, w) lie at 1/2 of the
 input and tags (N, T, K, h/2, w/2) at 1/4; T = 2 holds the mirrored frame second, as the network gave it. The order of
@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels.cuda._cuda import device, div, float_bits, mul, sqrt
+from kernels.cuda._cuda import device, float_bits, mul
+from kernels.rules import FAR, NEAR
 
-NEAR = np.float32(0.75)  # the share of the cell that a fine cell lies in
-FAR = np.float32(0.25)  # the share of its neighbour on that side
 HALF = np.float32(0.5)
 ZERO = np.float32(0)
-FAR_AWAY = np.float32(255)  # no tag distance is larger; NaN counts as this
 
 
 @device
@@ -27,7 +25,7 @@ def blend(near, far):
 
 
 @device
-def neighbour(fine, size):
+def far_index(fine, size):
     """The coarse cell that adds its quarter to position `fine`; at the border of `size` cells, the cell itself."""
     other = (fine >> 1) - 1 + 2 * (fine & 1)
     return min(max(other, 0), size - 1)
@@ -35,7 +33,7 @@ def neighbour(fine, size):
 
 @device
 def border(x, size):
-    """The way from cell x of `size` to the one before and the one after: -1 and 1, or 0 at the border."""
+    """The offsets from cell x of `size` to the one before and the one after: -1 and 1, or 0 at the border."""
     return max(x - 1, 0) - x, min(x + 1, size - 1) - x
 
 
@@ -43,7 +41,7 @@ def border(x, size):
 def quad(cells, y, x, up, down, left, right):
     """The four fine cells of cell (y, x): upper left, upper right, lower left, lower right.
 
-    up, down, left, right: the way to its neighbours (`border`), -1 or 1, or 0 where the map ends.
+    up, down, left, right: the offsets to its neighbours (`border`), -1 or 1, or 0 where the map ends.
     """
     here, above, below = cells[y, x], cells[y + up, x], cells[y + down, x]
     west, east = blend(here, cells[y, x + left]), blend(here, cells[y, x + right])
@@ -73,7 +71,7 @@ def heat_at(plain, mirror, mirrored, project, y, x):
     if not project:
         return heat_cell(plain, mirror, mirrored, y, x)
     near_y, near_x = y >> 1, x >> 1
-    far_y, far_x = neighbour(y, plain.shape[0]), neighbour(x, plain.shape[1])
+    far_y, far_x = far_index(y, plain.shape[0]), far_index(x, plain.shape[1])
     near = blend(heat_cell(plain, mirror, mirrored, near_y, near_x), heat_cell(plain, mirror, mirrored, near_y, far_x))
     far = blend(heat_cell(plain, mirror, mirrored, far_y, near_x), heat_cell(plain, mirror, mirrored, far_y, far_x))
     return blend(near, far)
@@ -89,7 +87,7 @@ def tag_cell(plane, flipped, y, x):
 def tag_half(plane, flipped, y, x):
     """`tag_cell` at cell (y, x) of the heatmaps: up-sampled once."""
     near_y, near_x = y >> 1, x >> 1
-    far_y, far_x = neighbour(y, plane.shape[0]), neighbour(x, plane.shape[1])
+    far_y, far_x = far_index(y, plane.shape[0]), far_index(x, plane.shape[1])
     near = blend(tag_cell(plane, flipped, near_y, near_x), tag_cell(plane, flipped, near_y, far_x))
     far = blend(tag_cell(plane, flipped, far_y, near_x), tag_cell(plane, flipped, far_y, far_x))
     return blend(near, far)
@@ -101,39 +99,10 @@ def tag_at(plane, flipped, project, y, x):
     if not project:
         return tag_half(plane, flipped, y, x)
     near_y, near_x = y >> 1, x >> 1
-    far_y, far_x = neighbour(y, 2 * plane.shape[0]), neighbour(x, 2 * plane.shape[1])
+    far_y, far_x = far_index(y, 2 * plane.shape[0]), far_index(x, 2 * plane.shape[1])
     near = blend(tag_half(plane, flipped, near_y, near_x), tag_half(plane, flipped, near_y, far_x))
     far = blend(tag_half(plane, flipped, far_y, near_x), tag_half(plane, flipped, far_y, far_x))
     return blend(near, far)
-
-
-@device
-def distance(a0, a1, b0, b1):
-    """Between two tags of T = 2 dimensions, at most 255, and 255 for NaN. With T = 1 the second pair is 0, 0."""
-    d0, d1 = a0 - b0, a1 - b1
-    found = sqrt(mul(d0, d0) + mul(d1, d1))
-    return found if found < FAR_AWAY else FAR_AWAY
-
-
-@device
-def mean(table, column, n, pairwise):
-    """The float32 mean of table[:n, column] in NumPy's order: one by one, or (pairwise) by eights from n = 8 on."""
-    total = ZERO
-    done = 0
-    if pairwise and n >= 8:
-        a, b, c, d = table[0, column], table[1, column], table[2, column], table[3, column]
-        e, f, g, h = table[4, column], table[5, column], table[6, column], table[7, column]
-        done = 8
-        while done + 8 <= n:
-            a, b = a + table[done, column], b + table[done + 1, column]
-            c, d = c + table[done + 2, column], d + table[done + 3, column]
-            e, f = e + table[done + 4, column], f + table[done + 5, column]
-            g, h = g + table[done + 6, column], h + table[done + 7, column]
-            done += 8
-        total = ((a + b) + (c + d)) + ((e + f) + (g + h))
-    for i in range(done, n):
-        total += table[i, column]
-    return div(total, np.float32(n))
 
 
 @device

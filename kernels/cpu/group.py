@@ -6,8 +6,9 @@ from __future__ import annotations
 import numpy as np
 
 from kernels.cpu._jit import inner
-from kernels.cpu.maps import Floats, Ints, sample
-from kernels.cpu.matching import assign, tag_distance, tag_mean
+from kernels.cpu.assignment import assign
+from kernels.cpu.maps import Floats, Ints
+from kernels.cpu.tags import tag_distance, tag_mean
 
 
 @inner
@@ -72,13 +73,3 @@ def score(people: Floats, scores: Floats) -> None:
     for p in range(len(people)):
         tag_mean(people[p, :, 2:3], people.shape[1], mean)
         scores[p] = mean[0]
-
-
-@inner
-def quarter(plane: Floats, levels: int, y: int, x: int, joint: Floats) -> None:
-    """joint[:2] = the centre of cell (y, x), a quarter towards the larger neighbour in x and y (on ties, the lower)."""
-    H, W = plane.shape[0] << levels, plane.shape[1] << levels
-    right = sample(plane, levels, y, min(x + 1, W - 1)) > sample(plane, levels, y, max(x - 1, 0))
-    below = sample(plane, levels, min(y + 1, H - 1), x) > sample(plane, levels, max(y - 1, 0), x)
-    joint[0] = np.float32(x) + np.float32(0.75 if right else 0.25)
-    joint[1] = np.float32(y) + np.float32(0.75 if below else 0.25)

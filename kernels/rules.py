@@ -1,0 +1,22 @@
+"""Constants and integer rules that the host and the device share: with them, both give the same bits."""
+
+from __future__ import annotations
+
+import numpy as np
+
+# Doubling a map, bilinear with pixel centres aligned: a new cell takes these shares.
+NEAR = np.float32(0.75)  # of the cell that it lies in
+FAR = np.float32(0.25)  # of that cell's neighbour on its side; at the border, of the cell itself
+
+FAR_AWAY = np.float32(255)  # tag distances are clipped here, and NaN counts as this
+
+# The cost of a pair, in one int64: (DISTANCE_WEIGHT * rint(D) * VALUE_STEPS - rint(value * VALUE_STEPS)) above
+# FINE_BITS bits that hold rint(D * FINE_STEPS): the authors' cost, then the unrounded distance, which breaks its ties.
+DISTANCE_WEIGHT = 100
+VALUE_STEPS = np.float32(2**14)
+FINE_STEPS = np.float32(2**8)
+FINE_BITS = 23
+
+# Relative slack of the bounds that let a search skip tiles. Tags that are doubled twice stay within 4 ulp (5e-7) of
+# the range of their corners; a square root and what is under it round by less.
+SLACK = np.float32(2**-20)
