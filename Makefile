@@ -38,8 +38,8 @@ format: $(VENV)/.test
 	$(BIN)/ruff format .
 
 gpu: $(VENV)/.default
-	$(BIN)/python -m engine.setup_gpu
-	$(BIN)/python -m evaluation.selfcheck
+	$(BIN)/python -m commands.setup_gpu
+	$(BIN)/python -m commands.selfcheck
 
 samples: $(VENV)/.default
 	$(BIN)/python -m samples.make_crowd

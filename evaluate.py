@@ -12,9 +12,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from engine.command_line import FAILED, INTERRUPTED, OK, REFUSED, CommandParser
-from engine.errors import PoseError, SinkError
-from engine.spec import SIDE_MULTIPLE
+from core.command_line import FAILED, INTERRUPTED, OK, REFUSED, CommandParser
+from core.errors import PoseError, SinkError
+from core.spec import SIDE_MULTIPLE
 from evaluation import (
     AnnotatedImages,
     Annotations,

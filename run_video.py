@@ -10,16 +10,16 @@ from contextlib import ExitStack, contextmanager, suppress
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from engine.command_line import FAILED, INTERRUPTED, OK, REFUSED
-from engine.errors import PoseError, SinkError, SourceError
+from commands.arguments import build_parser
+from commands.interrupts import Interrupts
+from commands.machine import describe_machine
+from core.command_line import FAILED, INTERRUPTED, OK, REFUSED
+from core.errors import PoseError, SinkError, SourceError
 from kernels.options import DecodeOptions
 from pipeline import LIVE_OPTIONS, Frame, PosePipeline, Source, open_source
-from pipeline.cli import build_parser
-from pipeline.interrupts import Interrupts
-from pipeline.machine import describe_machine
 from pipeline.models import Progress as PreparationProgress
-from pipeline.outputs import Outputs, check_outputs, open_sinks
 from pipeline.sinks import check_display
+from pipeline.sinks.outputs import Outputs, check_outputs, open_sinks
 from pipeline.stats import Meter, Percentiles, Recorder, Summary, save_plot
 
 WARM_UP_FRAMES = 10  # of a benchmark: not in its figures

@@ -14,13 +14,13 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from engine.build import build_plan, usual_range
-from engine.command_line import FAILED, INTERRUPTED, OK, REFUSED, CommandParser
-from engine.errors import EngineError, ModelError
-from engine.flavor import MODULES
+from core.command_line import FAILED, INTERRUPTED, OK, REFUSED, CommandParser
+from core.errors import EngineError, ModelError
 from engine.onnx_file import read_spec
 from engine.shapes import Shape, ShapeRange, parse_shape
-from engine.sidecar import read_sidecar
+from engine.tensorrt.flavor import MODULES
+from engine.tensorrt.plan_cache import build_plan, usual_range
+from engine.tensorrt.sidecar import read_sidecar
 
 T = TypeVar("T")
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol, Self, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from engine.errors import EngineError
+from core.errors import EngineError
 
 logger = logging.getLogger(__name__)
 

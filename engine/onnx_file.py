@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from engine.errors import ModelError
-from engine.spec import METADATA_KEY, ModelSpec
+from core.errors import ModelError
+from core.spec import METADATA_KEY, ModelSpec
 
 # Protocol Buffers: field number and wire type; onnx.proto's ModelProto and StringStringEntryProto.
 METADATA_PROPS, KEY, VALUE = 14, 1, 2

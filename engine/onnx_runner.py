@@ -8,10 +8,10 @@ from typing import Any, Self
 
 from numpy.typing import NDArray
 
-from engine.errors import EngineError, ModelError
-from engine.ort import load_onnxruntime
+from core.errors import EngineError, ModelError
+from core.ort import load_onnxruntime
+from core.spec import METADATA_KEY, ModelSpec
 from engine.runner import Heads
-from engine.spec import METADATA_KEY, ModelSpec
 
 INPUT = "image"
 OUTPUTS = ("heatmaps", "tags")

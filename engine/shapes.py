@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engine.spec import SIDE_MULTIPLE
+from core.spec import SIDE_MULTIPLE
 
 Shape = tuple[int, int, int]  # N, H, W
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from core.errors import EngineError
+from core.spec import ModelSpec
 from engine.device import Device, DeviceArray, Stream
-from engine.errors import EngineError
 from engine.runner import tensors_of
 from engine.shapes import Shape
-from engine.spec import ModelSpec
 
 
 class TorchNetwork:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.errors import SourceError
-from engine.spec import JOINTS
+from core.errors import SourceError
+from core.joints import JOINT_SETS
 
 # Of a person's box; CrowdPose's own evaluation takes the area so, and COCO's people cover this share on average.
 AREA_OF_BOX = 0.53
@@ -47,7 +47,8 @@ def load_annotations(path: Path) -> Annotations:
         people = [_filled(annotation, crowded=bool(crowd_index)) for annotation in dataset["annotations"]]
     except (KeyError, TypeError, ValueError) as error:
         raise SourceError(f"{path} holds no keypoint annotations: {type(error).__name__} {error}") from error
-    if len(lengths) != 1 or len(categories) != 1 or lengths.pop() not in {3 * joints for joints in JOINTS.values()}:
+    known = {3 * len(joint_set) for joint_set in JOINT_SETS.values()}
+    if len(lengths) != 1 or len(categories) != 1 or lengths.pop() not in known:
         raise SourceError(
             f"{path} does not annotate one kind of person with 17 (COCO) or 14 (CrowdPose) joints; expected a "
             "person_keypoints or crowdpose file"

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from core.joints import sigmas_for
 from evaluation.annotations import AREA_OF_BOX
 from evaluation.score import Results
-from kernels.options import sigmas_for
 
 MIN_OKS = 0.5  # of two people taken for the same one
 

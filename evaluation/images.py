@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import SourceError
+from core.errors import SourceError
 from pipeline.sources import Source, open_source
 from pipeline.types import Frame
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from engine.errors import SourceError
+from core.errors import SourceError
 from evaluation.annotations import Annotations
 from evaluation.images import AnnotatedImages
 from evaluation.score import Results, score_results

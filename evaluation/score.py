@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from engine.errors import EngineError, SourceError
+from core.errors import EngineError, SourceError
+from core.joints import sigmas_for
 from evaluation.annotations import Annotations, read_json
-from kernels.options import sigmas_for
 
 COCO_STATS = ("AP", "AP50", "AP75", "AP M", "AP L", "AR", "AR50", "AR75", "AR M", "AR L")
 # CrowdPose's evaluation program splits images by crowdIndex at these (its paper says 0.1 and 0.8).

@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
-from engine.command_line import FAILED, INTERRUPTED, OK, REFUSED, CommandParser
-from engine.errors import DownloadError, ModelError
-from engine.spec import JOINTS, SIDE_MULTIPLE
+from core.command_line import FAILED, INTERRUPTED, OK, REFUSED, CommandParser
+from core.errors import DownloadError, ModelError
+from core.joints import JOINT_SETS
+from core.spec import SIDE_MULTIPLE
 from export import zoo
 
 
@@ -68,7 +69,7 @@ def _list_models() -> None:
 
     named = Table("name", "input", "joints", "AP", "parameters", "multiply-adds", title="Named models", box=SIMPLE)
     for entry in zoo.MODELS.values():
-        side, joints = entry.short_side, JOINTS[entry.joint_set]
+        side, joints = entry.short_side, len(JOINT_SETS[entry.joint_set])
         parameters, multiply_adds = measure(entry.architecture, (side, side), joints=joints)
         ap = "" if entry.published_ap is None else f"{entry.published_ap}"
         named.add_row(entry.name, f"{side}x{side}", f"{joints}", ap, f"{parameters:,}", f"{multiply_adds / 1e9:.2f} G")

@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engine.errors import ModelError
-from export.model import HigherHead, HigherHRNet, build_model
+from core.errors import ModelError
+from export.head import HigherHead
+from export.hrnet import HigherHRNet
+from export.model import build_model
 
 State = dict[str, Tensor]
 

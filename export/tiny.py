@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from export.model import HigherHead, conv_bn
+from export.head import HigherHead, conv_bn
 from export.movenet import CONTEXT, DETAIL, FEATURES, MoveNet, upsample
 
 STRIDE = 16  # input pixels a cell of the features that tags are read from

@@ -14,14 +14,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from engine.errors import ModelError
-from engine.files import write_whole
-from engine.ort import load_onnxruntime
-from engine.spec import IMAGENET_MEAN, IMAGENET_STD, JOINTS, METADATA_KEY, SIDE_MULTIPLE, ModelSpec
+from core.errors import ModelError
+from core.files import write_whole
+from core.joints import joint_set_of
+from core.ort import load_onnxruntime
+from core.spec import IMAGENET_MEAN, IMAGENET_STD, METADATA_KEY, SIDE_MULTIPLE, ModelSpec
 from export import zoo
 from export.checkpoint import build_from_checkpoint
 from export.compact import store_half
-from export.model import Aggregated, HigherHead, HigherHRNet
+from export.head import Aggregated, HigherHead
+from export.hrnet import HigherHRNet
 from export.padding import fold_padding
 
 logger = logging.getLogger(__name__)
@@ -49,14 +51,14 @@ def export_checkpoint(
     """
     path, entry = _resolve(name_or_path, progress)
     model = build_from_checkpoint(path)
-    joint_set = next((name for name, joints in JOINTS.items() if joints == model.joints), None)
-    if joint_set is None:
-        known = " or ".join(f"{joints} ({name})" for name, joints in JOINTS.items())
-        raise ModelError(f"{path} predicts {model.joints} joints; expected {known}")
+    try:
+        joint_set = joint_set_of(model.joints)
+    except ValueError as error:
+        raise ModelError(f"{path} does not fit: {error}") from error
     mean, std, short_side = _input_of(model)
     spec = ModelSpec(
         name=entry.name if entry else path.name.split(".")[0],
-        joint_set=joint_set,  # type: ignore[arg-type]  # a key of JOINTS is a JointSet
+        joint_set=joint_set.name,
         short_side=size if size is not None else entry.short_side if entry else short_side,
         fixed_hw=fixed_hw,
         precision="fp16" if fp16 else "fp32",

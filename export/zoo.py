@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from engine.errors import DownloadError, ModelError
-from engine.files import cache_folder, locked
-from engine.spec import JointSet
+from core.errors import DownloadError, ModelError
+from core.files import cache_folder, locked
+from core.joints import JointSetName
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class ZooModel:
     name: str
     file: str
     architecture: str
-    joint_set: JointSet = "coco"
+    joint_set: JointSetName = "coco"
     short_side: int = 512
     url: str | None = None
     sha256: str = ""
@@ -48,7 +48,7 @@ class ZooModel:
 
 
 def _mmpose(
-    name: str, file: str, ap: float, *, architecture: str = "w32", side: int = 512, joints: JointSet = "coco"
+    name: str, file: str, ap: float, *, architecture: str = "w32", side: int = 512, joints: JointSetName = "coco"
 ) -> ZooModel:
     return ZooModel(
         name=name,

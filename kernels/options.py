@@ -1,21 +1,10 @@
-"""DecodeOptions, and the joint orders of COCO 17 and CrowdPose 14. Shared by the host and the device decode."""
+"""DecodeOptions: how heatmaps and tags become people, on the host and on the device."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-# The order in which grouping walks the joints: stable ones first (nose to shoulders, hips, then limbs).
-COCO_ORDER = (0, 1, 2, 3, 4, 5, 6, 11, 12, 7, 8, 9, 10, 13, 14, 15, 16)
-COCO_FLIP = (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15)
-# CrowdPose: shoulders, elbows, wrists, hips, knees, ankles, head, neck. The authors' joint order lists COCO's 17
-# indices here too and uses those below 14.
-CROWDPOSE_ORDER = tuple(j for j in COCO_ORDER if j < 14)
-CROWDPOSE_FLIP = (1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 12, 13)
-
-# Per-joint standard deviations of the OKS (COCO keypoint evaluation; CrowdPose's own evaluation).
-_BODY_SIGMAS = (0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089)  # shoulder to ankle
-COCO_SIGMAS = (0.026, 0.025, 0.025, 0.035, 0.035, *_BODY_SIGMAS)
-CROWDPOSE_SIGMAS = (*_BODY_SIGMAS, 0.079, 0.079)
+from core.joints import find_joint_set
 
 MAX_PEOPLE_LIMIT = 128
 
@@ -73,21 +62,17 @@ class DecodeOptions:
 
     def order_for(self, joints: int) -> tuple[int, ...]:
         """The joint order for K joints. Raises ValueError where K has no default and none was given."""
-        return _pick(self.joint_order, joints, {17: COCO_ORDER, 14: CROWDPOSE_ORDER}, "joint_order")
+        known = find_joint_set(joints)
+        default = None if known is None else known.grouping_order
+        return _checked(self.joint_order or default, joints, "joint_order")
 
     def flip_for(self, joints: int) -> tuple[int, ...]:
         """For each joint, its mirror twin. Raises ValueError as `order_for`."""
-        return _pick(self.flip_order, joints, {17: COCO_FLIP, 14: CROWDPOSE_FLIP}, "flip_order")
+        known = find_joint_set(joints)
+        return _checked(self.flip_order or (None if known is None else known.flip), joints, "flip_order")
 
 
-def sigmas_for(joints: int) -> tuple[float, ...]:
-    """The OKS constants of K joints; other joint sets get COCO's mean for every joint."""
-    known = {17: COCO_SIGMAS, 14: CROWDPOSE_SIGMAS}
-    return known.get(joints, (sum(COCO_SIGMAS) / len(COCO_SIGMAS),) * joints)
-
-
-def _pick(given: tuple[int, ...] | None, joints: int, known: dict[int, tuple[int, ...]], name: str) -> tuple[int, ...]:
-    order = given if given is not None else known.get(joints)
+def _checked(order: tuple[int, ...] | None, joints: int, name: str) -> tuple[int, ...]:
     if order is None:
         raise ValueError(f"{joints} joints have no default {name}; pass DecodeOptions({name}=…)")
     if len(order) != joints:

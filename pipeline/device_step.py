@@ -14,14 +14,15 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.device import Device, DeviceArray, Event, Graph, PinnedArray, Stream
-from engine.errors import EngineError
-from engine.spec import ModelSpec
+from core.errors import EngineError
+from core.spec import ModelSpec
+from engine.device import Device, DeviceArray, Event, Graph, PinnedArray
+from engine.runner import DeviceNetwork
 from kernels.options import DecodeOptions
 from pipeline.letterbox import Letterbox
 from pipeline.step import SLOTS, people_in_frame
@@ -30,21 +31,6 @@ from pipeline.types import People
 logger = logging.getLogger(__name__)
 
 SHAPES_KEPT = 4  # input shapes whose network and buffers stay: a folder of photographs has a handful
-
-
-class DeviceNetwork(Protocol):
-    """A network bound to one input shape, all its memory on the device.
-
-    arrays: "image" (N, 3, H, W), "heatmaps" (N, K, H/2, W/2), "tags" (N, K, H/4, W/4); their addresses never change.
-    """
-
-    arrays: dict[str, DeviceArray]
-
-    def enqueue(self, stream: Stream) -> None:
-        """Put one forward pass on `stream`, from and to `arrays`. Returns at once; may be captured into a graph."""
-
-    def close(self) -> None:
-        """Release everything; no pass is pending."""
 
 
 @dataclass(eq=False)

@@ -1,4 +1,4 @@
-"""Skeletons onto frames. Colours say the side of the body, so that they stay as they are from frame to frame."""
+"""JointSets onto frames. Colours say the side of the body, so that they stay as they are from frame to frame."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.skeleton import Side, Skeleton, skeleton_for
+from core.joints import JointSet, Side, joint_set_of
 from pipeline.types import People
 
 # BGR. Warm right, cool left: told apart by the common colour-blindnesses too.
@@ -27,7 +27,7 @@ def draw_people(image: NDArray[np.uint8], people: People) -> NDArray[np.uint8]:
     """
     if not len(people):
         return image
-    skeleton = skeleton_for(people.keypoint_scores.shape[1])
+    skeleton = joint_set_of(people.keypoint_scores.shape[1])
     sides = _sides(skeleton)
     heights = people.boxes()[:, 2:].max(axis=1)
     for person in np.argsort(heights, kind="stable"):
@@ -56,7 +56,7 @@ def _draw_person(
     keypoints: NDArray[np.float32],
     found: NDArray[np.bool_],
     *,
-    skeleton: Skeleton,
+    skeleton: JointSet,
     sides: tuple[tuple[Side, ...], tuple[Side, ...]],
     height: float,
 ) -> None:
@@ -88,7 +88,7 @@ def _light(color: tuple[int, int, int]) -> tuple[int, int, int]:
 
 
 @cache
-def _sides(skeleton: Skeleton) -> tuple[tuple[Side, ...], tuple[Side, ...]]:
+def _sides(skeleton: JointSet) -> tuple[tuple[Side, ...], tuple[Side, ...]]:
     """Of each joint, and of each edge."""
     joints = tuple(skeleton.side(joint) for joint in range(len(skeleton.joints)))
     return joints, tuple(skeleton.edge_side(edge) for edge in skeleton.edges)

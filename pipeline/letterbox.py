@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.spec import SIDE_MULTIPLE, ModelSpec
+from core.spec import SIDE_MULTIPLE, ModelSpec
 
 
 @dataclass(frozen=True)

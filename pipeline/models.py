@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.errors import EngineError, ModelError
-from engine.files import cache_folder
-from engine.flavor import MODULES, Flavor
+from core.errors import EngineError, ModelError
+from core.files import cache_folder
+from core.spec import SIDE_MULTIPLE, ModelSpec
 from engine.gpu import find_gpu
-from engine.setup_gpu import RTX_CAPABILITIES
-from engine.spec import SIDE_MULTIPLE, ModelSpec
+from engine.tensorrt.flavor import MODULES, RTX_CAPABILITIES, Flavor
 from export import zoo
 from kernels.options import DecodeOptions
 from pipeline.step import FrameStep, HostStep
@@ -125,8 +124,8 @@ def _on_gpu(wanted: _Wanted, engine: str, why: str) -> FrameStep:
 
 
 def _open_plan(wanted: _Wanted, engine: str) -> FrameStep:
-    from engine.runner import TensorRTRunner
-    from engine.sidecar import read_sidecar
+    from engine.tensorrt.runner import TensorRTRunner
+    from engine.tensorrt.sidecar import read_sidecar
 
     plan = Path(wanted.model)
     sidecar = read_sidecar(plan)
@@ -168,9 +167,9 @@ def _on_device(
 
 
 def _tensorrt_networks(wanted: _Wanted, onnx: Path, flavor: Flavor) -> Callable[[Shape, Any], Any]:
-    from engine.build import cached_plan
-    from engine.flavor import load_tensorrt
-    from engine.runner import TensorRTRunner
+    from engine.tensorrt.flavor import load_tensorrt
+    from engine.tensorrt.plan_cache import cached_plan
+    from engine.tensorrt.runner import TensorRTRunner
 
     load_tensorrt(flavor)  # what is missing is said now, not at the first frame
 
@@ -191,7 +190,7 @@ def torch_graph(model: str, spec: ModelSpec) -> Any:
     if Path(model).suffix == ONNX_SUFFIX:
         raise ValueError(f"torch runs weights, and {model} is an ONNX file; name the checkpoint or use tensorrt")
     from export.checkpoint import build_from_checkpoint
-    from export.model import Aggregated
+    from export.head import Aggregated
     from export.to_onnx import fold_batch_norm
 
     weights = zoo.locate(model) if model in zoo.MODELS else Path(model)

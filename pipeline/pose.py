@@ -19,7 +19,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import PoseError, StageError
+from core.errors import PoseError, StageError
 from kernels.options import DecodeOptions
 from pipeline.channel import Cancelled, Channel
 from pipeline.models import Progress, open_step

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engine.errors import SinkError
+from core.errors import SinkError
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from core.spec import ModelSpec
 from engine.runner import Runner
-from engine.spec import ModelSpec
 from kernels.options import DecodeOptions
 from pipeline.letterbox import Letterbox
 from pipeline.types import People

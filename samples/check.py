@@ -16,8 +16,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.command_line import CommandParser
-from kernels.options import COCO_SIGMAS
+from core.command_line import CommandParser
+from core.joints import COCO
 
 TRUTH = Path(__file__).parent / "crowd.json"
 MIN_OKS = 0.5
@@ -30,7 +30,7 @@ def oks(found: Floats, true: Floats, area: float) -> float:
     """Object keypoint similarity of (K, 2+) found x, y and (K, 3) true x, y, v; `area` in square pixels."""
     labelled = true[:, 2] > 0
     squared = ((found[:, :2] - true[:, :2]) ** 2).sum(axis=1)  # (K,)
-    spread = 2 * (2 * np.array(COCO_SIGMAS)) ** 2 * max(area, 1.0)
+    spread = 2 * (2 * np.array(COCO.sigmas)) ** 2 * max(area, 1.0)
     return float(np.exp(-squared / spread)[labelled].mean()) if labelled.any() else 0.0
 
 

@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from core.joints import COCO
 from samples import body
 from samples.outfit import Outfit, random_outfit
 from samples.paint import NOTHING, Canvas
@@ -36,12 +37,7 @@ FOCAL = 480.0  # pixels; an adult 1 height away would be this tall
 HORIZON = 150.0  # the picture's row at the height of the camera
 CAMERA_HEIGHT = 1.0  # in heights: adults' heads touch the horizon
 LIGHT = -0.4
-COCO_NAMES = (
-    "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
-    "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle",
-    "right_ankle",
-)  # fmt: skip
-COCO_SKELETON = (
+COCO_SKELETON = (  # as COCO's own files list it, from 1
     (16, 14), (14, 12), (17, 15), (15, 13), (12, 13), (6, 12), (7, 13), (6, 7), (6, 8), (7, 9), (8, 10), (9, 11),
     (2, 3), (1, 2), (1, 3), (2, 4), (3, 5), (4, 6), (5, 7),
 )  # fmt: skip
@@ -109,7 +105,7 @@ def truth_of(annotations: list[dict[str, Any]], frames: int = FRAMES) -> dict[st
     width, height = SIZE_WH
     names = [{"id": i, "file_name": f"{i:06d}.png", "width": width, "height": height} for i in range(frames)]
     person = {"id": 1, "name": "person", "supercategory": "person"}
-    person |= {"keypoints": list(COCO_NAMES), "skeleton": [list(edge) for edge in COCO_SKELETON]}
+    person |= {"keypoints": list(COCO.joints), "skeleton": [list(edge) for edge in COCO_SKELETON]}
     return {
         "info": {"description": "Drawn crowd; true joints", "version": "1"},
         "images": names,

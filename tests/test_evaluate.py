@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 import evaluate
-from engine.errors import EngineError
+from core.errors import EngineError
 from evaluation import check_scales
 from samples.make_crowd import HERE
 from tests.evaluation.conftest import data  # noqa: F401  (a fixture)

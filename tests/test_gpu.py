@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.flavor import MODULES
+from commands.selfcheck import ENGINES, FRAMES, disagreement, people_of
+from engine.tensorrt.flavor import MODULES
 from evaluation.compare import compare_results
-from evaluation.selfcheck import ENGINES, FRAMES, disagreement, people_of
 from pipeline import PosePipeline
 from pipeline.sources import Source
 from pipeline.types import Frame

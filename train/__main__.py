@@ -19,9 +19,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from engine.command_line import INTERRUPTED, OK, REFUSED
-from engine.errors import PoseError
-from engine.spec import IMAGENET_MEAN, IMAGENET_STD, JOINTS, ModelSpec
+from core.command_line import INTERRUPTED, OK, REFUSED
+from core.errors import PoseError
+from core.joints import joint_set_of
+from core.spec import IMAGENET_MEAN, IMAGENET_STD, Channels, ModelSpec
 from train.arguments import parser_of
 
 
@@ -169,8 +170,8 @@ def _train(options: argparse.Namespace) -> None:
         load_checkpoint(other, options.blend[0])
     validate = None
     if options.val:
-        joint_set = next(name for name, joints in JOINTS.items() if joints == mixture.joints)
-        spec = ModelSpec(name=options.model, joint_set=joint_set, short_side=options.val_side, mean=mean, std=std)  # type: ignore[arg-type]  # a key of JOINTS is a JointSet
+        joint_set = joint_set_of(mixture.joints).name
+        spec = ModelSpec(name=options.model, joint_set=joint_set, short_side=options.val_side, mean=mean, std=std)
         validate = Validation(options.val[0], options.val[1], spec, options.val_limit)
 
     with _progress() as bars:
@@ -204,7 +205,7 @@ def _train(options: argparse.Namespace) -> None:
         print(f"stopped after {run.step} of {options.steps} steps; the same command goes on")
 
 
-def _model(options: argparse.Namespace, joints: int) -> tuple[Any, tuple[float, ...], tuple[float, ...]]:
+def _model(options: argparse.Namespace, joints: int) -> tuple[Any, Channels, Channels]:
     """The network as a new run starts with it, and the mean and std of its input."""
     from export.checkpoint import load_checkpoint
     from export.model import build_model
@@ -233,13 +234,13 @@ def _teacher(options: argparse.Namespace) -> Any:
     return Teacher(load_movenet(options.movenet), range(len(options.taught)))
 
 
-def _run_options(options: argparse.Namespace, mean: tuple[float, ...], std: tuple[float, ...]) -> Any:
+def _run_options(options: argparse.Namespace, mean: Channels, std: Channels) -> Any:
     from dataclasses import fields
 
     from train.loop import Options
 
     named = {field.name: getattr(options, field.name) for field in fields(Options) if hasattr(options, field.name)}
-    return Options(**named, mean=mean, std=std)  # type: ignore[arg-type]  # three numbers each
+    return Options(**named, mean=mean, std=std)
 
 
 if __name__ == "__main__":

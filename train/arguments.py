@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from engine.command_line import CommandParser
+from core.command_line import CommandParser
 
 PACKED_SIDE = 384  # short side of packed pictures: enough for crops of 256 at scale 1.5
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engine.errors import ModelError
+from core.errors import ModelError
 from export.tiny import Tiny
 from train.losses import heatmap_loss, tag_losses
 from train.mixture import Mixture, Sample, batches, normalise

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import SourceError
+from core.errors import SourceError
 
 PACKED_LABELS = "annotations.json"  # inside a pack, beside the pictures
 

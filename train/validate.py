@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from engine.errors import SourceError
-from engine.spec import ModelSpec
-from export.model import Aggregated, HigherHead
+from core.errors import SourceError
+from core.spec import ModelSpec
+from export.head import Aggregated, HigherHead
 from kernels.cpu import decode, preprocess
 from pipeline.letterbox import Letterbox
 

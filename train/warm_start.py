@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from engine.errors import ModelError
+from core.errors import ModelError
 from export.movenet import PUBLISHED, PUBLISHED_TOP, MoveNet
 from export.tiny import STRIDE, TAG_SCALE, TINY_MEAN, TINY_STD, Tiny
 from train.mixture import normalise

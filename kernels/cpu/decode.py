@@ -7,13 +7,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from core.joints import sigmas_for
 from kernels.cpu._jit import entry
 from kernels.cpu.filter import drop_duplicates, drop_weak, hide_joints
 from kernels.cpu.group import group, score
 from kernels.cpu.maps import TILE, Floats, Ints, quarter, sample, tile_maxima, unmirror
 from kernels.cpu.peaks import find_peaks
 from kernels.cpu.refine import person_tags, refine
-from kernels.options import DecodeOptions, sigmas_for
+from kernels.options import DecodeOptions
 
 DEFAULT = DecodeOptions()
 

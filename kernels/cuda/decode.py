@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from core.joints import sigmas_for
 from kernels.cuda import assignment, filter, peaks, refine, select
 from kernels.cuda._cuda import SIMULATED, as_device_array, as_stream, free_dropped, limits, synchronize, zeros
 from kernels.cuda.group import group_kernel, shared_bytes
-from kernels.options import DecodeOptions, sigmas_for
+from kernels.options import DecodeOptions
 
 
 @dataclass(frozen=True, kw_only=True)

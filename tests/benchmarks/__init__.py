@@ -1,1 +1,0 @@
-"""Measurements, off by default: python -m tests.benchmarks.NAME. What runs with the tests are the test_ files."""

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from tests.benchmarks import compare
+from benchmarks import compare
 
 SCRIPT = 'print("warming up")\nprint(\'{"fps": %d, "stages_ms": {"infer": [1.5, 2]}, "engine": "x", "ok": true}\')\n'
 

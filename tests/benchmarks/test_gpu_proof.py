@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from benchmarks import frame_step, gpu
 from pipeline import PosePipeline
-from tests.benchmarks import frame_step, gpu
 from tests.pipeline.fake_device import FakeDevice
 from tests.pipeline.test_device_step import make_step
 

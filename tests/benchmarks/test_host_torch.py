@@ -18,7 +18,7 @@ pytest.importorskip("torch")
 
 
 def test_the_baseline_finds_the_same_people():
-    from tests.benchmarks.host_torch import host_step
+    from benchmarks.host_torch import host_step
 
     with open_source(str(CLIP)) as source:
         image = next(iter(source)).image

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.spec import ModelSpec
+from core.spec import ModelSpec
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from core.errors import EngineError
 from engine import device as device_module
 from engine.device import Device
-from engine.errors import EngineError
 from tests.engine.fake_pycuda import Error, FakeDriver
 
 # Of pycuda 2026.1: src/wrapper/wrap_cudadrv.cpp and pycuda/driver.py.

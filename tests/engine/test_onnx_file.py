@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.errors import ModelError
+from core.errors import ModelError
+from core.spec import METADATA_KEY, ModelSpec
 from engine.onnx_file import read_spec
-from engine.spec import METADATA_KEY, ModelSpec
 
 SPEC = ModelSpec(name="made by hand", short_side=256)
 

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from engine.errors import EngineError, ModelError
+from core.errors import EngineError, ModelError
 from engine.onnx_runner import OnnxRunner, usable_cores
 from tests.pipeline.onnx_models import blob_spec, write_blob_model
 
@@ -93,7 +93,7 @@ def test_a_model_that_is_not_what_its_spec_says_is_refused(tmp_path):
 
 
 def test_a_spec_of_another_version_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("engine.spec.FORMAT", 99)
+    monkeypatch.setattr("core.spec.FORMAT", 99)
     path = write_blob_model(tmp_path / "a.onnx")
     monkeypatch.undo()
     with pytest.raises(ModelError, match="model spec has format 99, this version reads 1; export the model again"):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.errors import EngineError
-from engine.spec import ModelSpec
+from core.errors import EngineError
+from core.spec import ModelSpec
 from engine.torch_runner import TorchNetwork
 
 torch = pytest.importorskip("torch", reason="torch comes with the export extra")
@@ -22,7 +22,8 @@ def test_without_a_gpu_the_remedy_is_named(monkeypatch):
 @pytest.mark.parametrize("captured", [False, True], ids=["plain", "graph"])
 def test_on_a_gpu_it_gives_what_the_cpu_gives(captured):
     from engine.device import Device
-    from export.model import Aggregated, HigherHRNet
+    from export.head import Aggregated
+    from export.hrnet import HigherHRNet
     from export.to_onnx import fold_batch_norm
 
     torch.manual_seed(1)

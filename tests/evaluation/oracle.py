@@ -7,8 +7,8 @@ from typing import Self
 
 import numpy as np
 
+from core.spec import ModelSpec
 from engine.runner import Heads
-from engine.spec import ModelSpec
 from kernels.options import DecodeOptions
 from pipeline.letterbox import Letterbox
 from pipeline.step import HostStep

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from engine.errors import SourceError
+from core.errors import SourceError
 from evaluation import AnnotatedImages, find_images, load_annotations
 from evaluation.images import read_unturned
 from samples.make_crowd import HERE

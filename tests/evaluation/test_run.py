@@ -9,7 +9,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from engine.errors import SourceError
+from core.errors import SourceError
 from evaluation import AnnotatedImages, ScalesStep, check_scales, evaluate_step, load_annotations
 from kernels.options import DecodeOptions
 from tests.evaluation.oracle import OracleRunner, oracle_step

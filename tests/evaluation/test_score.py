@@ -9,9 +9,9 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from engine.errors import SourceError
+from core.errors import SourceError
+from core.joints import CROWDPOSE
 from evaluation import load_annotations, load_results, score_results
-from kernels.options import CROWDPOSE_SIGMAS
 from samples.make_crowd import HERE
 from tests.evaluation.oracle import annotate, crowd
 
@@ -89,7 +89,7 @@ def test_crowdpose_uses_its_own_sigmas_areas_and_crowding(tmp_path):
     for annotation in truth.dataset["annotations"]:
         annotation["area"] = 0.53 * annotation["bbox"][2] * annotation["bbox"][3]
     by_hand = COCOeval(truth, truth.loadRes([dict(one) for one in moved]), "keypoints")
-    by_hand.params.kpt_oks_sigmas = np.array(CROWDPOSE_SIGMAS)
+    by_hand.params.kpt_oks_sigmas = np.array(CROWDPOSE.sigmas)
     by_hand.evaluate()
     by_hand.accumulate()
     by_hand.summarize()

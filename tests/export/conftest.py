@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from export.model import HigherHRNet, build_model
+from export.hrnet import HigherHRNet
+from export.model import build_model
 from tests.export.networks import Small, drawn
 
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from export.model import HigherHead, conv_bn
+from export.head import HigherHead, conv_bn
 
 Model = TypeVar("Model", bound=nn.Module)
 

@@ -9,9 +9,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from engine.errors import ModelError
+from core.errors import ModelError
 from export.checkpoint import build_from_checkpoint, infer_architecture, load_checkpoint, read_state
-from export.model import ABLATION, HigherHRNet, build_model
+from export.hrnet import HigherHRNet
+from export.model import ABLATION, build_model
 
 
 def mmpose(state):

@@ -10,7 +10,9 @@ import torch
 from torch.nn import functional as F
 
 from export.complexity import measure
-from export.model import ABLATION, Aggregated, HigherHead, HigherHRNet, build_model
+from export.head import Aggregated, HigherHead
+from export.hrnet import HigherHRNet
+from export.model import ABLATION, build_model
 from export.tiny import build_tiny
 from tests.export.networks import drawn, recipe
 

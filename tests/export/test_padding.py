@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from engine.ort import load_onnxruntime
+from core.ort import load_onnxruntime
 from export.padding import fold_padding
 
 onnxruntime = load_onnxruntime()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,12 +14,13 @@ import torch
 from onnx import TensorProto
 from torch import nn
 
-from engine.errors import ModelError
-from engine.ort import load_onnxruntime
-from engine.spec import METADATA_KEY, ModelSpec
+from core.errors import ModelError
+from core.ort import load_onnxruntime
+from core.spec import METADATA_KEY, ModelSpec
 from export import to_onnx, zoo
 from export.__main__ import main
-from export.model import ABLATION, Aggregated, build_model
+from export.head import Aggregated
+from export.model import ABLATION, build_model
 from tests.export.networks import Small, drawn, recipe
 
 onnxruntime = load_onnxruntime()
@@ -95,7 +97,11 @@ def test_the_same_network_gives_the_same_bytes_and_is_left_as_it_was(spec, small
     assert all(module.training and not module._forward_hooks for module in small.modules())
 
 
-VARIANTS = {**ABLATION, "two deconvolutions": {"deconvolutions": 2}, "CrowdPose": {"joints": 14}}
+VARIANTS: dict[str, dict[str, Any]] = {
+    **{name: dict(switches) for name, switches in ABLATION.items()},
+    "two deconvolutions": {"deconvolutions": 2},
+    "CrowdPose": {"joints": 14},
+}
 
 
 @pytest.mark.parametrize("spec", [FP32, FP16], ids=["fp32", "fp16"])

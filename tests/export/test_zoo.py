@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from engine.errors import DownloadError
+from core.errors import DownloadError
 from export import zoo
 
 CONTENT = bytes(range(256)) * 4000  # 1 MB

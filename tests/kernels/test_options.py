@@ -4,8 +4,8 @@ import pytest
 
 import kernels
 import kernels.cpu
+from core.joints import COCO, CROWDPOSE
 from kernels import DecodeOptions
-from kernels.options import COCO_FLIP, COCO_ORDER, CROWDPOSE_FLIP, CROWDPOSE_ORDER, sigmas_for
 
 
 def test_defaults_are_those_of_the_authors():
@@ -22,20 +22,10 @@ def test_options_are_frozen_and_hashable():
 
 
 def test_the_number_of_joints_chooses_the_skeleton():
-    assert DecodeOptions().order_for(17) == COCO_ORDER
-    assert DecodeOptions().order_for(14) == CROWDPOSE_ORDER
-    assert DecodeOptions().flip_for(17) == COCO_FLIP
-    assert DecodeOptions().flip_for(14) == CROWDPOSE_FLIP
-
-
-@pytest.mark.parametrize("flip", [COCO_FLIP, CROWDPOSE_FLIP])
-def test_mirroring_twice_changes_nothing(flip):
-    assert [flip[twin] for twin in flip] == list(range(len(flip)))
-
-
-@pytest.mark.parametrize("joints", [5, 14, 17])
-def test_every_joint_has_a_sigma(joints):
-    assert len(sigmas_for(joints)) == joints and min(sigmas_for(joints)) > 0
+    assert DecodeOptions().order_for(17) == COCO.grouping_order
+    assert DecodeOptions().order_for(14) == CROWDPOSE.grouping_order
+    assert DecodeOptions().flip_for(17) == COCO.flip
+    assert DecodeOptions().flip_for(14) == CROWDPOSE.flip
 
 
 def test_a_given_order_is_used_and_must_fit():

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.errors import EngineError
+from core.errors import EngineError
 
 
 class FakeArray:

@@ -12,7 +12,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.spec import ModelSpec
+from core.spec import ModelSpec
 from pipeline.sources import Source
 from pipeline.types import Frame, People
 

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from engine.spec import METADATA_KEY, ModelSpec
+from core.spec import METADATA_KEY, ModelSpec
 
 JOINTS = 17
 TAG_SCALE = 10.0

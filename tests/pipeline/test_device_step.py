@@ -8,8 +8,8 @@ import threading
 import numpy as np
 import pytest
 
-from engine.errors import EngineError, StageError
-from engine.spec import ModelSpec
+from core.errors import EngineError, StageError
+from core.spec import ModelSpec
 from kernels.options import DecodeOptions
 from pipeline.device_step import SHAPES_KEPT, DeviceStep
 from pipeline.pose import PosePipeline

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from core.joints import COCO, CROWDPOSE, JOINT_SETS, Side, joint_set_of
 from pipeline.draw import COLORS, draw_caption, draw_people
-from pipeline.skeleton import COCO, CROWDPOSE, SKELETONS, Side, skeleton_for
 from pipeline.types import People
 
 
@@ -82,7 +82,7 @@ def test_a_caption_is_drawn_in_its_corner():
     assert (picture[100:] == 128).all()
 
 
-@pytest.mark.parametrize("skeleton", SKELETONS.values())
+@pytest.mark.parametrize("skeleton", JOINT_SETS.values())
 def test_every_joint_has_a_limb_and_every_limb_two_joints(skeleton):
     joints = set(range(len(skeleton.joints)))
     assert {joint for edge in skeleton.edges for joint in edge} == joints
@@ -97,5 +97,5 @@ def test_sides_are_the_persons():
 
 
 def test_an_unknown_number_of_joints_is_named():
-    with pytest.raises(ValueError, match="no skeleton has 5 joints"):
-        skeleton_for(5)
+    with pytest.raises(ValueError, match="no joint set has 5 joints"):
+        joint_set_of(5)

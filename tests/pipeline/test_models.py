@@ -6,9 +6,9 @@ import importlib.util
 
 import pytest
 
-from engine.errors import EngineError, ModelError
+from core.errors import EngineError, ModelError
+from core.spec import ModelSpec
 from engine.gpu import Gpu
-from engine.spec import ModelSpec
 from kernels.options import DecodeOptions
 from pipeline import models
 from pipeline.models import open_step

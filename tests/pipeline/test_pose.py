@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from engine.errors import SourceError, StageError
+from core.errors import SourceError, StageError
 from pipeline import PosePipeline
 from pipeline.stats import Recorder
 from tests.pipeline.fakes import FakeSource, FakeStep, Fault, raising_at

@@ -11,7 +11,7 @@ import cv2
 import pytest
 from rich.console import Console
 
-from engine.errors import SinkError
+from core.errors import SinkError
 from pipeline.stats import STAGES, Meter, Percentiles, Recorder, Summary, save_plot
 
 

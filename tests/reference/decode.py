@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.options import DecodeOptions, sigmas_for
+from core.joints import sigmas_for
+from kernels.options import DecodeOptions
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]

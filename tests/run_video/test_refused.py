@@ -53,7 +53,7 @@ def test_a_dead_address(typed):
 
 def test_an_address_that_never_answers(typed, monkeypatch):
     monkeypatch.setattr(
-        "pipeline.video.VideoSource.__init__.__kwdefaults__", {"open_timeout_s": 0.3, "read_timeout_s": 1}
+        "pipeline.sources.video.VideoSource.__init__.__kwdefaults__", {"open_timeout_s": 0.3, "read_timeout_s": 1}
     )
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))

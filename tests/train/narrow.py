@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from export.model import HigherHead, conv_bn
+from export.head import HigherHead, conv_bn
 
 
 class Narrow(HigherHead):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kernels.options import COCO_FLIP
+from core.joints import COCO
 from train.augment import PLAIN, Augmentation, crop
 from train.pictures import Labels
 from train.targets import loss_mask
@@ -28,7 +28,7 @@ def picture():
 def take(options, seed=0, labels=None, side=SIDE):
     image, own = picture()
     rng = np.random.default_rng(seed)
-    return crop(image, labels or own, side, short_side=side, flip_order=COCO_FLIP, options=options, rng=rng)
+    return crop(image, labels or own, side, short_side=side, flip_order=COCO.flip, options=options, rng=rng)
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -52,7 +52,7 @@ def test_a_flip_swaps_left_and_right(seed):
     for joint in range(17):
         x, y, visible = keypoints[joint]
         if visible and min(x, y) > 2 and max(x, y) < 93:
-            assert abs(int(image[round(y), round(x), 0]) - COLOURS[COCO_FLIP[joint]]) <= 2
+            assert abs(int(image[round(y), round(x), 0]) - COLOURS[COCO.flip[joint]]) <= 2
             seen += 1
     assert seen
 

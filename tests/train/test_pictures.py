@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from engine.errors import SourceError
+from core.errors import SourceError
 from samples.make_crowd import draw_frames
 from tests.train import drawing
 from train.pictures import CocoPictures, DrawnPictures, pack

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from engine.errors import ModelError
-from engine.spec import ModelSpec
+from core.errors import ModelError
+from core.spec import ModelSpec
 from tests.train import drawing
 from tests.train.narrow import Narrow
 from train.augment import PLAIN

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from engine.errors import ModelError
+from core.errors import ModelError
 from export.movenet import PUBLISHED, Separable
 from export.tiny import TAG_SCALE, build_tiny
 from tests.train import drawing, movenet

@@ -3,11 +3,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.joints import COCO, sigmas_for
 from kernels.cpu.filter import drop_duplicates, oks
-from kernels.options import COCO_SIGMAS, sigmas_for
 from tests.reference import decode as reference
 
-SIGMAS = np.array(COCO_SIGMAS)
+SIGMAS = np.array(COCO.sigmas)
 
 
 def a_person(*, x=0.0, y=0.0, size=100.0, value=0.5):

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks import kernels as benchmark
 from kernels.cuda._cuda import cuda
-from tests.benchmarks import kernels as benchmark
 
 
 class Clock:

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.joints import sigmas_for
 from kernels.cuda.filter import filter_kernel
-from kernels.options import DecodeOptions, sigmas_for
+from kernels.options import DecodeOptions
 from tests.kernels.cuda.simulator import examples, on_device
 from tests.reference.decode import filter_people as reference
 

@@ -1,0 +1,149 @@
+"""All that a GPU has to prove, in one command: python -m benchmarks.gpu --out proof [--minutes 9].
+
+Each step is a command of its own with a time limit; one that fails or hangs does not stop the next. Its output goes to
+PROOF/NAME.log as it comes, and summary.md there says after every step what came of it. The same command again goes on
+with the steps that have not ended well, so that it may be cut anywhere. `make gpu` comes first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.tensorrt.flavor import MODULES
+
+ROOT = Path(__file__).resolve().parents[1]
+ENGINES = ("tensorrt", "tensorrt-rtx", "torch")
+RANDOM_W32 = "import sys, torch; from safetensors.torch import save_file; from export.model import build_model; \
+torch.manual_seed(0); save_file(build_model('w32').state_dict(), sys.argv[1])"
+
+
+@dataclass(frozen=True)
+class Step:
+    """name: of its log. command: after the interpreter, unless `program` says another. seconds: its limit."""
+
+    name: str
+    command: tuple[str, ...]
+    seconds: int
+    program: str = sys.executable
+
+
+def steps(out: Path) -> Iterator[Step]:
+    """In the order in which an answer is worth most: what stops all else comes first."""
+    query = "--query-gpu=name,driver_version,memory.total,clocks.max.sm,power.limit"
+    yield Step("gpu", (query, "--format=csv"), 30, program="nvidia-smi")
+    yield Step("commit", ("log", "-1", "--format=%H %cs"), 30, program="git")
+    yield Step("versions", ("-m", "pip", "freeze"), 60)
+    engines = [engine for engine in ENGINES if importlib.util.find_spec(MODULES.get(engine, engine)) is not None]  # type: ignore[call-overload]  # torch is no flavour
+    if "tensorrt-rtx" in engines:
+        yield Step("rtx", ("-m", "benchmarks.rtx"), 180)
+    yield Step("selfcheck", ("-m", "commands.selfcheck"), 300)
+    yield Step("tests", ("-m", "pytest", "-m", "gpu", "--require-gpu", "--timeout", "500", "-v"), 1500)
+    yield Step("kernels", ("-m", "benchmarks.kernels"), 300)
+    w32 = out / "w32-random.safetensors"  # no download: what a network takes does not depend on its weights
+    if "torch" in engines:
+        yield Step("w32", ("-c", RANDOM_W32, str(w32)), 120)
+    for engine in engines:
+        yield Step(f"frame-tiny-{engine}", ("-m", "benchmarks.frame_step", "--engine", engine), 240)
+        model = ("--model", str(w32), "--frames", "400")
+        yield Step(f"frame-w32-{engine}", ("-m", "benchmarks.frame_step", "--engine", engine, *model), 420)
+    for engine in engines:
+        video = ("run_video.py", "samples/crowd.mp4", "--engine", engine, "--benchmark", "--stats", "json")
+        yield Step(f"video-tiny-{engine}", video, 120)
+        yield Step(f"video-w32-{engine}", (*video, "--model", str(w32)), 240)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0 if every step ended well, 1 if one did not, 3 if the minutes ran out before, 130 for Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="for the logs and summary.md")
+    parser.add_argument("--minutes", type=float, default=1e9, metavar="M", help="stop after this long")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these steps, whatever came of them before")
+    options = parser.parse_args(argv)
+    options.out.mkdir(parents=True, exist_ok=True)
+    ends = time.monotonic() + 60 * options.minutes
+    planned = list(steps(options.out.resolve()))
+    known = {step.name for step in planned}
+    if options.only and not known.issuperset(options.only):
+        parser.error(f"--only knows {', '.join(sorted(known))}")
+    notes = options.out / "steps.json"
+    done = json.loads(notes.read_text()) if notes.is_file() else {}
+    for step in planned:
+        wanted = step.name in options.only if options.only else done.get(step.name, {}).get("verdict") != "ok"
+        left = ends - time.monotonic()
+        if not wanted:
+            continue
+        if left < 1:
+            break
+        print(f"{step.name} …", end=" ", flush=True)
+        try:
+            verdict, seconds = run(step, options.out / f"{step.name}.log", min(step.seconds, left))
+        except KeyboardInterrupt:
+            print("stopped; the same command goes on", file=sys.stderr)
+            return 130
+        print(f"{verdict}, {seconds:.0f} s", flush=True)
+        done[step.name] = {"verdict": verdict, "seconds": round(seconds, 1)}
+        notes.write_text(json.dumps(done, indent=1))
+        (options.out / "summary.md").write_text(summary(planned, done, options.out))
+    verdicts = [
+        done.get(step.name, {}).get("verdict") for step in planned if not options.only or step.name in options.only
+    ]
+    return 3 if None in verdicts else int(any(verdict != "ok" for verdict in verdicts))
+
+
+def run(step: Step, log: Path, seconds: float) -> tuple[str, float]:
+    """("ok", "status N", "over its N s" or what kept it from starting) and how long it took."""
+    started = time.monotonic()
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(
+        filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))}  # fmt: skip
+    with log.open("wb") as file:
+        try:
+            process = subprocess.Popen(
+                [step.program, *step.command], cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, env=environment,
+                start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:
+            file.write(f"{error}\n".encode())
+            return f"{step.program} cannot be run", 0.0
+        try:
+            status = process.wait(seconds)
+            verdict = "ok" if status == 0 else f"status {status}"
+        except subprocess.TimeoutExpired:
+            verdict = f"over its {seconds:.0f} s"
+        finally:  # also on Ctrl-C, and what the step itself left running
+            end(process)
+    return verdict, time.monotonic() - started
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """The whole group of processes."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def summary(planned: Sequence[Step], done: dict[str, dict[str, object]], out: Path) -> str:
+    """The verdicts as a table, then each log's end, failures at greater length."""
+    lines = ["| step | verdict | s |", "| --- | --- | ---: |"]
+    told = [step for step in planned if step.name in done]
+    lines += [f"| {step.name} | {done[step.name]['verdict']} | {done[step.name]['seconds']} |" for step in told]
+    for step in told:
+        text = (out / f"{step.name}.log").read_text(errors="replace").splitlines()
+        shown = text[-25:] if done[step.name]["verdict"] == "ok" else text[-60:]
+        words = " ".join(word if len(word) < 60 else "…" for word in step.command)
+        lines += ["", f"## {step.name}", "", f"`{Path(step.program).name} {words}`", "", "```", *shown, "```"]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

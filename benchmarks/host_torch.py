@@ -1,0 +1,51 @@
+"""The baseline of the whole pipeline: PyTorch launched from Python, its maps fetched, everything else on the host.
+
+Half precision, channels last and batch-norm folded, as the project's own runners have it: the difference to them is
+TensorRT, the graph, and that here 4 to 20 MB of maps come back for every frame instead of its people.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import torch
+from numpy.typing import NDArray
+
+from core.spec import ModelSpec
+from engine.runner import Heads
+from kernels.options import DecodeOptions
+from pipeline.models import torch_graph
+from pipeline.step import HostStep
+
+
+class HostTorch:
+    """A Runner. model: a name of the zoo or a checkpoint; spec: its own; device: "cuda" or "cpu"."""
+
+    engine = "torch"
+
+    def __init__(self, model: str, spec: ModelSpec, device: str = "cuda") -> None:
+        self.spec = spec
+        self._device = torch.device(device)
+        torch.backends.cudnn.benchmark = True
+        self._graph = torch_graph(model, spec).to(device=self._device, memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def infer(self, images: NDArray[Any]) -> Heads:
+        tensor = torch.from_numpy(images).to(self._device).contiguous(memory_format=torch.channels_last)
+        heatmaps, tags = self._graph(tensor)
+        return Heads(heatmaps.cpu().numpy(), tags.cpu().numpy())
+
+    def close(self) -> None:
+        self._graph = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def host_step(model: str, spec: ModelSpec, options: DecodeOptions, device: str = "cuda") -> HostStep:
+    """The baseline as a frame step, for a PosePipeline."""
+    runner = HostTorch(model, spec, device)
+    return HostStep(lambda shape: runner, spec, engine="torch", options=options, on_close=runner.close)

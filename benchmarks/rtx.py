@@ -1,0 +1,111 @@
+"""Does TensorRT-RTX run on this GPU? python -m benchmarks.rtx. Its list of GPUs has no Hopper (9.0).
+
+`tiny` in FP16 is built for each target, loaded and run on frames of the bundled clip, and compared with onnxruntime;
+what TensorRT-RTX says where one fails is printed as it says it. Building needs no GPU, the rest does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import logging
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.forward import forward
+from core.errors import PoseError
+from engine.device import Device
+from engine.gpu import find_gpu
+from engine.onnx_file import read_spec
+from engine.onnx_runner import OnnxRunner
+from engine.shapes import ShapeRange
+from engine.tensorrt.compiler import compile_plan
+from engine.tensorrt.flavor import load_tensorrt
+from engine.tensorrt.plan_cache import build_plan
+from engine.tensorrt.runner import TensorRTRunner
+from engine.tensorrt.sidecar import read_sidecar, write_plan
+from export.zoo import MODELS_FOLDER
+from kernels.cpu import preprocess
+from pipeline import open_source
+from pipeline.letterbox import Letterbox
+
+TARGETS = (None, "CURRENT", "SM80")  # None: portable, what the project builds
+CLIP = Path(__file__).resolve().parents[2] / "samples" / "crowd.mp4"
+FP32 = MODELS_FOLDER / "tiny.onnx"
+FRAMES = 20
+PASSES = 200  # timed together
+
+
+def main() -> int:
+    argparse.ArgumentParser(prog="python -m benchmarks.rtx", description=__doc__).parse_args()
+    logging.basicConfig(level=logging.INFO, format="    %(message)s")  # TensorRT's own messages
+    print(find_gpu()[1])
+    works = False
+    with tempfile.TemporaryDirectory() as folder:
+        for target in TARGETS:
+            name = target or "portable"
+            try:
+                plan = build(Path(folder) / f"{name}.plan", target)
+                print(f"{name}: built, {plan.stat().st_size / 1e6:.1f} MB")
+                print(f"{name}: {run(plan)}")
+                works = True
+            except PoseError as error:
+                print(f"{name}: {error}")
+    print("TensorRT-RTX runs here" if works else "TensorRT-RTX does not run here")
+    return 0 if works else 1
+
+
+def build(path: Path, target: str | None) -> Path:
+    """A plan of `tiny` for one frame of the clip."""
+    onnx = MODELS_FOLDER / "tiny-fp16.onnx"
+    spec = read_spec(onnx)
+    shape = 1, *Letterbox.for_model((640, 480), spec).input_hw
+    build_plan(onnx, path, flavor="tensorrt-rtx", shapes=shape)
+    if target is not None:  # under a sidecar that says portable: TensorRT-RTX itself is to say whether it runs
+        plan = compile_plan(load_tensorrt("tensorrt-rtx"), onnx, spec, ShapeRange.static(shape), target=target)
+        write_plan(path, plan, replace(read_sidecar(path), plan_sha256=hashlib.sha256(plan).hexdigest()))
+    return path
+
+
+def run(plan: Path) -> str:
+    """How far its heads are from onnxruntime's, and what a pass takes. Raises EngineError where it does not run."""
+    with Device() as device, TensorRTRunner(plan, device=device) as runner, OnnxRunner(FP32) as reference:
+        apart: list[float] = []
+        for images in inputs():
+            ours, theirs = forward(runner, device, images.astype(np.float16)), reference.infer(images)
+            apart.append(float(np.abs(ours.heatmaps - theirs.heatmaps).max()))
+        with device.current():
+            stream, before, after = device.stream(), device.event(timing=True), device.event(timing=True)
+            before.record(stream)
+            for _ in range(PASSES):
+                runner.enqueue(stream)
+            after.record(stream)
+            after.wait()
+            each_ms = after.ms_since(before) / PASSES
+    return (
+        f"runs; heatmaps differ from onnxruntime's by at most {max(apart):.4f} on {FRAMES} frames; "
+        f"{each_ms:.3f} ms a pass, {1e3 / each_ms:.0f} FPS, {PASSES} passes queued"
+    )
+
+
+def inputs() -> Iterator[NDArray[Any]]:
+    """(1, 3, H, W) float32 of each of the clip's first frames."""
+    spec = read_spec(FP32)
+    with open_source(str(CLIP)) as source:
+        for frame in islice(source, FRAMES):
+            box = Letterbox.for_model(frame.image.shape[1::-1], spec)
+            images = np.empty((1, 3, *box.input_hw), np.float32)
+            preprocess(frame.image, images[0], scale=box.scale, center=box.center, mean=spec.mean, std=spec.std)
+            yield images
+
+
+if __name__ == "__main__":
+    sys.exit(main())

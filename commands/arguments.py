@@ -1,0 +1,124 @@
+"""The arguments of run_video.py: what they are called, what they accept, and what `--help` says."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from core.command_line import CommandParser
+from core.spec import SIDE_MULTIPLE
+from export.zoo import MODELS
+from kernels.options import MAX_PEOPLE_LIMIT
+from pipeline.models import ENGINES
+from pipeline.pose import LIVE_OPTIONS
+
+MAX_SIDE = 4096
+
+EXAMPLES = f"""
+SOURCE is a video file, an image, a folder of either, a glob, a camera's number, or a URL (rtsp://, http://).
+
+examples:
+  python run_video.py street.mp4 --save out.mp4 --json out.jsonl   annotated video, and people as JSON lines
+  python run_video.py 0 --show                                     live, from the first camera; q quits
+  python run_video.py rtsp://host/stream --show --json out.jsonl   live, from the network
+  python run_video.py photo.jpg --save pose.jpg                    one picture
+  python run_video.py photos/ 'clips/*.mp4' --save poses/          many inputs, one output each
+  python run_video.py street.mp4 --model w32-512 --flip            the large model; downloaded once
+  python run_video.py street.mp4 --benchmark --plot stages.png     how fast, and where the time goes
+  python run_video.py street.mp4 --realtime --stats json           latency and drops, as if from a camera
+
+models: {", ".join(MODELS)};
+or an .onnx file made by `python -m export`, a checkpoint, or a .plan made by `python -m engine`.
+A plan is code that your machine will run: load only plans that you built or trust.
+
+exit status: 0 done (or q); 1 failed while running, what came before is written; 2 wrong arguments, or an input or
+output that cannot be opened; 130 interrupted, outputs finished.
+"""
+
+
+def _number(kind: Callable[[str], float], low: float, high: float, words: str) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = float("nan")
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"got {text}, expected {words}")
+        return value
+
+    return parse
+
+
+def _size(text: str) -> int:
+    value = int(text) if text.isdecimal() else 0
+    if not SIDE_MULTIPLE <= value <= MAX_SIDE or value % SIDE_MULTIPLE:
+        raise argparse.ArgumentTypeError(f"got {text}, expected a multiple of {SIDE_MULTIPLE} up to {MAX_SIDE}")
+    return value
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = CommandParser(
+        prog="run_video.py",
+        description="Find every person's pose in videos, images or live streams.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("sources", nargs="+", metavar="SOURCE", help="what to look at; several run one after another")
+
+    model = parser.add_argument_group("model")
+    model.add_argument("--model", default="tiny", metavar="NAME|FILE", help="the network (default: tiny, bundled)")
+    model.add_argument(
+        "--engine",
+        default="auto",
+        choices=ENGINES,
+        help="what runs it (default: auto, a GPU if there is one, else the CPU)",
+    )
+    model.add_argument(
+        "--size", type=_size, metavar="N", help="short side of the network's input (default: the model's)"
+    )
+    model.add_argument("--flip", action="store_true", help="average with the mirrored frame: better, half as fast")
+
+    people = parser.add_argument_group("people")
+    limit = _number(int, 1, MAX_PEOPLE_LIMIT, f"a whole number from 1 to {MAX_PEOPLE_LIMIT}")
+    share = _number(float, 0, 1, "a number from 0 to 1")
+    defaults = LIVE_OPTIONS
+    people.add_argument(
+        "--max-people", type=limit, default=defaults.max_people, metavar="N", help="default: %(default)s"
+    )
+    people.add_argument(
+        "--min-score",
+        type=share,
+        default=defaults.min_score,
+        metavar="X",
+        help="hide weaker people (default: %(default)s)",
+    )
+    people.add_argument(
+        "--min-joint",
+        type=share,
+        default=defaults.min_joint,
+        metavar="X",
+        help="hide weaker joints (default: %(default)s)",
+    )
+
+    output = parser.add_argument_group("output")
+    output.add_argument("--save", type=Path, metavar="FILE|DIR", help="annotated copy; a folder for several sources")
+    output.add_argument("--json", type=Path, metavar="FILE", help="people as JSON lines, one a frame")
+    output.add_argument("--show", action="store_true", help="in a window; q quits")
+    count = _number(int, 1, 2**62, "a positive whole number")
+    output.add_argument("--limit", type=count, metavar="N", help="stop after N frames")
+
+    speed = parser.add_argument_group("measuring")
+    speed.add_argument(
+        "--benchmark", action="store_true", help="warm up, then measure stages, engine alone and end to end"
+    )
+    speed.add_argument("--serial", action="store_true", help="one stage after another, without overlap")
+    speed.add_argument(
+        "--realtime", action="store_true", help="play files at their own speed, as a camera: drops if slow"
+    )
+    speed.add_argument(
+        "--plot", type=Path, metavar="FILE", help="draw the stages over time into FILE (needs matplotlib)"
+    )
+    speed.add_argument("--stats", choices=("json",), help="json: a summary as the last line of stdout")
+    return parser

@@ -1,0 +1,85 @@
+"""ModelSpec: what a network expects and gives. It travels inside the ONNX file and beside the plan as JSON.
+
+Standard library only: export, engine, pipeline and train all read it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, Self
+
+from core.joints import JOINT_SETS, JointSetName
+
+METADATA_KEY = "higherpose.spec"  # the ONNX metadata property that holds the JSON
+FORMAT = 1
+
+Channels = tuple[float, float, float]  # a number for each of R, G, B
+IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)
+IMAGENET_STD: Channels = (0.229, 0.224, 0.225)
+SIDE_MULTIPLE = 64  # both sides of the input; the deepest branch runs at 1/32, see grouping section "Size and warp"
+
+Precision = Literal["fp32", "fp16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """The contract of one exported network.
+
+    Input `image`: (N, 3, H, W) RGB, `(pixel / 255 - mean) / std`, float32 or float16 (`precision`), N H W dynamic
+    unless `fixed_hw` is set. Outputs, always float32: `heatmaps` (N, K, H/2, W/2), both resolutions averaged, and
+    `tags` (N, K, H/4, W/4).
+    """
+
+    name: str
+    joint_set: JointSetName = "coco"
+    short_side: int = 512  # the frame's short side becomes this many pixels; ignored when fixed_hw is set
+    fixed_hw: tuple[int, int] | None = None
+    precision: Precision = "fp32"
+    mean: Channels = IMAGENET_MEAN
+    std: Channels = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        if self.joint_set not in JOINT_SETS:
+            raise ValueError(f"joint_set is {self.joint_set!r}; expected one of {', '.join(JOINT_SETS)}")
+        if self.precision not in ("fp32", "fp16"):
+            raise ValueError(f"precision is {self.precision!r}; expected fp32 or fp16")
+        if self.short_side < SIDE_MULTIPLE or self.short_side % SIDE_MULTIPLE:
+            raise ValueError(f"short_side is {self.short_side}; expected a positive multiple of {SIDE_MULTIPLE}")
+        if self.fixed_hw is not None and any(s <= 0 or s % SIDE_MULTIPLE for s in self.fixed_hw):
+            raise ValueError(f"fixed_hw is {self.fixed_hw}; expected positive multiples of {SIDE_MULTIPLE}")
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ValueError(f"mean {self.mean} and std {self.std} must be three numbers each, std positive")
+
+    @property
+    def num_joints(self) -> int:
+        return len(JOINT_SETS[self.joint_set])
+
+    @property
+    def input_dtype(self) -> str:
+        """NumPy name of the input's type."""
+        return "float16" if self.precision == "fp16" else "float32"
+
+    def to_json(self) -> str:
+        return json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The spec that `to_json` wrote. Raises ValueError for anything else, unknown fields included."""
+        try:
+            raw: dict[str, Any] = json.loads(text)
+            version = raw.pop("format")
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise ValueError(f"not a HigherPose model spec: {text[:80]!r}") from error
+        if version != FORMAT:
+            raise ValueError(f"model spec has format {version!r}, this version reads {FORMAT}; export the model again")
+        known = {field.name for field in fields(cls)}
+        if not known >= raw.keys():
+            raise ValueError(f"model spec has unknown fields {sorted(raw.keys() - known)}; export the model again")
+        for name in ("fixed_hw", "mean", "std"):
+            if isinstance(raw.get(name), list):
+                raw[name] = tuple(raw[name])
+        try:
+            return cls(**raw)
+        except TypeError as error:
+            raise ValueError(f"model spec is incomplete: {error}") from error

@@ -1,0 +1,1 @@
+"""TensorRT: ONNX -> plan -> arrays on the GPU, for tensorrt 10, 11 and tensorrt-rtx."""

@@ -1,0 +1,82 @@
+"""Which TensorRT: `tensorrt` (10.x, 11.x) or `tensorrt-rtx`. Their modules have one API and are loaded here only."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import logging
+from typing import Any, Literal
+
+from core.errors import EngineError
+from engine.gpu import find_gpu
+
+logger = logging.getLogger(__name__)
+
+Flavor = Literal["tensorrt", "tensorrt-rtx"]
+MODULES: dict[Flavor, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+
+# TensorRT-RTX is made for these (its ComputeCapability names); TensorRT, several GB, runs on every recent GPU.
+RTX_CAPABILITIES = {(7, 5), (8, 6), (8, 9), (12, 0), (12, 1)}
+
+PORTABLE = "portable"  # a TensorRT-RTX plan: compiled for the GPU where it runs
+PORTABLE_FROM = (8, 0)  # compute capability (Ampere) from which a plan runs that was built for no GPU in particular
+
+
+def load_tensorrt(flavor: Flavor) -> Any:
+    """The flavour's module. Raises ValueError for another name, EngineError if it is not installed or broken."""
+    if flavor not in MODULES:
+        raise ValueError(f"flavor is {flavor!r}; expected {' or '.join(MODULES)}")
+    try:
+        return importlib.import_module(MODULES[flavor])
+    except ImportError as error:  # also raised where one of its libraries is missing
+        raise EngineError(f"{flavor} cannot be loaded ({error}); pip install {flavor}") from error
+
+
+def pick_flavor() -> Flavor:
+    """tensorrt where it is installed and there is a GPU to build for, else tensorrt-rtx, which needs none."""
+    if importlib.util.find_spec(MODULES["tensorrt"]) is not None and find_gpu()[0] is not None:
+        return "tensorrt"
+    return "tensorrt-rtx"
+
+
+def build_target(flavor: Flavor) -> tuple[str, str]:
+    """Name and compute capability of the GPU that a plan built now is for; ("portable", "portable") for any.
+
+    Raises EngineError where the flavour needs a GPU and there is none.
+    """
+    if flavor == "tensorrt-rtx":
+        return PORTABLE, PORTABLE
+    gpu, why = find_gpu()
+    if gpu is None:
+        raise EngineError(f"tensorrt builds on the GPU that will run the plan: {why}; or use tensorrt-rtx")
+    return gpu.name, ".".join(map(str, gpu.compute_capability))
+
+
+def make_log(trt: Any) -> Any:
+    """A trt.ILogger that passes messages on to logging and keeps the errors, as `log.errors`."""
+
+    class Log(trt.ILogger):  # type: ignore[misc]  # its base is known at run time only
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.errors: list[str] = []
+            # The highest severity that TensorRT passes to each of logging's levels; the rest is left out.
+            self._levels = {
+                trt.ILogger.Severity.INTERNAL_ERROR: logging.WARNING,
+                trt.ILogger.Severity.ERROR: logging.WARNING,
+                trt.ILogger.Severity.WARNING: logging.INFO,
+                trt.ILogger.Severity.INFO: logging.DEBUG,
+            }
+
+        def log(self, severity: Any, message: str) -> None:
+            level = self._levels.get(severity)
+            if level is None:
+                return
+            if level == logging.WARNING:
+                self.errors.append(" ".join(message.split()))
+                level = logging.INFO  # whoever meets the failure raises it; said once is enough
+            logger.log(level, "TensorRT: %s", message)
+
+        def last_error(self) -> str:
+            return self.errors[-1] if self.errors else "TensorRT gave no reason"
+
+    return Log()

@@ -1,0 +1,51 @@
+"""What TensorRT-RTX compiled for this GPU when a plan first ran, kept beside the plan: the next start need not wait.
+
+A cache from another GPU, driver or version is refused by TensorRT-RTX itself and then replaced; one that cannot be
+written costs time at the next start, and nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from core.files import write_whole
+
+logger = logging.getLogger(__name__)
+
+
+def cache_path(plan: Path) -> Path:
+    return plan.with_name(plan.name + ".jit")
+
+
+def context_with_cache(engine: Any, plan: Path) -> tuple[Any, Any]:
+    """An execution context, None if the GPU's memory is full, and the cache it compiles into.
+
+    engine: an ICudaEngine of tensorrt_rtx. The CUDA context must be current: the cache is checked against it.
+    """
+    runtime_config = engine.create_runtime_config()
+    cache = runtime_config.create_runtime_cache()
+    try:
+        blob = cache_path(plan).read_bytes()
+    except OSError:
+        blob = b""  # the first run
+    if blob and not cache.deserialize(blob):
+        logger.info("%s is of another GPU, driver or version; kernels are compiled anew", cache_path(plan))
+    runtime_config.set_runtime_cache(cache)
+    return engine.create_execution_context(runtime_config), cache
+
+
+def save_cache(cache: Any, plan: Path) -> None:
+    """Write the cache if this run added to it. Never raises for a file that cannot be written."""
+    path = cache_path(plan)
+    serialised = cache.serialize()
+    if serialised is None:
+        return  # nothing was compiled
+    blob = bytes(serialised)
+    try:
+        if path.is_file() and path.stat().st_size == len(blob):
+            return  # entries are only ever added
+        write_whole(path, blob)
+    except OSError as error:
+        logger.warning("%s cannot be written (%s); the next start compiles again", path, error.strerror or error)

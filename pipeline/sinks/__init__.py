@@ -1,0 +1,21 @@
+"""Where results go, a file for each kind: video, pictures, JSON lines, a window; `outputs` runs them as one."""
+
+from pipeline.sinks.base import Sink
+from pipeline.sinks.folder import FolderSink, file_name
+from pipeline.sinks.json_lines import JsonSink, json_line
+from pipeline.sinks.pictures import ImageSink
+from pipeline.sinks.video import VIDEO_FORMATS, VideoSink
+from pipeline.sinks.window import WindowSink, check_display
+
+__all__ = [
+    "VIDEO_FORMATS",
+    "FolderSink",
+    "ImageSink",
+    "JsonSink",
+    "Sink",
+    "VideoSink",
+    "WindowSink",
+    "check_display",
+    "file_name",
+    "json_line",
+]

@@ -1,0 +1,71 @@
+"""FolderSink: an annotated file for each source, in one folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.errors import SinkError
+from pipeline.sinks.base import Sink, reason
+from pipeline.sinks.pictures import ImageSink
+from pipeline.sinks.video import VideoSink
+from pipeline.sources import is_camera, is_image, is_url
+from pipeline.types import Result
+
+
+class FolderSink(Sink):
+    """A file per source in one folder: `street.avi` becomes `street.mp4`, `a.jpg` stays `a.jpg`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise SinkError(f"folder {folder} cannot be made: {reason(error)}") from error
+        self._current: Sink | None = None
+        self._last = ("", -1)  # source and index of the last frame
+        self._names: set[str] = set()
+
+    def write(self, result: Result, picture: NDArray[np.uint8]) -> None:
+        frame = result.frame
+        # the first frame of the next source may have been dropped; the same source may come twice
+        if self._current is None or frame.source != self._last[0] or frame.index <= self._last[1]:
+            self.close()
+            self._current = self._next(frame.source)
+        self._last = (frame.source, frame.index)
+        self._current.write(result, picture)
+
+    def close(self) -> None:
+        if self._current is not None:
+            current, self._current = self._current, None
+            current.close()
+
+    def _next(self, source: str) -> Sink:
+        name = file_name(source)
+        stem, suffix = Path(name).stem, Path(name).suffix
+        for number in range(2, len(self._names) + 3):  # two sources of one name, from two folders
+            if name not in self._names:
+                break
+            name = f"{stem}-{number}{suffix}"
+        self._names.add(name)
+        path = self.folder / name
+        if _same_file(path, source):
+            raise SinkError(f"{path} is the input itself; save into another folder")
+        return ImageSink(path) if is_image(name) else VideoSink(path)
+
+
+def file_name(source: str) -> str:
+    """The name under which a source's annotated copy is saved in a folder."""
+    if is_camera(source):
+        return f"camera-{source}.mp4"
+    if is_url(source):
+        words = "".join(c if c.isalnum() else "-" for c in source.split("://", 1)[1].rsplit("@", 1)[-1])
+        return f"{words.strip('-')[:80] or 'stream'}.mp4"
+    path = Path(source)
+    return path.name if is_image(source) else f"{path.stem}.mp4"
+
+
+def _same_file(path: Path, source: str) -> bool:
+    return path.exists() and not is_url(source) and Path(source).exists() and path.samefile(source)

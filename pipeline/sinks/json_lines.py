@@ -1,0 +1,66 @@
+"""JsonSink: people as JSON lines, one a frame."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.errors import SinkError
+from pipeline.sinks.base import Sink, open_file, reason
+from pipeline.types import People, Result
+
+LINE_DECIMALS, SCORE_DECIMALS = 2, 4
+
+
+class JsonSink(Sink):
+    """One line of JSON a frame; each line is one write, so that a reader never sees half of one."""
+
+    needs_picture = False
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = open_file(path)
+
+    def write(self, result: Result, picture: NDArray[np.uint8]) -> None:
+        line = json_line(result).encode() + b"\n"
+        try:
+            written = self._file.write(line)
+        except OSError as error:
+            raise SinkError(f"{self.path} cannot be written further: {reason(error)}") from error
+        if written != len(line):
+            raise SinkError(f"{self.path} cannot be written further: only {written} of {len(line)} bytes fitted")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def json_line(result: Result) -> str:
+    """The frame as JSON: coordinates rounded to 0.01 px, scores to 0.0001; no newline."""
+    frame, people = result.frame, result.people
+    return json.dumps(
+        {
+            "source": frame.source,
+            "frame": frame.index,
+            "time_s": round(frame.time_s, 6),
+            "people": _people(people),
+        }
+    )
+
+
+def _people(people: People) -> list[dict[str, Any]]:
+    boxes = np.round(people.boxes().astype(np.float64), LINE_DECIMALS).tolist()
+    xy = np.round(people.keypoints.astype(np.float64), LINE_DECIMALS).tolist()
+    joint_scores = np.round(people.keypoint_scores.astype(np.float64), SCORE_DECIMALS).tolist()
+    scores = np.round(people.scores.astype(np.float64), SCORE_DECIMALS).tolist()
+    return [
+        {
+            "score": scores[p],
+            "bbox": boxes[p],
+            "keypoints": [[x, y, s] for (x, y), s in zip(xy[p], joint_scores[p], strict=True)],
+        }
+        for p in range(len(people))
+    ]

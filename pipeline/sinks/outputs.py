@@ -1,0 +1,141 @@
+"""All sinks of one run as one: checked against the sources, drawn once, timed, and finished together."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.errors import SinkError, StageError
+from pipeline.draw import draw_people
+from pipeline.pose import describe, frame_name
+from pipeline.sinks import VIDEO_FORMATS, FolderSink, ImageSink, JsonSink, Sink, VideoSink, WindowSink, file_name
+from pipeline.sources import IMAGE_SUFFIXES, is_image, is_url
+from pipeline.stats import Recorder
+from pipeline.types import Result
+
+
+class Outputs:
+    """Draws each result once if any sink wants a picture, and gives it to every sink in turn."""
+
+    def __init__(self, sinks: Sequence[Sink], recorder: Recorder) -> None:
+        self._sinks = list(sinks)
+        self._recorder = recorder
+        self._canvas: NDArray[np.uint8] = np.empty((0, 0, 3), np.uint8)
+
+    def __len__(self) -> int:
+        return len(self._sinks)
+
+    @property
+    def quit(self) -> bool:
+        """Whether the user closed a window."""
+        return any(isinstance(sink, WindowSink) and sink.quit for sink in self._sinks)
+
+    def write(self, result: Result) -> None:
+        """Raises SinkError or StageError, naming the frame."""
+        try:
+            self._write(result)
+        except SinkError as error:
+            raise SinkError(f"{error} ({frame_name(result.frame)})") from error
+        except Exception as error:
+            raise StageError(f"drawing failed on {frame_name(result.frame)}: {describe(error)}") from error
+
+    def _write(self, result: Result) -> None:
+        picture = result.frame.image
+        if any(sink.needs_picture for sink in self._sinks):
+            start = time.perf_counter()
+            if self._canvas.shape != picture.shape:
+                self._canvas = np.empty_like(picture)
+            np.copyto(self._canvas, picture)  # the frame stays as it came
+            picture = draw_people(self._canvas, result.people)
+            self._recorder.record("draw", start, time.perf_counter())
+        start = time.perf_counter()
+        for sink in self._sinks:
+            sink.write(result, picture)
+        if self._sinks:
+            self._recorder.record("encode", start, time.perf_counter())
+
+    def close(self) -> None:
+        """Finish every sink, also when one fails; then raise the first failure."""
+        failures: list[Exception] = []
+        start = time.perf_counter()
+        sinks, self._sinks = self._sinks, []
+        for sink in sinks:
+            try:
+                sink.close()
+            except Exception as error:  # raised below
+                failures.append(error)
+        if sinks:
+            self._recorder.record("encode", start, time.perf_counter())
+        if failures:
+            raise failures[0]
+
+
+def check_outputs(parts: Sequence[str], *, save: Path | None, others: Sequence[Path | None]) -> None:
+    """What can be told before a model is loaded. parts: the sources' names. others: files beside `save`.
+
+    Raises ValueError: an output that is an input or another output, a wrong suffix, a folder where a file is needed.
+    """
+    files = [path for path in others if path is not None]
+    if save is not None:
+        if _is_folder(save):
+            files += [save / file_name(part) for part in parts] if save.is_dir() else []
+        else:
+            _check_suffix(save, parts)
+            files.append(save)
+    inputs = {os.path.realpath(part) for part in parts if not is_url(part)}
+    seen: set[str] = set()
+    for path in files:
+        real = os.path.realpath(path)
+        if real in inputs:
+            raise ValueError(f"output {path} is the input itself; choose another name")
+        if real in seen and not (save is not None and path.parent == save):  # a FolderSink numbers equal names
+            raise ValueError(f"output {path} is named twice; choose another name")
+        seen.add(real)
+    for path in [*(path for path in others if path is not None), *([save] if save is not None else [])]:
+        if path.is_dir() and path is not save:
+            raise ValueError(f"output {path} is a folder; expected a file name")
+        if not path.parent.is_dir():
+            raise ValueError(f"output {path} cannot be written: folder {path.parent} does not exist; make it first")
+
+
+def open_sinks(*, save: Path | None, json: Path | None, show: str | None) -> list[Sink]:
+    """The sinks, opened; if one cannot be, those before it are closed again. show: the window's title."""
+    sinks: list[Sink] = []
+    try:
+        if show is not None:
+            sinks.append(WindowSink(show))
+        if save is not None:
+            sinks.append(_save_sink(save))
+        if json is not None:
+            sinks.append(JsonSink(json))
+    except BaseException:
+        for sink in sinks:
+            sink.close()
+        raise
+    return sinks
+
+
+def _save_sink(save: Path) -> Sink:
+    if _is_folder(save):
+        return FolderSink(save)
+    return ImageSink(save) if save.suffix.lower() in IMAGE_SUFFIXES else VideoSink(save)
+
+
+def _is_folder(save: Path) -> bool:
+    return save.is_dir() or not save.suffix
+
+
+def _check_suffix(save: Path, parts: Sequence[str]) -> None:
+    if len(parts) > 1:
+        raise ValueError(f"--save {save} is one file, but there are {len(parts)} sources; name a folder")
+    expected = IMAGE_SUFFIXES if is_image(parts[0]) else VIDEO_FORMATS.keys()
+    if save.suffix.lower() not in expected:
+        kind = "an image" if is_image(parts[0]) else "a video"
+        raise ValueError(
+            f"--save {save}: {parts[0]} is {kind}; expected one of {', '.join(sorted(expected))}, or a folder"
+        )

@@ -1,0 +1,42 @@
+"""RealTime: a recorded source at its own speed, as if it were a camera."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+from pipeline.sources.base import Source
+from pipeline.types import Frame
+
+
+class RealTime(Source):
+    """A recorded source at its own speed, as if it were a camera."""
+
+    live = True
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._interrupted = threading.Event()
+        self.name, self.frame_count, self.frame_wh = source.name, source.frame_count, source.frame_wh
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return self._source.parts
+
+    def __iter__(self) -> Iterator[Frame]:
+        started = 0.0
+        for frame in self._source:
+            if frame.index == 0:  # each source of a chain has its own clock
+                started = time.monotonic()
+            if self._interrupted.wait(max(0.0, started + frame.time_s - time.monotonic())):
+                return
+            yield replace(frame, captured_at=time.monotonic())
+
+    def interrupt(self) -> None:
+        self._interrupted.set()
+        self._source.interrupt()
+
+    def close(self) -> None:
+        self._source.close()

@@ -1,0 +1,142 @@
+"""VideoSource: video files and network streams, by PyAV."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
+
+from core.errors import SourceError
+from pipeline.sources.base import Source, is_stream, is_url
+from pipeline.sources.truncation import is_cut_short
+from pipeline.types import Frame
+
+logger = logging.getLogger(__name__)
+
+OPEN_TIMEOUT_S = 10.0
+READ_TIMEOUT_S = 10.0
+
+
+class VideoSource(Source):
+    """A file or URL. Frames are upright, with the container's timestamps; a live stream drops what it cannot decode."""
+
+    def __init__(
+        self, name: str, *, open_timeout_s: float = OPEN_TIMEOUT_S, read_timeout_s: float = READ_TIMEOUT_S
+    ) -> None:
+        self.name = without_password(name)
+        self.live = is_stream(name)
+        # RTSP over TCP: over UDP, lost packets tear the picture
+        options = {"rtsp_transport": "tcp"} if name.lower().startswith("rtsp") else {}
+        timeout = (open_timeout_s, read_timeout_s) if is_url(name) else None
+        started = time.monotonic()
+        try:
+            # "file:", or FFmpeg takes what stands before a colon in a file's name for a protocol
+            self._container = av.open(name if is_url(name) else f"file:{name}", options=options, timeout=timeout)
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            waited = time.monotonic() - started
+            if is_url(name) and waited >= open_timeout_s:
+                raise SourceError(f"{self.name} did not answer within {open_timeout_s:g} s") from error
+            raise SourceError(f"{self.name} cannot be opened: {_reason(error)}") from error
+        if not self._container.streams.video or self._container.format.name == "tty":  # tty: FFmpeg draws text files
+            self.close()
+            raise SourceError(f"{self.name} holds no video")
+        self._stream = self._container.streams.video[0]
+        self._cut_short = not is_url(name) and is_cut_short(Path(name))
+        # Frame threads decode a file faster; they would hold a live stream's frames back, and lose the last ones
+        # before a broken packet.
+        self._stream.thread_type = "SLICE" if self.live or self._cut_short else "AUTO"
+        if self._stream.codec_context.width <= 0:
+            self.close()
+            raise SourceError(f"{self.name} holds no readable video: its header has no frame size")
+        self.frame_count = None if self.live else self._expected_frames()
+        self.frame_wh = (self._stream.codec_context.width, self._stream.codec_context.height)
+
+    def __iter__(self) -> Iterator[Frame]:
+        reformatter = VideoReformatter()
+        time_base = self._stream.time_base or Fraction(1, 90_000)
+        interval = 1 / Fraction(self._stream.average_rate or self._stream.guessed_rate or 25)
+        first_s: Fraction | None = None
+        time_s = Fraction(0)
+        for index, decoded in enumerate(self._decoded()):
+            if decoded.pts is not None:
+                at = decoded.pts * time_base
+                first_s = at if first_s is None else first_s
+                time_s = at - first_s
+            elif index:
+                time_s += interval  # a stream without timestamps, such as raw H.264
+            image = np.asarray(reformatter.reformat(decoded, format="bgr24").to_ndarray(), np.uint8)
+            image = _upright(image, decoded.rotation)
+            yield Frame(image, index, float(time_s), time.monotonic(), self.name, time_base)
+
+    def close(self) -> None:
+        self._container.close()
+
+    def _decoded(self) -> Iterator[Any]:
+        """Every frame that can be decoded, also of a damaged file; then SourceError if it was damaged."""
+        count = 0
+        damage: Exception | None = None
+        try:
+            for frame in self._read():
+                count += 1
+                yield frame
+        except (av.error.FFmpegError, OSError) as error:
+            damage = error
+        if damage is not None:
+            with suppress(av.error.FFmpegError):
+                for frame in self._stream.codec_context.decode(None):  # those the decoder held back, to reorder them
+                    count += 1
+                    yield frame
+        if count == 0:
+            raise SourceError(f"{self.name} holds no frame that can be decoded") from damage
+        if self._cut_short:
+            raise SourceError(f"{self.name} is cut short: it ends after frame {count - 1}") from damage
+        if damage is not None:
+            raise SourceError(f"{self.name} cannot be read after frame {count - 1}: {_reason(damage)}") from damage
+
+    def _read(self) -> Iterator[Any]:
+        for packet in self._container.demux(self._stream):
+            try:
+                yield from packet.decode()
+            except av.error.FFmpegError as error:
+                if not self.live:
+                    raise
+                # joined in the middle of a group of pictures, or a packet was lost
+                logger.debug("%s: a packet was not decodable: %s", self.name, error)
+
+    def _expected_frames(self) -> int | None:
+        if self._stream.frames:
+            return int(self._stream.frames)
+        rate = self._stream.average_rate
+        if rate and self._stream.duration and self._stream.time_base:
+            return round(float(self._stream.duration * self._stream.time_base * rate))
+        if rate and self._container.duration:
+            return round(float(self._container.duration / av.time_base * rate))
+        return None
+
+
+def without_password(name: str) -> str:
+    """The address as it may be shown: `rtsp://user:secret@host` becomes `rtsp://user:***@host`."""
+    return re.sub(r"^([a-z][a-z0-9+.-]*://[^/@:]*):[^/@]*@", r"\1:***@", name, flags=re.IGNORECASE)
+
+
+def _upright(image: NDArray[np.uint8], rotation: int) -> NDArray[np.uint8]:
+    """rotation: degrees counter-clockwise that turn the stored picture upright, as the container says."""
+    turns = round(rotation / 90) % 4
+    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, av.error.InvalidDataError):
+        return "its content is not a video that FFmpeg knows, or is damaged"
+    text = getattr(error, "strerror", None) or str(error)
+    return " ".join(str(text).split())

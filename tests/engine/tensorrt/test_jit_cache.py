@@ -1,0 +1,82 @@
+"""engine/tensorrt/jit_cache.py on a stand-in for TensorRT-RTX: what a run compiled is there for the next one."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from engine.tensorrt.jit_cache import cache_path, context_with_cache, save_cache
+
+
+class FakeCache:
+    """Takes blobs that start with `gpu`; each run compiles one more kernel."""
+
+    def __init__(self, gpu):
+        self.gpu, self.kernels = gpu, 0
+
+    def deserialize(self, blob):
+        if not blob.startswith(self.gpu):
+            return False
+        self.kernels = len(blob) - len(self.gpu)
+        return True
+
+    def serialize(self):
+        return memoryview(self.gpu + b"k" * self.kernels)
+
+
+class FakeEngine:
+    def __init__(self, gpu=b"A"):
+        self.gpu, self.given = gpu, None
+
+    def create_runtime_config(self):
+        return self
+
+    def create_runtime_cache(self):
+        return FakeCache(self.gpu)
+
+    def set_runtime_cache(self, cache):
+        self.given = cache
+        return True
+
+    def create_execution_context(self, runtime_config):
+        assert runtime_config.given is not None
+        return "context"
+
+
+@pytest.fixture
+def plan(tmp_path):
+    return tmp_path / "w32.plan"
+
+
+def test_what_one_run_compiled_the_next_one_finds(plan):
+    context, cache = context_with_cache(FakeEngine(), plan)
+    assert context == "context"
+    cache.kernels = 7
+    save_cache(cache, plan)
+    assert context_with_cache(FakeEngine(), plan)[1].kernels == 7
+
+
+def test_a_run_that_compiled_nothing_writes_nothing(plan):
+    _, cache = context_with_cache(FakeEngine(), plan)
+    save_cache(cache, plan)
+    before = cache_path(plan).stat().st_mtime_ns
+    save_cache(context_with_cache(FakeEngine(), plan)[1], plan)
+    assert cache_path(plan).stat().st_mtime_ns == before
+
+
+def test_a_cache_of_another_gpu_is_replaced_and_said(plan, caplog):
+    cache_path(plan).write_bytes(b"Bkkk")
+    with caplog.at_level(logging.INFO):
+        _, cache = context_with_cache(FakeEngine(), plan)
+    assert "compiled anew" in caplog.text
+    cache.kernels = 1
+    save_cache(cache, plan)
+    assert cache_path(plan).read_bytes() == b"Ak"
+
+
+def test_a_folder_that_cannot_be_written_is_a_warning(plan, caplog):
+    cache_path(plan).mkdir()  # not a file, and no file can take its place
+    _, cache = context_with_cache(FakeEngine(), plan)
+    save_cache(cache, plan)
+    assert "the next start compiles again" in caplog.text
