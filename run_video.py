@@ -37,10 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         with Interrupts() as interrupts, ExitStack() as stack:
             source, pose, outputs = open_all(arguments, stack, recorder)
             measured = arguments.benchmark or arguments.stats is not None
-            engine_ms = time_engine(pose, source) if measured else []
+            beside = not (source.live or arguments.serial)  # as the pipeline runs it
+            engine_ms = time_engine(pose, source, beside=beside) if measured else []
             opened = True
             last = run(arguments, source, pose, outputs, recorder=recorder, meter=meter, interrupts=interrupts)
-            engine_ms += time_engine(pose, source) if measured else []
+            engine_ms += time_engine(pose, source, beside=beside) if measured else []
             report(arguments, pose, recorder=recorder, meter=meter, last=last, engine_ms=engine_ms)
     except KeyboardInterrupt:
         return complain(f"interrupted after {meter.frames} frames; what was written is finished", INTERRUPTED)
@@ -97,11 +98,14 @@ def preparation() -> Iterator[PreparationProgress]:
         )
 
 
-def time_engine(pose: PosePipeline, source: Source) -> list[float]:
-    """Milliseconds of passes of the network alone, on the source's input shape; warms up everything before."""
+def time_engine(pose: PosePipeline, source: Source, *, beside: bool) -> list[float]:
+    """Milliseconds of passes of the network alone, on the source's input shape; warms up everything before.
+
+    beside: with as many passes at the same time as are fastest, not one after another.
+    """
     frame_wh = source.frame_wh or (640, 480)
     pose.warm_up(frame_wh)
-    return pose.step.time_engine(frame_wh, seconds=ENGINE_SECONDS)
+    return pose.step.time_engine(frame_wh, seconds=ENGINE_SECONDS, beside=beside)
 
 
 def run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +17,7 @@ from engine.runner import Heads
 INPUT = "image"
 OUTPUTS = ("heatmaps", "tags")
 FLOAT_TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16"}
+MOST_AT_ONCE = 4  # passes side by side: beyond, each frame waits longer than the stages around the network can use
 SILENT = 4  # onnxruntime's "fatal": its messages would stand beside our one line
 
 
@@ -23,6 +25,7 @@ class OnnxRunner:
     """A `.onnx` file made by `python -m export`. Use it in a `with` block, or close it.
 
     threads: of one pass; default: as many cores as this process may use. batch: N if the file fixes it, else None.
+    at_once: so many passes side by side, by `infer_into`, share the threads.
     Raises ModelError if the file is not such a model, EngineError where a pass fails.
     """
 
@@ -31,30 +34,20 @@ class OnnxRunner:
     def __init__(self, path: Path, *, threads: int | None = None) -> None:
         if not path.is_file():
             raise ModelError(f"{path} does not exist; expected an ONNX file made by python -m export")
-        onnxruntime = load_onnxruntime()
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = SILENT
-        self.threads = options.intra_op_num_threads = threads or usable_cores()
-        options.inter_op_num_threads = 1
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        # Spinning threads win little alone and take the cores of capture, decode and drawing.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime has a class for each status, without a common one of its own
-            raise ModelError(f"{path} is no readable ONNX model: {_first_line(error)}; export it again") from error
+        self.threads = threads or usable_cores()
+        self.at_once = min(self.threads, MOST_AT_ONCE)
+        session = _open(path, self.threads)
         self.spec = _spec_of(session, path)
         _check(session, self.spec, path)
         batch = session.get_inputs()[0].shape[0]
         self.batch: int | None = batch if isinstance(batch, int) else None
         self._path = path
         self._session: Any = session
+        self._narrow: Any = None  # the session of passes side by side, opened by the first
+        self._opening = threading.Lock()
 
     def infer(self, images: NDArray[Any]) -> Heads:
-        if self._session is None:
-            raise EngineError(f"{self._path} is closed")
-        if images.ndim != 4 or images.shape[1] != 3 or images.dtype != self.spec.input_dtype:
-            raise ValueError(f"images are {images.dtype} {images.shape}; expected {self.spec.input_dtype} (N, 3, H, W)")
+        self._check(images)
         try:
             heatmaps, tags = self._session.run(OUTPUTS, {INPUT: images})
         except Exception as error:
@@ -69,14 +62,51 @@ class OnnxRunner:
             )
         return Heads(heatmaps, tags)
 
+    def infer_into(self, images: NDArray[Any], heads: Heads) -> None:
+        """See ParallelRunner."""
+        self._check(images)
+        with self._opening:
+            if self._narrow is None:
+                self._narrow = _open(self._path, max(1, self.threads // self.at_once))
+        try:
+            binding = self._narrow.io_binding()
+            binding.bind_cpu_input(INPUT, images)
+            for name, array in zip(OUTPUTS, heads, strict=True):
+                binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+            self._narrow.run_with_iobinding(binding)
+        except Exception as error:
+            raise EngineError(f"{self._path} failed on an input {images.shape}: {_first_line(error)}") from error
+
     def close(self) -> None:
-        self._session = None
+        self._session = self._narrow = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    def _check(self, images: NDArray[Any]) -> None:
+        if self._session is None:
+            raise EngineError(f"{self._path} is closed")
+        if images.ndim != 4 or images.shape[1] != 3 or images.dtype != self.spec.input_dtype:
+            raise ValueError(f"images are {images.dtype} {images.shape}; expected {self.spec.input_dtype} (N, 3, H, W)")
+
+
+def _open(path: Path, threads: int) -> Any:
+    """A session whose passes have so many threads."""
+    onnxruntime = load_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = SILENT
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    # Spinning threads win little alone and take the cores of capture, decode and drawing.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has a class for each status, without a common one of its own
+        raise ModelError(f"{path} is no readable ONNX model: {_first_line(error)}; export it again") from error
 
 
 def usable_cores() -> int:

@@ -46,6 +46,19 @@ class Runner(Protocol):
     def __exit__(self, *exc: object) -> None: ...
 
 
+class ParallelRunner(Runner, Protocol):
+    """A Runner that also works on several passes at the same time, each on its share of the cores.
+
+    More passes a second than one after another, where all cores meet at the end of every layer, whichever of them was
+    doing something else; and each pass takes longer.
+    """
+
+    at_once: int  # passes that together use all cores; 1: nothing is won by a second
+
+    def infer_into(self, images: Images, heads: Heads) -> None:
+        """One pass, as `infer`, into `heads` (C-contiguous). Up to `at_once` threads may be in it at the same time."""
+
+
 class DeviceNetwork(Protocol):
     """A network bound to one input shape, all its memory on the device."""
 

@@ -72,6 +72,7 @@ class DeviceStep:
     """
 
     slots = SLOTS
+    at_once = 1  # the GPU is one, and its queue never runs dry
 
     def __init__(
         self,
@@ -137,6 +138,9 @@ class DeviceStep:
                 self._enqueue(kept, shape)
             kept.done.record(self._compute)
 
+    def infer_beside(self, slot: int) -> None:
+        self.infer(slot)
+
     def finish(self, slot: int) -> People:
         kept = self._slots[slot]
         assert kept.letterbox is not None
@@ -165,7 +169,7 @@ class DeviceStep:
             self.infer(slot)
             self.finish(slot)
 
-    def time_engine(self, frame_wh: tuple[int, int], *, seconds: float) -> list[float]:
+    def time_engine(self, frame_wh: tuple[int, int], *, seconds: float, beside: bool = False) -> list[float]:
         times_ms: list[float] = []
         with self.device.current():
             network = self._shape(self.input_shape(frame_wh)).network

@@ -106,6 +106,7 @@ def _on_cpu(wanted: _Wanted, why: str) -> FrameStep:
         options=wanted.options,
         size=wanted.size,
         flip=wanted.flip,
+        beside=runner if runner.at_once > 1 else None,
         on_close=runner.close,
     )
 

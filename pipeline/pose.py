@@ -4,6 +4,7 @@
 
 Each arrow is a Channel. Slots bound how many frames are on their way: a frame is taken from the source's channel only
 when a slot is free, so that a camera's newest frame is taken, and old ones are dropped before any work went into them.
+A file's frames may be in the network side by side: more of them a second, each later, which a camera's must not be.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
@@ -25,7 +28,7 @@ from pipeline.channel import Cancelled, Channel
 from pipeline.models import Progress, open_step
 from pipeline.sources import Source
 from pipeline.stats import Recorder
-from pipeline.step import FrameStep
+from pipeline.step import SLOTS, FrameStep
 from pipeline.types import Frame, People, Result
 
 # What leaves a live pipeline; evaluation uses DecodeOptions() itself. Chosen by eye on street clips: below these, most
@@ -125,13 +128,16 @@ class PosePipeline:
             yield self._group(self._infer(self._prepare((0, job))))
 
     def _threaded(self, jobs: Iterable[_Job], source: Source, recorder: Recorder) -> Generator[_Job, None, None]:
+        beside = 1 if source.live else self.step.at_once
+        slots = self.step.slots if beside > 1 else min(self.step.slots, SLOTS)
         frames: Channel[_Job] = Channel(1 if source.live else FILE_CAPACITY, drop_oldest=source.live)
-        free: Channel[int] = Channel(self.step.slots)
-        for slot in range(self.step.slots):
+        free: Channel[int] = Channel(slots)
+        for slot in range(slots):
             free.put(slot)
-        prepared: Channel[_Job] = Channel(self.step.slots)
-        inferred: Channel[_Job] = Channel(self.step.slots)
+        prepared: Channel[_Job] = Channel(slots)
+        inferred: Channel[_Job] = Channel(slots)
         results: Channel[_Job] = Channel(RESULT_CAPACITY)
+        passes = ThreadPoolExecutor(beside, thread_name_prefix="pose-pass")  # its threads start with its first work
 
         def group(job: _Job) -> _Job:
             self._group(job)
@@ -142,7 +148,9 @@ class PosePipeline:
             _stage("capture", jobs, lambda job: job, frames),
             # zip asks `free` first: the frame it then takes is the newest
             _stage("prepare", zip(free, frames, strict=False), self._prepare, prepared, frames),
-            _stage("infer", prepared, self._infer, inferred, prepared),
+            _stage("infer", prepared, self._infer, inferred, prepared)
+            if beside == 1
+            else _stage("infer", self._side_by_side(prepared, passes, beside), lambda job: job, inferred, prepared),
             _stage("group", inferred, group, results, inferred, free),
         ]
         try:
@@ -158,6 +166,7 @@ class PosePipeline:
                 channel.cancel()
             for thread in stages:
                 _join(thread)
+            passes.shutdown(cancel_futures=True)
 
     def _prepare(self, slot_and_job: tuple[int, _Job]) -> _Job:
         job = slot_and_job[1]
@@ -168,6 +177,31 @@ class PosePipeline:
     def _infer(self, job: _Job) -> _Job:
         job.timed("infer", self.step.infer, job.slot)
         return job
+
+    def _infer_beside(self, job: _Job) -> _Job:
+        job.timed("infer", self.step.infer_beside, job.slot)
+        return job
+
+    def _side_by_side(self, jobs: Iterator[_Job], passes: Executor, at_once: int) -> Iterator[_Job]:
+        """Jobs in their order, with `at_once` of them in the network, and one more that waits for the first to leave.
+
+        Where a pass or the stage before fails, the frames before it leave first.
+        """
+        under_way: deque[Future[_Job]] = deque()
+        failure: BaseException | None = None
+        while failure is None:
+            try:
+                under_way.append(passes.submit(self._infer_beside, next(jobs)))
+            except StopIteration:
+                break
+            except BaseException as error:
+                failure = error
+            if len(under_way) > at_once:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+        if failure is not None:
+            raise failure
 
     def _group(self, job: _Job) -> _Job:
         job.people = job.timed("group", self.step.finish, job.slot)

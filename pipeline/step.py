@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.spec import ModelSpec
-from engine.runner import Runner
+from engine.runner import Heads, ParallelRunner, Runner
 from kernels.options import DecodeOptions
 from pipeline.letterbox import Letterbox
 from pipeline.types import People
@@ -34,12 +35,16 @@ class FrameStep(Protocol):
     engine: str  # as in `--stats`
     about: str  # one line: what runs, and why it was picked
     slots: int
+    at_once: int  # frames whose passes, by `infer_beside`, are faster at the same time than one after another; else 1
 
     def prepare(self, slot: int, image: NDArray[np.uint8]) -> None:
         """Take the frame (H, W, 3) uint8 BGR into the slot: resize, normalise. `image` may change afterwards."""
 
     def infer(self, slot: int) -> None:
         """Run the network on the slot, or queue it."""
+
+    def infer_beside(self, slot: int) -> None:
+        """As `infer`, for at most `at_once` slots at the same time, each from a thread of its own."""
 
     def finish(self, slot: int) -> People:
         """The slot's people in frame pixels; waits for them. The slot is free afterwards."""
@@ -55,8 +60,11 @@ class FrameStep(Protocol):
     def warm_up(self, frame_wh: tuple[int, int]) -> None:
         """Compile and allocate whatever the first frame of this size would wait for."""
 
-    def time_engine(self, frame_wh: tuple[int, int], *, seconds: float) -> list[float]:
-        """Milliseconds of single passes of the engine alone, at least three, repeated for about `seconds`."""
+    def time_engine(self, frame_wh: tuple[int, int], *, seconds: float, beside: bool = False) -> list[float]:
+        """Milliseconds of single passes of the engine alone, at least three, repeated for about `seconds`.
+
+        beside: of passes side by side, `at_once` of them: the time from one's end to the next one's.
+        """
         ...
 
     def time_parts(self, image: NDArray[np.uint8], *, seconds: float) -> dict[str, list[float]]:
@@ -75,6 +83,7 @@ class _Slot:
     images: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 3, 0, 0), np.float32))  # (N, 3, H, W)
     heatmaps: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0, 0, 0), np.float32))
     tags: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0, 0, 0), np.float32))
+    half: NDArray[Any] | None = None  # `images` for a float16 model
 
 
 class HostStep:
@@ -82,10 +91,9 @@ class HostStep:
 
     runner_for: gives the Runner for an input (N, H, W); called when the shape changes, so it may build and keep plans.
         The step does not close what it gives; `close` runs `on_close`.
+    beside: the runner of passes side by side, if one can do that.
     size: short side instead of the model's own; flip: average with the mirrored frame, a batch of two.
     """
-
-    slots = SLOTS
 
     def __init__(
         self,
@@ -97,10 +105,14 @@ class HostStep:
         options: DecodeOptions,
         size: int | None = None,
         flip: bool = False,
+        beside: ParallelRunner | None = None,
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
         self.spec = spec
         self.engine = engine
+        self.at_once = 1 if beside is None else beside.at_once
+        self.slots = SLOTS if self.at_once == 1 else self.at_once + SLOTS
+        self._beside = beside
         self.about = about
         self._runner_for = runner_for
         self._options = options
@@ -108,7 +120,6 @@ class HostStep:
         self._batch = 2 if flip else 1
         self._on_close = on_close
         self._slots: Sequence[_Slot] = [_Slot() for _ in range(self.slots)]
-        self._half: NDArray[Any] | None = None  # the input of a float16 model; only `infer` touches it
 
     def prepare(self, slot: int, image: NDArray[np.uint8]) -> None:
         from kernels.cpu import preprocess
@@ -132,12 +143,21 @@ class HostStep:
     def infer(self, slot: int) -> None:
         kept = self._slots[slot]
         n, _, h, w = kept.images.shape
-        heads = self._runner_for((n, h, w)).infer(self._in_dtype(kept.images))
+        heads = self._runner_for((n, h, w)).infer(self._in_dtype(kept))
         # The runner's outputs hold until its next call, which comes before this slot is decoded: copy.
         if kept.heatmaps.shape != heads.heatmaps.shape or kept.tags.shape != heads.tags.shape:
             kept.heatmaps, kept.tags = np.empty_like(heads.heatmaps), np.empty_like(heads.tags)
         np.copyto(kept.heatmaps, heads.heatmaps)
         np.copyto(kept.tags, heads.tags)
+
+    def infer_beside(self, slot: int) -> None:
+        assert self._beside is not None, "at_once is 1"
+        kept = self._slots[slot]
+        n, _, h, w = kept.images.shape
+        heatmaps, tags = (n, self.spec.num_joints, h // 2, w // 2), (n, self.spec.num_joints, h // 4, w // 4)
+        if kept.heatmaps.shape != heatmaps or kept.tags.shape != tags:
+            kept.heatmaps, kept.tags = np.empty(heatmaps, np.float32), np.empty(tags, np.float32)
+        self._beside.infer_into(self._in_dtype(kept), Heads(kept.heatmaps, kept.tags))
 
     def finish(self, slot: int) -> People:
         from kernels.cpu import decode
@@ -158,9 +178,13 @@ class HostStep:
         for slot in range(self.slots):
             self.prepare(slot, blank)
             self.infer(slot)
+            if self._beside is not None:
+                self.infer_beside(slot)
             self.finish(slot)
 
-    def time_engine(self, frame_wh: tuple[int, int], *, seconds: float) -> list[float]:
+    def time_engine(self, frame_wh: tuple[int, int], *, seconds: float, beside: bool = False) -> list[float]:
+        if beside and self._beside is not None:
+            return self._time_beside(frame_wh, seconds)
         n, h, w = self.input_shape(frame_wh)
         runner = self._runner_for((n, h, w))
         images = np.zeros((n, 3, h, w), self.spec.input_dtype)
@@ -176,17 +200,38 @@ class HostStep:
     def time_parts(self, image: NDArray[np.uint8], *, seconds: float) -> dict[str, list[float]]:
         return {}
 
+    def _time_beside(self, frame_wh: tuple[int, int], seconds: float) -> list[float]:
+        """Every thread runs one pass after another, as the pipeline's do; the end of each pass is noted."""
+        blank = np.zeros((frame_wh[1], frame_wh[0], 3), np.uint8)
+        slots = range(self.at_once)
+        for slot in slots:
+            self.prepare(slot, blank)
+        deadline = time.perf_counter() + seconds
+
+        def passes(slot: int) -> list[float]:
+            ends: list[float] = []
+            while len(ends) < 4 or time.perf_counter() < deadline:
+                self.infer_beside(slot)
+                ends.append(time.perf_counter())
+            return ends
+
+        with ThreadPoolExecutor(self.at_once) as threads:
+            ends = sorted(end for found in threads.map(passes, slots) for end in found)
+        # Ends come in bunches where the passes keep step: over as many as run at once, the time is even.
+        n = self.at_once
+        return [(later - end) * 1e3 / n for end, later in zip(ends, ends[n:], strict=False)]
+
     def close(self) -> None:
         self._slots = []
         self._on_close()
 
-    def _in_dtype(self, images: NDArray[np.float32]) -> NDArray[Any]:
+    def _in_dtype(self, kept: _Slot) -> NDArray[Any]:
         if self.spec.input_dtype == "float32":
-            return images
-        if self._half is None or self._half.shape != images.shape:
-            self._half = np.empty(images.shape, self.spec.input_dtype)
-        np.copyto(self._half, images, casting="same_kind")
-        return self._half
+            return kept.images
+        if kept.half is None or kept.half.shape != kept.images.shape:
+            kept.half = np.empty(kept.images.shape, self.spec.input_dtype)
+        np.copyto(kept.half, kept.images, casting="same_kind")
+        return kept.half
 
 
 def people_in_frame(keypoints: NDArray[np.floating], scores: NDArray[np.floating], letterbox: Letterbox) -> People:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from core.errors import EngineError, ModelError
 from engine.onnx_runner import OnnxRunner, usable_cores
+from engine.runner import Heads
 from tests.pipeline.onnx_models import blob_spec, write_blob_model
 
 
@@ -46,6 +48,29 @@ def test_the_result_does_not_depend_on_threads(path):
     images = np.random.default_rng(0).normal(size=(1, 3, 128, 64)).astype(np.float32)
     one, two = OnnxRunner(path, threads=1), OnnxRunner(path, threads=2)
     np.testing.assert_allclose(one.infer(images).heatmaps, two.infer(images).heatmaps, atol=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_passes_side_by_side_give_what_one_gives(tmp_path, precision):
+    """Eight passes on eight pictures from two threads, each into arrays of its own."""
+    spec = blob_spec(precision=precision)
+    pictures = np.random.default_rng(0).random((8, 1, 3, 128, 64)).astype(spec.input_dtype)
+    with OnnxRunner(write_blob_model(tmp_path / "a.onnx", spec), threads=2) as runner, ThreadPoolExecutor(2) as threads:
+        assert runner.at_once == 2
+        found = [Heads(np.empty((1, 17, 64, 32), np.float32), np.empty((1, 17, 32, 16), np.float32)) for _ in pictures]
+        list(threads.map(runner.infer_into, pictures, found))
+        for picture, heads in zip(pictures, found, strict=True):
+            for got, expected in zip(heads, runner.infer(picture), strict=True):
+                np.testing.assert_allclose(got, expected, atol=1e-6)
+
+
+def test_a_pass_into_arrays_of_another_shape_is_refused(path):
+    heads = Heads(np.empty((1, 17, 64, 32), np.float32), np.empty((1, 17, 32, 16), np.float32))
+    with (
+        OnnxRunner(path) as runner,
+        pytest.raises(EngineError, match=r"failed on an input \(1, 3, 64, 64\)"),
+    ):
+        runner.infer_into(np.zeros((1, 3, 64, 64), np.float32), heads)
 
 
 @pytest.mark.parametrize(

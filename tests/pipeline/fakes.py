@@ -56,7 +56,7 @@ class FakeSource(Source):
 class FakeStep:
     """Finds one person in each frame, at (index, 0); checks that no slot is written while it is in use."""
 
-    engine, about, slots = "fake", "a fake", 3
+    engine, about = "fake", "a fake"
 
     def __init__(
         self,
@@ -65,13 +65,17 @@ class FakeStep:
         infer: Fault = no_fault,
         finish: Fault = no_fault,
         seconds: float = 0.0,
+        at_once: int = 1,
     ) -> None:
         """prepare, infer, finish: what goes wrong there. seconds: that a pass of the network takes."""
+        self.at_once = at_once
+        self.slots = 3 if at_once == 1 else at_once + 3
         self.spec = ModelSpec(name="fake")
         self.faults = {"prepare": prepare, "infer": infer, "finish": finish}
         self.seconds = seconds
         self.in_slot: list[int | None] = [None] * self.slots
-        self.most_in_flight = 0
+        self.most_in_flight = self.most_beside = 0
+        self.passing: set[int] = set()
         self.closed = 0
 
     def prepare(self, slot: int, image: np.ndarray) -> None:
@@ -87,7 +91,17 @@ class FakeStep:
         self.faults["infer"](index)
         time.sleep(self.seconds)
 
+    def infer_beside(self, slot: int) -> None:
+        assert self.at_once > 1
+        self.passing.add(slot)
+        self.most_beside = max(self.most_beside, len(self.passing))
+        try:
+            self.infer(slot)
+        finally:
+            self.passing.remove(slot)
+
     def finish(self, slot: int) -> People:
+        assert slot not in self.passing
         index, self.in_slot[slot] = self.in_slot[slot], None
         assert index is not None
         self.faults["finish"](index)
@@ -102,7 +116,7 @@ class FakeStep:
     def warm_up(self, frame_wh: tuple[int, int]) -> None:
         pass
 
-    def time_engine(self, frame_wh: tuple[int, int], *, seconds: float) -> list[float]:
+    def time_engine(self, frame_wh: tuple[int, int], *, seconds: float, beside: bool = False) -> list[float]:
         return [1e3 * self.seconds] * 3
 
     def time_parts(self, image: NDArray[np.uint8], *, seconds: float) -> dict[str, list[float]]:

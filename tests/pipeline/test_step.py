@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 from engine.runner import Heads
 from pipeline import PosePipeline
 from pipeline.step import HostStep
-from pipeline.types import People
+from pipeline.types import Frame, People
 from tests.pipeline.fakes import FakeSource
 from tests.pipeline.onnx_models import blob_frame, blob_spec, write_blob_model
 
@@ -165,3 +167,43 @@ def test_the_public_names_work_as_documented(tmp_path):
             assert len(result.people) == 3
             assert len(result.people.to_coco()) == 3
     assert isinstance(path, Path)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_passes_side_by_side_find_what_single_ones_find(blobs, monkeypatch, flip, precision):
+    """Twelve frames, of two sizes: each has its people at its own place."""
+    monkeypatch.setattr("engine.onnx_runner.usable_cores", lambda: 3)
+    frames = [blob_frame((256, 224) if i % 4 else (224, 256), [(60 + 8 * i, 100, 0.5)]) for i in range(12)]
+    with blobs(flip=flip, precision=precision) as pose:
+        assert pose.step.at_once == 3
+        results = list(pose.run(Pictures(frames)))
+        single = [pose(frame) for frame in frames]
+    assert [len(result.people) for result in results] == [1] * 12
+    for result, people in zip(results, single, strict=True):
+        np.testing.assert_allclose(result.people.keypoints, people.keypoints, atol=1e-3)
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_the_engine_alone_is_timed(blobs, monkeypatch, beside):
+    """A pass takes 20 ms; two at the same time take 10 ms each."""
+    monkeypatch.setattr("engine.onnx_runner.usable_cores", lambda: 2)
+    with blobs() as pose:
+        for name in ("infer", "infer_into"):
+            monkeypatch.setattr(pose.step._beside, name, lambda *arrays: time.sleep(0.02))
+        times_ms = pose.step.time_engine((256, 224), seconds=0.2, beside=beside)
+    assert len(times_ms) >= 3
+    low, high = (9, 16) if beside else (20, 32)
+    assert low <= np.median(times_ms) < high
+
+
+class Pictures(FakeSource):
+    """A source of these frames."""
+
+    def __init__(self, images: list[np.ndarray]) -> None:
+        super().__init__(len(images))
+        self.images = images
+
+    def __iter__(self) -> Iterator[Frame]:
+        for frame, image in zip(super().__iter__(), self.images, strict=True):
+            yield replace(frame, image=image)
