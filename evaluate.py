@@ -12,9 +12,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from core.command_line import FAILED, INTERRUPTED, OK, REFUSED, CommandParser
+from core.command_line import FAILED, INTERRUPTED, OK, REFUSED, CommandParser, complain, count, input_side
 from core.errors import PoseError, SinkError
-from core.spec import SIDE_MULTIPLE
 from evaluation import (
     AnnotatedImages,
     Annotations,
@@ -34,8 +33,8 @@ from kernels.options import DecodeOptions
 from pipeline.models import ENGINES, open_step
 from pipeline.step import FrameStep, HostStep
 
+PROG = "evaluate.py"
 NAMED = 5  # missing images named on stderr; the others are counted
-LARGEST_SIDE = 4096
 
 EXAMPLES = f"""
 examples:
@@ -47,8 +46,6 @@ examples:
 People are scored as the authors score theirs: each found person counts, weak ones too, ranked by the mean over all
 joints before refine; no filter, no suppression of duplicates. Images are read with their EXIF orientation ignored.
 models: {", ".join(MODELS)}; or an .onnx file, a checkpoint, or a .plan. Load only plans that you built or trust.
-
-exit status: 0 done; 1 failed while running; 2 wrong arguments, unreadable annotations, no images; 130 interrupted.
 """
 
 
@@ -70,9 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             evaluations = [evaluate(opened, arguments, annotations) for opened in steps]
             report(steps, evaluations, arguments, annotations)
     except KeyboardInterrupt:
-        return complain("interrupted; nothing was scored", INTERRUPTED)
+        return complain(PROG, "interrupted; nothing was scored", INTERRUPTED)
     except (PoseError, ValueError, OSError) as error:
-        return complain(str(error), FAILED if running else REFUSED)
+        return complain(PROG, str(error), FAILED if running else REFUSED)
     return OK
 
 
@@ -192,42 +189,31 @@ def progress_bar() -> Progress:
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Raises ValueError for arguments that do not go together."""
     parser = CommandParser(
-        prog="evaluate.py",
+        prog=PROG,
         description="COCO keypoint AP and AR of models through any engine, with the pipeline's preprocess and decode.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("--images", type=Path, metavar="DIR|VIDEO", help="a video's image ids are its frame indices")
     parser.add_argument("--annotations", type=Path, metavar="FILE", help="COCO or CrowdPose keypoint annotations")
     parser.add_argument("--model", nargs="+", default=["tiny"], metavar="NAME|FILE", help="default: tiny, bundled")
     parser.add_argument("--engine", default="auto", choices=ENGINES, help="default: auto")
-    parser.add_argument("--size", type=int, metavar="N", help="short side of the input (default: the model's)")
+    parser.add_argument("--size", type=input_side, metavar="N", help="short side of the input (default: the model's)")
     parser.add_argument("--flip", action="store_true", help="average with the mirrored image, as published AP do")
     parser.add_argument("--scales", type=float, nargs="+", default=[], metavar="S", help="multi-scale, such as 0.5 1 2")
     parser.add_argument(
         "--decode", default="full", choices=("full", "half"), help="resolution (default: full, the input's)"
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
+    parser.add_argument("--limit", type=count, metavar="N", help="only the first N images")
     parser.add_argument("--save-json", type=Path, metavar="FILE", help="write the people found as COCO results")
     parser.add_argument("--compare", type=Path, nargs=2, metavar=("A", "B"), help="two such files; needs no model")
     arguments = parser.parse_args(argv)
     if not arguments.compare and (arguments.images is None or arguments.annotations is None):
         raise ValueError("expected --images and --annotations, or --compare A.json B.json (see --help)")
-    if arguments.limit is not None and arguments.limit < 1:
-        raise ValueError(f"--limit is {arguments.limit}; expected a positive number of images")
-    if arguments.size is not None and not SIDE_MULTIPLE <= arguments.size <= LARGEST_SIDE:
-        raise ValueError(f"--size is {arguments.size}; expected a multiple of {SIDE_MULTIPLE} up to {LARGEST_SIDE}")
     if len(set(arguments.model)) < len(arguments.model):
         raise ValueError("--model names a model twice; expected each once")
     if arguments.scales:
         check_scales(arguments.scales)
     return arguments
-
-
-def complain(message: str, status: int) -> int:
-    print(f"evaluate.py: {' '.join(message.split())}", file=sys.stderr)
-    return status
 
 
 if __name__ == "__main__":

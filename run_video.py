@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -13,15 +13,16 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from commands.arguments import build_parser
 from commands.interrupts import Interrupts
 from commands.machine import describe_machine
-from core.command_line import FAILED, INTERRUPTED, OK, REFUSED
+from core.command_line import FAILED, INTERRUPTED, OK, REFUSED, complain
 from core.errors import PoseError, SinkError, SourceError
+from core.progress import progress_bar
 from kernels.options import DecodeOptions
 from pipeline import LIVE_OPTIONS, Frame, PosePipeline, Source, open_source
-from pipeline.models import Progress as PreparationProgress
 from pipeline.sinks import check_display
 from pipeline.sinks.outputs import Outputs, check_outputs, open_sinks
 from pipeline.stats import Meter, Percentiles, Recorder, Summary, save_plot
 
+PROG = "run_video.py"
 WARM_UP_FRAMES = 10  # of a benchmark: not in its figures
 ENGINE_SECONDS = 1.0  # of the engine alone, before the run and again after it: a machine's speed drifts
 PARTS_SECONDS = 1.0  # of a frame's parts on a GPU
@@ -44,10 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             engine_ms += time_engine(pose, source, beside=beside) if measured else []
             report(arguments, pose, recorder=recorder, meter=meter, last=last, engine_ms=engine_ms)
     except KeyboardInterrupt:
-        return complain(f"interrupted after {meter.frames} frames; what was written is finished", INTERRUPTED)
+        return complain(PROG, f"interrupted after {meter.frames} frames; what was written is finished", INTERRUPTED)
     except (PoseError, ValueError, OSError) as error:
         unread = isinstance(error, SourceError) and meter.frames == 0  # it opened, but holds nothing
-        return complain(str(error), FAILED if opened and not unread else REFUSED)
+        return complain(PROG, str(error), FAILED if opened and not unread else REFUSED)
     return OK
 
 
@@ -66,7 +67,7 @@ def open_all(
         min_joint=arguments.min_joint,
         duplicate_oks=LIVE_OPTIONS.duplicate_oks,
     )
-    with preparation() as progress:
+    with progress_bar() as progress:
         pose = stack.enter_context(
             PosePipeline(
                 arguments.model,
@@ -83,19 +84,6 @@ def open_all(
     outputs = Outputs(open_sinks(save=arguments.save, json=arguments.json, show=show), recorder)
     stack.callback(outputs.close)  # `run` closes them; this is for what fails in between
     return source, pose, outputs
-
-
-@contextmanager
-def preparation() -> Iterator[PreparationProgress]:
-    """Shows a download or the building of a plan on a terminal; what is told afterwards is not shown."""
-    console = Console(stderr=True)
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(), console=console, disable=not console.is_terminal, transient=True
-    ) as bar:
-        task = bar.add_task("", total=None, visible=False)
-        yield lambda what, share: bar.update(
-            task, description=what, total=None if share is None else 1.0, completed=share or 0.0, visible=True
-        )
 
 
 def time_engine(pose: PosePipeline, source: Source, *, beside: bool) -> list[float]:
@@ -122,7 +110,7 @@ def run(
     last = None
     counts = [count for count in (source.frame_count, arguments.limit) if count is not None]
     try:
-        with progress_bar() as progress:
+        with frames_bar() as progress:
             task = progress.add_task("", total=min(counts) if counts else None, fps=0.0, people=0)
             meter.start()
             results = pose.run(source, limit=arguments.limit, serial=arguments.serial, recorder=recorder)
@@ -148,7 +136,7 @@ def run(
     return last
 
 
-def progress_bar() -> Progress:
+def frames_bar() -> Progress:
     console = Console(stderr=True)
     return Progress(
         TextColumn("{task.completed:.0f} frames"),
@@ -203,11 +191,6 @@ def report(
         save_plot(recorder, arguments.plot)
     if arguments.stats == "json":
         print(summary.to_json(machine))
-
-
-def complain(message: str, status: int) -> int:
-    print(f"run_video.py: {' '.join(message.split())}", file=sys.stderr)
-    return status
 
 
 if __name__ == "__main__":

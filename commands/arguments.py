@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 
-from core.command_line import CommandParser
-from core.spec import SIDE_MULTIPLE
+from core.command_line import CommandParser, count, input_side, number
 from export.zoo import MODELS
 from kernels.options import MAX_PEOPLE_LIMIT
 from pipeline.models import ENGINES
 from pipeline.pose import LIVE_OPTIONS
-
-MAX_SIDE = 4096
 
 EXAMPLES = f"""
 SOURCE is a video file, an image, a folder of either, a glob, a camera's number, or a URL (rtsp://, http://).
@@ -32,29 +28,7 @@ models: {", ".join(MODELS)};
 or an .onnx file made by `python -m export`, a checkpoint, or a .plan made by `python -m engine`.
 A plan is code that your machine will run: load only plans that you built or trust.
 
-exit status: 0 done (or q); 1 failed while running, what came before is written; 2 wrong arguments, or an input or
-output that cannot be opened; 130 interrupted, outputs finished.
 """
-
-
-def _number(kind: Callable[[str], float], low: float, high: float, words: str) -> Callable[[str], float]:
-    def parse(text: str) -> float:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = float("nan")
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"got {text}, expected {words}")
-        return value
-
-    return parse
-
-
-def _size(text: str) -> int:
-    value = int(text) if text.isdecimal() else 0
-    if not SIDE_MULTIPLE <= value <= MAX_SIDE or value % SIDE_MULTIPLE:
-        raise argparse.ArgumentTypeError(f"got {text}, expected a multiple of {SIDE_MULTIPLE} up to {MAX_SIDE}")
-    return value
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -62,8 +36,6 @@ def build_parser() -> argparse.ArgumentParser:
         prog="run_video.py",
         description="Find every person's pose in videos, images or live streams.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("sources", nargs="+", metavar="SOURCE", help="what to look at; several run one after another")
 
@@ -76,13 +48,13 @@ def build_parser() -> argparse.ArgumentParser:
         help="what runs it (default: auto, a GPU if there is one, else the CPU)",
     )
     model.add_argument(
-        "--size", type=_size, metavar="N", help="short side of the network's input (default: the model's)"
+        "--size", type=input_side, metavar="N", help="short side of the network's input (default: the model's)"
     )
     model.add_argument("--flip", action="store_true", help="average with the mirrored frame: better, half as fast")
 
     people = parser.add_argument_group("people")
-    limit = _number(int, 1, MAX_PEOPLE_LIMIT, f"a whole number from 1 to {MAX_PEOPLE_LIMIT}")
-    share = _number(float, 0, 1, "a number from 0 to 1")
+    limit = number(int, 1, MAX_PEOPLE_LIMIT, f"a whole number from 1 to {MAX_PEOPLE_LIMIT}")
+    share = number(float, 0, 1, "a number from 0 to 1")
     defaults = LIVE_OPTIONS
     people.add_argument(
         "--max-people", type=limit, default=defaults.max_people, metavar="N", help="default: %(default)s"
@@ -106,7 +78,6 @@ def build_parser() -> argparse.ArgumentParser:
     output.add_argument("--save", type=Path, metavar="FILE|DIR", help="annotated copy; a folder for several sources")
     output.add_argument("--json", type=Path, metavar="FILE", help="people as JSON lines, one a frame")
     output.add_argument("--show", action="store_true", help="in a window; q quits")
-    count = _number(int, 1, 2**62, "a positive whole number")
     output.add_argument("--limit", type=count, metavar="N", help="stop after N frames")
 
     speed = parser.add_argument_group("measuring")

@@ -1,14 +1,81 @@
-"""What all commands share: their exit statuses, and how they tell a wrong argument."""
+"""What all commands share: exit statuses, the parser, kinds of arguments, and the one line that reports a failure."""
 
 from __future__ import annotations
 
 import argparse
-from typing import NoReturn
+import sys
+from collections.abc import Callable
+from typing import NoReturn, TypeVar
 
-OK, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130  # exit statuses; argparse, too, refuses with 2
+from core.spec import LARGEST_SIDE, SIDE_MULTIPLE
+
+OK, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130  # argparse, too, refuses with 2
+
+EXIT_STATUSES = """exit status: 0 done; 1 failed while running, what came before is written; 2 invalid arguments, or an
+input or output that cannot be opened; 130 interrupted, outputs finished.
+"""
+
+T = TypeVar("T")
 
 
 class CommandParser(argparse.ArgumentParser):
+    """Reports invalid arguments in one line; `--help` keeps the line breaks of what it is given and ends with
+    EXIT_STATUSES."""
+
+    def __init__(self, *, prog: str, description: str | None = None, epilog: str = "") -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            epilog=f"{epilog.rstrip()}\n\n{EXIT_STATUSES}".lstrip(),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
     def error(self, message: str) -> NoReturn:
-        """One line, without the usage: `--help` is a better reader's guide."""
         self.exit(REFUSED, f"{self.prog}: {message} (see --help)\n")
+
+
+def complain(prog: str, message: object, status: int) -> int:
+    """One line on stderr; returns the status."""
+    print(f"{prog}: {' '.join(str(message).split())}", file=sys.stderr)
+    return status
+
+
+def number(kind: Callable[[str], float], low: float, high: float, expected: str) -> Callable[[str], float]:
+    """An argument from `low` to `high`; `expected` says so in words."""
+
+    def parse(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = float("nan")
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"got {text}, expected {expected}")
+        return value
+
+    return parse
+
+
+def count(text: str) -> int:
+    """A positive whole number."""
+    return int(number(int, 1, 2**62, "a positive whole number")(text))
+
+
+def input_side(text: str) -> int:
+    """A side of the network's input."""
+    value = int(text) if text.isdecimal() else 0
+    if not SIDE_MULTIPLE <= value <= LARGEST_SIDE or value % SIDE_MULTIPLE:
+        raise argparse.ArgumentTypeError(f"got {text}, expected a multiple of {SIDE_MULTIPLE} up to {LARGEST_SIDE}")
+    return value
+
+
+def parsed_by(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """`parse` as an argument's type: argparse shows the text of this error only."""
+
+    def checked(text: str) -> T:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return checked

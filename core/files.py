@@ -1,18 +1,20 @@
-"""Files that are whole or absent, whoever else writes them. Standard library only: any folder may import it."""
+"""The cache folder, and files that are whole or absent, whoever else writes them."""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
+
+from filelock import FileLock
+from platformdirs import user_cache_path
 
 
 def cache_folder(kind: str) -> Path:
-    """Where files that can be made again are kept: $XDG_CACHE_HOME, or ~/.cache, then higherpose, then `kind`."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "higherpose" / kind
+    """Where files that can be made again are kept: the system's cache folder ($XDG_CACHE_HOME, or ~/.cache, on Linux),
+    then higherpose, then `kind`."""
+    return user_cache_path("higherpose", appauthor=False) / kind
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -26,16 +28,7 @@ def write_whole(path: Path, content: bytes) -> None:
         part.unlink(missing_ok=True)
 
 
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file `path` against other processes and threads; a holder that dies lets go.
-
-    Where the system has no flock (Windows) nothing is held: with write_whole that costs double work, not a file.
-    """
+def locked(path: Path) -> AbstractContextManager[object]:
+    """Hold the lock file `path` against other processes and threads; a holder that dies lets go."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:
-        with suppress(ImportError):
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    return FileLock(path)

@@ -17,6 +17,7 @@ FORMAT = 1
 Channels = tuple[float, float, float]  # a number for each of R, G, B
 IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)
 IMAGENET_STD: Channels = (0.229, 0.224, 0.225)
+LARGEST_SIDE = 4096  # of an input that a command line asks for
 SIDE_MULTIPLE = 64  # both sides of the input; the deepest branch runs at 1/32, see grouping section "Size and warp"
 
 Precision = Literal["fp32", "fp16"]

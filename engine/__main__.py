@@ -7,22 +7,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-
-from core.command_line import FAILED, INTERRUPTED, OK, REFUSED, CommandParser
+from core.command_line import FAILED, INTERRUPTED, OK, REFUSED, CommandParser, complain, parsed_by
 from core.errors import EngineError, ModelError
+from core.progress import progress_bar
 from engine.onnx_file import read_spec
 from engine.shapes import Shape, ShapeRange, parse_shape
 from engine.tensorrt.flavor import MODULES
 from engine.tensorrt.plan_cache import build_plan, usual_range
 from engine.tensorrt.sidecar import read_sidecar
 
-T = TypeVar("T")
+PROG = "python -m engine"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,11 +27,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         _build(options)
     except (ValueError, ModelError) as error:
-        return _fail(error, REFUSED)
+        return complain(PROG, error, REFUSED)
     except EngineError as error:
-        return _fail(error, FAILED)
+        return complain(PROG, error, FAILED)
     except KeyboardInterrupt:
-        return _fail("stopped", INTERRUPTED)
+        return complain(PROG, "stopped", INTERRUPTED)
     return OK
 
 
@@ -43,15 +39,8 @@ def _build(options: argparse.Namespace) -> None:
     shapes: ShapeRange | Shape | None = options.shape
     if options.dynamic is not None:
         shapes = options.dynamic or usual_range(read_spec(options.onnx))
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        task = bars.add_task(f"building {options.out}", total=1.0)
-
-        def show(share: float, phase: str) -> None:
-            bars.update(task, completed=share, description=phase)
-
-        path = build_plan(options.onnx, options.out, flavor=options.flavor, shapes=shapes, progress=show)
+    with progress_bar() as progress:
+        path = build_plan(options.onnx, options.out, flavor=options.flavor, shapes=shapes, progress=progress)
     built = read_sidecar(path)
     print(
         f"{path}: {path.stat().st_size / 1e6:.1f} MB, {built.spec.precision}, {built.shapes}, "
@@ -60,9 +49,7 @@ def _build(options: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = CommandParser(
-        prog="python -m engine", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = CommandParser(prog=PROG, description=__doc__)
     parser.add_argument(
         "onnx", type=Path, metavar="model.onnx", help="made by python -m export, which decides the precision"
     )
@@ -70,34 +57,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--flavor", choices=list(MODULES), help="default: tensorrt where it is installed, with a GPU")
     shapes = parser.add_mutually_exclusive_group()
     shapes.add_argument(
-        "--shape", type=_argument(parse_shape), metavar="NxHxW", help="the one input the plan takes (default: 4:3)"
+        "--shape", type=parsed_by(parse_shape), metavar="NxHxW", help="the one input the plan takes (default: 4:3)"
     )
     shapes.add_argument(
         "--dynamic",
-        type=_argument(ShapeRange.parse),
+        type=parsed_by(ShapeRange.parse),
         nargs="?",
         const=(),
         metavar="MIN:BEST:MAX",
         help="a range of inputs, such as 1x256x256:1x512x704:4x1024x1024 (the default at a short side of 512)",
     )
     return parser
-
-
-def _argument(parse: Callable[[str], T]) -> Callable[[str], T]:
-    """`parse` for argparse, which shows the text of this error only."""
-
-    def checked(text: str) -> T:
-        try:
-            return parse(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from error
-
-    return checked
-
-
-def _fail(error: object, status: int) -> int:
-    print(f"engine: {error}", file=sys.stderr)
-    return status
 
 
 if __name__ == "__main__":

@@ -8,14 +8,16 @@ from pathlib import Path
 
 from rich.box import SIMPLE
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
-from core.command_line import FAILED, INTERRUPTED, OK, REFUSED, CommandParser
+from core.command_line import FAILED, INTERRUPTED, OK, REFUSED, CommandParser, complain, input_side
 from core.errors import DownloadError, ModelError
 from core.joints import JOINT_SETS
+from core.progress import progress_bar
 from core.spec import SIDE_MULTIPLE
 from export import zoo
+
+PROG = "python -m export"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,27 +32,20 @@ def main(arguments: list[str] | None = None) -> int:
             parser.error("a model and --out are needed, or --list")
         _export(options)
     except (ValueError, ModelError) as error:
-        return _fail(error, REFUSED)
+        return complain(PROG, error, REFUSED)
     except DownloadError as error:
-        return _fail(error, FAILED)
+        return complain(PROG, error, FAILED)
     except ImportError as error:
-        return _fail(f'{error}; exporting needs more packages: pip install ".[export]"', FAILED)
+        return complain(PROG, f'{error}; exporting needs more packages: pip install ".[export]"', FAILED)
     except KeyboardInterrupt:
-        return _fail("stopped", INTERRUPTED)
+        return complain(PROG, "stopped", INTERRUPTED)
     return OK
 
 
 def _export(options: argparse.Namespace) -> None:
     from export.to_onnx import export_checkpoint
 
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        task = bars.add_task(f"downloading {options.model}", total=None, visible=False)
-
-        def show(done_bytes: int, total_bytes: int | None) -> None:
-            bars.update(task, completed=done_bytes, total=total_bytes, visible=True)
-
+    with progress_bar() as progress:
         path = export_checkpoint(
             options.model,
             options.out,
@@ -58,7 +53,7 @@ def _export(options: argparse.Namespace) -> None:
             size=options.size,
             fixed_hw=options.fixed,
             check_image=options.check_image,
-            progress=show,
+            progress=progress,
         )
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, checked against PyTorch")
 
@@ -85,12 +80,12 @@ def _list_models() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = CommandParser(prog="python -m export", description=__doc__)
+    parser = CommandParser(prog=PROG, description=__doc__)
     parser.add_argument("model", nargs="?", metavar="NAME|CHECKPOINT", help=f"{', '.join(zoo.MODELS)}, or a file")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the ONNX file to write")
     parser.add_argument("--list", action="store_true", help="show the named models and the ablation's variants")
     parser.add_argument("--fp32", action="store_true", help="keep 32-bit floats, as onnxruntime on a CPU prefers")
-    parser.add_argument("--size", type=int, metavar="N", help="short side to run at, a multiple of 64")
+    parser.add_argument("--size", type=input_side, metavar="N", help="short side to run at, a multiple of 64")
     parser.add_argument("--fixed", type=_height_width, metavar="HxW", help="fix the input to one image of this size")
     parser.add_argument("--check-image", type=Path, metavar="FILE", help="picture to check the export with")
     return parser
@@ -101,11 +96,6 @@ def _height_width(text: str) -> tuple[int, int]:
     if not (height.isdigit() and width.isdigit()):
         raise argparse.ArgumentTypeError(f"{text!r}; expected HxW, such as 512x704, multiples of {SIDE_MULTIPLE}")
     return int(height), int(width)
-
-
-def _fail(error: object, status: int) -> int:
-    print(f"export: {error}", file=sys.stderr)
-    return status
 
 
 if __name__ == "__main__":

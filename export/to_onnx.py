@@ -18,6 +18,7 @@ from core.errors import ModelError
 from core.files import write_whole
 from core.joints import joint_set_of
 from core.ort import load_onnxruntime
+from core.progress import Progress, unseen
 from core.spec import IMAGENET_MEAN, IMAGENET_STD, METADATA_KEY, SIDE_MULTIPLE, ModelSpec
 from export import zoo
 from export.checkpoint import build_from_checkpoint
@@ -41,7 +42,7 @@ def export_checkpoint(
     size: int | None = None,
     fixed_hw: tuple[int, int] | None = None,
     check_image: str | Path | None = None,
-    progress: zoo.Progress | None = None,
+    progress: Progress = unseen,
 ) -> Path:
     """A named model (downloaded if need be) or a checkpoint file as an ONNX file at `out`, which is returned.
 
@@ -229,7 +230,7 @@ def _input_of(model: HigherHead) -> tuple[tuple[float, float, float], tuple[floa
     return TINY_MEAN, TINY_STD, TINY_SHORT_SIDE
 
 
-def _resolve(name_or_path: str | Path, progress: zoo.Progress | None) -> tuple[Path, zoo.ZooModel | None]:
+def _resolve(name_or_path: str | Path, progress: Progress) -> tuple[Path, zoo.ZooModel | None]:
     name = str(name_or_path)
     if name in zoo.MODELS:
         return zoo.locate(name, progress=progress), zoo.MODELS[name]

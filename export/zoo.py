@@ -17,6 +17,7 @@ from typing import IO
 from core.errors import DownloadError, ModelError
 from core.files import cache_folder, locked
 from core.joints import JointSetName
+from core.progress import Progress, unseen
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ PAUSE_S = 1.0  # before the second try; doubled each time
 TIMEOUT_S = 30.0
 CHUNK_BYTES = 1 << 18
 
-Progress = Callable[[int, int | None], None]  # bytes so far, bytes in all if the server said
+Received = Callable[[int, int | None], None]  # bytes so far, bytes in all if the server said
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +78,7 @@ MODELS: dict[str, ZooModel] = {
 }
 
 
-def locate(name: str, *, folder: Path | None = None, progress: Progress | None = None) -> Path:
+def locate(name: str, *, folder: Path | None = None, progress: Progress = unseen) -> Path:
     """The weights of a named model on disk, verified; downloaded into `folder` (default: the cache) if need be.
 
     Raises ValueError for an unknown name, DownloadError if they cannot be had, ModelError if bundled ones are gone.
@@ -94,22 +95,26 @@ def locate(name: str, *, folder: Path | None = None, progress: Progress | None =
 
 
 def fetch(
-    model: ZooModel, folder: Path, *, progress: Progress | None = None, tries: int = TRIES, pause_s: float = PAUSE_S
+    model: ZooModel, folder: Path, *, progress: Progress = unseen, tries: int = TRIES, pause_s: float = PAUSE_S
 ) -> Path:
     """`folder / model.file`, verified; downloaded if it is not there, after `.part` is resumed or begun.
 
-    progress: called with (bytes so far, bytes in all or None). Safe when two processes fetch the same file.
+    Safe when two processes fetch the same file.
     Raises DownloadError, one line with the URL and where to put the file by hand.
     """
     path = folder / model.file
     part = path.with_name(path.name + ".part")
+
+    def received(done: int, total: int | None) -> None:
+        progress(f"downloading {model.name}", done / total if total else None)
+
     by_hand = f"fetch {model.url} by other means and put it at {path}"
     try:
         with locked(part.with_name(part.name + ".lock")):
             if path.is_file():
                 _verify(path, model, f"delete it, or {by_hand}")
                 return path
-            reason = _download(model, part, progress=progress, tries=tries, pause_s=pause_s)
+            reason = _download(model, part, received, tries=tries, pause_s=pause_s)
             if reason:
                 raise DownloadError(f"{model.name} could not be downloaded: {reason}; try again later, or {by_hand}")
             try:
@@ -125,7 +130,7 @@ def fetch(
     return path
 
 
-def _download(model: ZooModel, part: Path, *, progress: Progress | None, tries: int, pause_s: float) -> str | None:
+def _download(model: ZooModel, part: Path, received: Received, *, tries: int, pause_s: float) -> str | None:
     """The whole of model.url in `part`, in as many connections as it takes while each brings something.
 
     Returns what the last of `tries` in vain met, or None.
@@ -135,7 +140,7 @@ def _download(model: ZooModel, part: Path, *, progress: Progress | None, tries: 
         while True:
             size = file.seek(0, os.SEEK_END)
             try:
-                if _receive(str(model.url), file, progress):
+                if _receive(str(model.url), file, received):
                     return None
                 reason = f"the connection was cut after {file.tell()} bytes"
             except urllib.error.HTTPError as error:
@@ -152,7 +157,7 @@ def _download(model: ZooModel, part: Path, *, progress: Progress | None, tries: 
             time.sleep(pause_s * 2 ** (failures - 1))
 
 
-def _receive(url: str, file: IO[bytes], progress: Progress | None) -> bool:
+def _receive(url: str, file: IO[bytes], received: Received) -> bool:
     """One connection's worth of `url` appended to `file`; whether that is all of it."""
     start = file.tell()
     request = urllib.request.Request(url, headers={"User-Agent": "higherpose"})
@@ -178,8 +183,7 @@ def _receive(url: str, file: IO[bytes], progress: Progress | None) -> bool:
         while chunk := response.read(CHUNK_BYTES):
             file.write(chunk)
             done += len(chunk)
-            if progress is not None:
-                progress(done, total)
+            received(done, total)
         file.flush()
     return total is None or done >= total
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from core.errors import EngineError, ModelError
 from core.files import cache_folder
+from core.progress import Progress, unseen
 from core.spec import SIDE_MULTIPLE, ModelSpec
 from engine.gpu import find_gpu
 from engine.tensorrt.flavor import MODULES, RTX_CAPABILITIES, Flavor
@@ -22,7 +23,6 @@ ENGINES = ("auto", "tensorrt", "tensorrt-rtx", "onnxruntime", "torch")
 ONNX_SUFFIX, PLAN_SUFFIX = ".onnx", ".plan"
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".safetensors")
 
-Progress = Callable[[str, float | None], None]  # what is being done, and the share done (0..1) if known
 Shape = tuple[int, int, int]
 
 
@@ -44,7 +44,7 @@ def open_step(
     size: int | None,
     flip: bool,
     options: DecodeOptions,
-    progress: Progress = lambda what, share: None,
+    progress: Progress = unseen,
 ) -> FrameStep:
     """The step for a model on an engine; its `about` says in one line what was picked and why.
 
@@ -175,7 +175,7 @@ def _tensorrt_networks(wanted: _Wanted, onnx: Path, flavor: Flavor) -> Callable[
     load_tensorrt(flavor)  # what is missing is said now, not at the first frame
 
     def network_for(shape: Shape, device: Any) -> Any:
-        plan = cached_plan(onnx, shape, flavor, progress=lambda share, what: wanted.progress(what, share))
+        plan = cached_plan(onnx, shape, flavor, progress=wanted.progress)
         runner = TensorRTRunner(plan, device=device)
         runner.bind(shape)
         return runner
@@ -255,10 +255,7 @@ def _onnx_of(wanted: _Wanted, *, fp16: bool) -> Path:
             "pip install torch onnx safetensors, or use the bundled --model tiny"
         )
 
-    def downloaded(done: int, total: int | None) -> None:
-        wanted.progress(f"downloading {model}", done / total if total else None)
-
-    weights = zoo.locate(model, progress=downloaded) if model in zoo.MODELS else Path(model)
+    weights = zoo.locate(model, progress=wanted.progress) if model in zoo.MODELS else Path(model)
     with weights.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
     path = cache_folder("onnx") / f"{weights.stem}-{digest}-{'fp16' if fp16 else 'fp32'}.onnx"

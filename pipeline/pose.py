@@ -23,9 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import PoseError, StageError
+from core.progress import Progress, unseen
 from kernels.options import DecodeOptions
 from pipeline.channel import Cancelled, Channel
-from pipeline.models import Progress, open_step
+from pipeline.models import open_step
 from pipeline.sources import Source
 from pipeline.stats import Recorder
 from pipeline.step import SLOTS, FrameStep
@@ -60,7 +61,7 @@ class PosePipeline:
         size: int | None = None,
         flip: bool = False,
         options: DecodeOptions = LIVE_OPTIONS,
-        progress: Progress = lambda what, share: None,
+        progress: Progress = unseen,
         step: FrameStep | None = None,
     ) -> None:
         """step: a frame step of your own; the other arguments then say nothing. progress: see `open_step`."""

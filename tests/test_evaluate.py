@@ -15,6 +15,7 @@ import evaluate
 from core.errors import EngineError
 from evaluation import check_scales
 from samples.make_crowd import HERE
+from tests.command import exit_status
 from tests.evaluation.conftest import data  # noqa: F401  (a fixture)
 from tests.evaluation.oracle import OracleRunner, oracle_step
 
@@ -109,9 +110,10 @@ def test_missing_images_are_counted_and_named(oracle, data, capsys):  # noqa: F8
     [
         ([], "expected --images and --annotations"),
         (["--images", "."], "expected --images and --annotations"),
-        ([*CLIP, "--limit", "0"], "--limit is 0"),
+        ([*CLIP, "--limit", "0"], "--limit: got 0, expected a positive"),
         ([*CLIP, "--size", "100"], "multiple of 64"),
         ([*CLIP, "--size", "8"], "multiple of 64"),
+        ([*CLIP, "--size", "8192"], "up to 4096"),
         ([*CLIP, "--scales", "0.5", "2"], "1 among them"),
         ([*CLIP, "--model", "no-such"], "no model is called"),
         ([*CLIP, "--model", "none.onnx"], "none.onnx"),
@@ -125,7 +127,7 @@ def test_missing_images_are_counted_and_named(oracle, data, capsys):  # noqa: F8
     ],
 )
 def test_what_cannot_be_asked_for_is_refused_in_one_line(arguments, message, capsys):
-    assert evaluate.main(arguments) == 2
+    assert exit_status(evaluate.main, arguments) == 2
     assert message in one_line(capsys)
 
 

@@ -11,9 +11,7 @@ PACKED_SIDE = 384  # short side of packed pictures: enough for crops of 256 at s
 
 
 def parser_of(description: str | None) -> argparse.ArgumentParser:
-    parser = CommandParser(
-        prog="python -m train", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = CommandParser(prog="python -m train", description=description)
     parser.add_argument("--run", type=Path, metavar="DIR", help="folder of the run")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the averaged weights here (.safetensors)")
     parser.add_argument("--half", action="store_true", help="write them as float16")

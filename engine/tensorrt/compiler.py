@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +11,12 @@ from typing import Any
 
 from core.errors import EngineError, ModelError
 from core.files import write_whole
+from core.progress import Progress, unseen
 from core.spec import ModelSpec
 from engine.shapes import ShapeRange
 from engine.tensorrt.flavor import make_log
 
 logger = logging.getLogger(__name__)
-
-BuildProgress = Callable[[float, str], None]  # share done, 0 to 1, and what is being done
 
 
 def compile_plan(
@@ -28,7 +26,7 @@ def compile_plan(
     shapes: ShapeRange,
     *,
     timing_cache: Path | None = None,
-    progress: BuildProgress | None = None,
+    progress: Progress = unseen,
     target: str | None = None,
 ) -> bytes:
     """The serialised engine of an ONNX file for `shapes`.
@@ -127,7 +125,7 @@ def _set_shapes(builder: Any, network: Any, config: Any, onnx: Path, shapes: Sha
     config.add_optimization_profile(profile)
 
 
-def _make_monitor(trt: Any, progress: BuildProgress | None) -> Any:
+def _make_monitor(trt: Any, progress: Progress) -> Any:
     """A trt.IProgressMonitor that turns nested phases into one growing share, and stops the build when told to."""
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # its base is known at run time only
@@ -158,10 +156,10 @@ def _make_monitor(trt: Any, progress: BuildProgress | None) -> Any:
         def _tell(self, phase_name: str) -> None:
             roots = [name for name, phase in self._phases.items() if phase.parent not in self._phases]
             self._share = max(self._share, min(1.0, sum(self._done(name) for name in roots)))
-            if progress is None or self.stopped:
+            if self.stopped:
                 return
             try:
-                progress(self._share, phase_name)
+                progress(phase_name, self._share)
             except BaseException as error:  # must not pass through TensorRT: handed to the caller after the build
                 self.error = error
                 self.stopped = True

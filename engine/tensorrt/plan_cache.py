@@ -10,10 +10,11 @@ from pathlib import Path
 
 from core.errors import EngineError, ModelError
 from core.files import cache_folder, locked
+from core.progress import Progress, unseen
 from core.spec import SIDE_MULTIPLE, ModelSpec
 from engine.onnx_file import read_spec, sha256_of
 from engine.shapes import Shape, ShapeRange
-from engine.tensorrt.compiler import BuildProgress, compile_plan
+from engine.tensorrt.compiler import compile_plan
 from engine.tensorrt.flavor import Flavor, build_target, load_tensorrt, pick_flavor
 from engine.tensorrt.sidecar import Sidecar, read_sidecar, write_plan
 
@@ -26,7 +27,7 @@ def build_plan(
     *,
     flavor: Flavor | None = None,
     shapes: ShapeRange | Shape | None = None,
-    progress: BuildProgress | None = None,
+    progress: Progress = unseen,
 ) -> Path:
     """A plan at `out`, with its sidecar beside it; the path is returned. Both are whole or absent.
 
@@ -69,7 +70,7 @@ def cached_plan(
     flavor: Flavor | None = None,
     *,
     folder: Path | None = None,
-    progress: BuildProgress | None = None,
+    progress: Progress = unseen,
 ) -> Path:
     """A static plan of `onnx` for this machine, from `folder` (default: the cache), built there the first time.
 

@@ -21,6 +21,7 @@ from export import to_onnx, zoo
 from export.__main__ import main
 from export.head import Aggregated
 from export.model import ABLATION, build_model
+from tests.command import exit_status
 from tests.export.networks import Small, drawn, recipe
 
 onnxruntime = load_onnxruntime()
@@ -212,8 +213,8 @@ def test_the_list_names_models_and_their_size(capsys):
     [
         (["w33", "--out", "x.onnx"], 2, "w33 is neither a file nor a named model"),
         (["noise.pth", "--out", "x.onnx"], 2, "noise.pth cannot be read as a checkpoint"),
-        (["good.pth", "--size", "0", "--out", "x.onnx"], 2, "short_side is 0"),
-        (["good.pth", "--size", "100", "--out", "x.onnx"], 2, "short_side is 100"),
+        (["good.pth", "--size", "0", "--out", "x.onnx"], 2, "--size: got 0, expected a multiple of 64"),
+        (["good.pth", "--size", "100", "--out", "x.onnx"], 2, "--size: got 100, expected a multiple of 64"),
         (["good.pth", "--fixed", "100x64", "--out", "x.onnx"], 2, "fixed_hw is (100, 64)"),
         (["good.pth", "--out", "noise.pth/x.onnx"], 2, "cannot be written"),
         (["w32-512", "--out", "x.onnx"], 1, "w32-512 could not be downloaded"),
@@ -228,9 +229,9 @@ def test_mistakes_are_one_line(arguments, status, message, narrow, tmp_path, mon
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     (tmp_path / "noise.pth").write_bytes(random.Random(0).randbytes(3000))
     torch.save(narrow.state_dict(), tmp_path / "good.pth")
-    assert main(arguments) == status
+    assert exit_status(main, arguments) == status
     told = capsys.readouterr().err
-    assert told.startswith("export: ")
+    assert told.startswith("python -m export: ")
     assert message in told
     assert told.count("\n") == 1
     assert not (tmp_path / "x.onnx").exists()

@@ -89,10 +89,10 @@ def test_a_whole_file_arrives_once_and_is_kept(tmp_path):
     seen = []
     behaviour = Behaviour()
     with server(behaviour) as url:
-        path = fetch(url, tmp_path, progress=lambda done, total: seen.append((done, total)))
+        path = fetch(url, tmp_path, progress=lambda what, share: seen.append((what, share)))
         assert fetch(url, tmp_path) == path
     assert path.read_bytes() == CONTENT
-    assert seen[-1] == (len(CONTENT), len(CONTENT))
+    assert seen[-1] == ("downloading w32-512", 1.0)
     assert behaviour.requests == [None]
     assert not list(tmp_path.glob("*.part"))
 

@@ -214,7 +214,7 @@ def test_mistakes_are_one_line(arguments, status, message, small_onnx, tmp_path,
     (tmp_path / "flipped.onnx").write_bytes(content.replace(b"ConvTranspose", b"ConvTransposf"))
     assert main(arguments.split()) == status
     told = capsys.readouterr().err
-    assert told.startswith("engine: ")
+    assert told.startswith("python -m engine: ")
     assert message in told
     assert told.count("\n") == 1
     assert not (tmp_path / "x.plan").exists()
@@ -236,7 +236,7 @@ def test_ctrl_c_exits_130(small_onnx, tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr("engine.__main__.build_plan", interrupted)
     assert main([str(small_onnx), "--out", str(tmp_path / "x.plan")]) == 130
-    assert capsys.readouterr().err == "engine: stopped\n"
+    assert capsys.readouterr().err == "python -m engine: stopped\n"
 
 
 def test_importing_engine_loads_no_runtime():
