@@ -1,7 +1,8 @@
 """Draws the bundled clip and its truth: python -m samples.make_crowd [--video FILE] [--annotations FILE].
 
 People on a square walk, cross, come near, leave and wave, seen by a camera at the height of their eyes. The truth is
-in COCO's keypoint format; an image's id is its frame's index. The same program always gives the same truth.
+in COCO's keypoint format; an image's id is its frame's index, and an annotation's `track_id` says who it is: 1, 2 …,
+the same person in every frame. The same program always gives the same truth.
 """
 
 from __future__ import annotations
@@ -127,16 +128,18 @@ def draw_frames(
     outfits = [random_outfit(rng, height=260.0) for _ in cast]
     for index in range(0, count, every):
         placed = []
-        for walker, build, outfit in zip(cast, bodies, outfits, strict=True):
+        for track_id, (walker, build, outfit) in enumerate(zip(cast, bodies, outfits, strict=True), 1):
             z, person = _place(walker, build, outfit, index / FPS)
             if z > 1.2 and abs(person.foot[0] - SIZE_WH[0] / 2) < SIZE_WH[0] / 2 + person.height * 0.4:
-                placed.append((z, person))
-        people = [person for _, person in sorted(placed, key=lambda pair: -pair[0])]
+                placed.append((z, person, track_id))
+        placed.sort(key=lambda one: -one[0])
+        people = [person for _, person, _ in placed]
+        track_ids = [track_id for _, _, track_id in placed]
         canvas = Canvas(background.copy(), np.full(SIZE_WH[::-1], NOTHING, np.int32))
         _shadows(canvas, people)
         keypoints, areas = label_crowd(canvas, people, draw_crowd(canvas, people, LIGHT))
         image = np.clip(canvas.image, 0, 255).astype(np.uint8)
-        yield image, _annotations(index, canvas, keypoints, areas)
+        yield image, _annotations(index, canvas, keypoints, areas, track_ids)
 
 
 def _place(walker: Walker, build: body.Build, outfit: Outfit, time_s: float) -> tuple[float, Person]:
@@ -194,7 +197,7 @@ def _shadows(canvas: Canvas, people: list[Person]) -> None:
 
 
 def _annotations(
-    index: int, canvas: Canvas, keypoints: NDArray[np.float32], areas: NDArray[np.float32]
+    index: int, canvas: Canvas, keypoints: NDArray[np.float32], areas: NDArray[np.float32], track_ids: Sequence[int]
 ) -> list[dict[str, Any]]:
     """COCO annotations of the people of whom a pixel shows."""
     result = []
@@ -212,6 +215,7 @@ def _annotations(
             "num_keypoints": int((joints[:, 2] > 0).sum()),
             "bbox": [left, top, int(columns.max()) + 1 - left, int(rows.max()) + 1 - top],
             "area": int(area),
+            "track_id": track_ids[number],
         })  # fmt: skip
     return result
 

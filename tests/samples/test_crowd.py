@@ -57,6 +57,24 @@ def test_image_ids_are_frame_indices_and_people_come_and_go(truth):
     assert max(tall) < 335
 
 
+def test_track_ids_follow_the_same_person_through_the_clip(truth):
+    """Unique in a frame, and what carries an id moves as a body does: a swapped pair would jump."""
+    seen: dict[int, tuple[int, np.ndarray]] = {}
+    jumps = []
+    for one in truth["annotations"]:
+        frame, track = one["image_id"], one["track_id"]
+        joints = np.array(one["keypoints"], float).reshape(17, 3)
+        if track in seen:
+            before, then = seen[track]
+            assert frame > before
+            both = (joints[:, 2] > 0) & (then[:, 2] > 0)
+            if frame == before + 1 and both.any():
+                jumps.append(np.median(np.linalg.norm(joints[both, :2] - then[both, :2], axis=1)))
+        seen[track] = (frame, joints)
+    assert sorted(seen) == list(range(1, len(make_crowd.CAST) + 1))
+    assert max(jumps) < 24  # pixels in 40 ms, of people up to 310 pixels tall; the largest is 19.1
+
+
 def test_annotations_hold_what_coco_asks(truth):
     width, height = SIZE_WH
     for one in truth["annotations"]:
