@@ -50,11 +50,14 @@ class People:
     keypoints: (P, K, 2) float32, (x, y) in frame pixels, pixel centres at +0.5; (0, 0) where the score is 0.
     keypoint_scores: (P, K) float32, the heatmap value; 0 means the joint was not found.
     scores: (P,) float32, the mean over all K joints before refine filled any.
+    ids: (P,) int64, who each person is: the same number in every frame of a source, from 1; 0 where nobody has said.
+        None makes them all 0.
     """
 
     keypoints: NDArray[np.float32]
     keypoint_scores: NDArray[np.float32]
     scores: NDArray[np.float32]
+    ids: NDArray[np.int64] = None  # type: ignore[assignment]  # an array once made: callers never see None
 
     def __post_init__(self) -> None:
         people, joints = self.keypoint_scores.shape if self.keypoint_scores.ndim == 2 else (-1, -1)
@@ -66,6 +69,13 @@ class People:
         for name in ("keypoints", "keypoint_scores", "scores"):
             if getattr(self, name).dtype != np.float32:
                 raise ValueError(f"{name} is {getattr(self, name).dtype}; expected float32")
+        if self.ids is None:
+            object.__setattr__(self, "ids", np.zeros(people, np.int64))
+        if self.ids.shape != (people,) or self.ids.dtype != np.int64:
+            raise ValueError(f"ids are {self.ids.dtype} {self.ids.shape}; expected int64 ({people},)")
+        given = self.ids[self.ids != 0]
+        if (given < 0).any() or len(np.unique(given)) != len(given):
+            raise ValueError(f"ids are {self.ids.tolist()}; expected positive numbers, each once, or 0 for none")
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -74,6 +84,10 @@ class People:
     def nobody(cls, joints: int = 17) -> People:
         empty = np.zeros((0, joints), np.float32)
         return cls(np.zeros((0, joints, 2), np.float32), empty, empty[:, 0])
+
+    def pick(self, which: NDArray[np.bool_] | NDArray[np.intp]) -> People:
+        """Those people alone: `which` is a mask (P,), or indices in the order wanted."""
+        return People(self.keypoints[which], self.keypoint_scores[which], self.scores[which], self.ids[which])
 
     def boxes(self) -> NDArray[np.float32]:
         """(P, 4) float32: x, y, width, height of each person's found joints; zeros where none was found."""
