@@ -1,5 +1,6 @@
-# make demo   people in the bundled clip, no GPU needed        make test   the tests
-# make lint   ruff and mypy                                    make gpu    a machine with an NVIDIA GPU
+# make demo   people in the bundled clip, no GPU needed        make test    the tests
+# make lint   ruff, without torch                              make types   mypy
+# make docs   the documentation, into site/                    make gpu     a machine with an NVIDIA GPU
 #
 # Everything goes into .venv. PYTHON chooses the interpreter (3.11 to 3.13), and on Linux
 # TORCH_INDEX=https://download.pytorch.org/whl/cpu fetches the small CPU build of torch for `make test`.
@@ -16,7 +17,7 @@ PYTEST := $(BIN)/python -m pytest
 SIMULATED := tests/kernels/cuda
 SETTINGS := pyproject.toml constraints.txt
 
-.PHONY: demo test lint format gpu samples upgrade clean
+.PHONY: demo test lint types docs format gpu samples upgrade clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.default
@@ -28,12 +29,17 @@ test: $(VENV)/.test
 	$(PYTEST)
 	NUMBA_ENABLE_CUDASIM=1 $(PYTEST) $(SIMULATED)
 
-lint: $(VENV)/.test
+lint: $(VENV)/.lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(VENV)/.types
 	$(BIN)/mypy
 
-format: $(VENV)/.test
+docs: $(VENV)/.docs
+	$(BIN)/mkdocs build --quiet --strict
+
+format: $(VENV)/.lint
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -55,16 +61,24 @@ $(VENV)/.default: $(SETTINGS) | $(VENV)/bin/python
 
 $(VENV)/.test: $(SETTINGS) | $(VENV)/bin/python
 	$(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) torch)
-	$(PIP) ".[export,rtx,eval,train,test]"
+	$(PIP) ".[test]"
 	@touch $@ $(VENV)/.default
+
+$(VENV)/.types: $(SETTINGS) | $(VENV)/.test
+	$(PIP) ".[types]"
+	@touch $@
+
+$(VENV)/.lint $(VENV)/.docs: $(VENV)/.%: $(SETTINGS) | $(VENV)/bin/python
+	$(PIP) ".[$*]"
+	@touch $@
 
 upgrade:
 	rm -rf $(VENV)-upgrade && $(PYTHON) -m venv --upgrade-deps $(VENV)-upgrade
-	$(VENV)-upgrade/bin/python -m pip install --quiet --upgrade ".[export,rtx,eval,train,test]"
+	$(VENV)-upgrade/bin/python -m pip install --quiet --upgrade ".[types,docs]"
 	(sed -n '/^#/p' constraints.txt; $(VENV)-upgrade/bin/python -m pip freeze --exclude higherpose \
 	  | grep -viE '^(nvidia-|cuda-toolkit|tensorrt_rtx_cu|pip|setuptools)' | sed 's/+cpu//') > constraints.new
 	mv constraints.new constraints.txt
 	rm -rf $(VENV)-upgrade
 
 clean:
-	rm -rf $(VENV) $(OUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OUT) site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -26,7 +26,7 @@ class ScalesStep(HostStep):
         self, step: HostStep, scales: Sequence[float], *, size: int | None, flip: bool, options: DecodeOptions
     ) -> None:
         super().__init__(
-            step._runner_for,
+            step.runner_for,
             step.spec,
             engine=step.engine,
             about=f"{step.about}, scales {' '.join(f'{scale:g}' for scale in scales)}",
@@ -66,7 +66,7 @@ class ScalesStep(HostStep):
         self._parts[slot] = []
         for scale, images in zip(self.scales, self._images[slot], strict=True):
             n, _, h, w = images.shape
-            heads = self._runner_for((n, h, w)).infer(images.astype(self.spec.input_dtype, copy=False))
+            heads = self.runner_for((n, h, w)).infer(images.astype(self.spec.input_dtype, copy=False))
             has_tags = scale == 1 or len(self.scales) == 1
             self._parts[slot].append((heads.heatmaps.copy(), heads.tags.copy() if has_tags else None))
 

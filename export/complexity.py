@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
 
 import torch
-from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from export.head import HeadSwitches
 from export.model import build_model
 
 
-def measure(name: str, hw: tuple[int, int], **arguments: Any) -> tuple[int, int]:
-    """Parameters, and multiply-adds of the convolutions for one image of size `hw`, of build_model(name, **arguments).
+def measure(name: str, hw: tuple[int, int], joints: int = 17, **switches: Unpack[HeadSwitches]) -> tuple[int, int]:
+    """Parameters, and multiply-adds for one image of size `hw`, of build_model(name, joints, **switches).
 
     Only shapes are followed (torch's meta device). One multiply-add is two floating-point operations.
     """
-    multiply_adds = 0
-
-    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal multiply_adds
-        weight = module.weight
-        assert isinstance(weight, Tensor)
-        # A weight's first axis is the output's channels in a convolution, the input's in a transposed one; each
-        # element of that side meets all other weights of its channel.
-        element_of = inputs[0] if isinstance(module, nn.ConvTranspose2d) else output
-        multiply_adds += element_of.numel() * weight[0].numel()
-
-    with torch.device("meta"), torch.no_grad():
-        model = build_model(name, **arguments).eval()
-        for module in model.modules():
-            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-                module.register_forward_hook(count)
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model = build_model(name, joints, **switches).eval()
         model(torch.empty(1, 3, *hw))
-    return sum(parameter.numel() for parameter in model.parameters()), multiply_adds
+    return sum(parameter.numel() for parameter in model.parameters()), counter.get_total_flops() // 2

@@ -114,7 +114,7 @@ class HostStep:
         self.slots = SLOTS if self.at_once == 1 else self.at_once + SLOTS
         self._beside = beside
         self.about = about
-        self._runner_for = runner_for
+        self.runner_for = runner_for
         self._options = options
         self._size = size
         self._batch = 2 if flip else 1
@@ -143,7 +143,7 @@ class HostStep:
     def infer(self, slot: int) -> None:
         kept = self._slots[slot]
         n, _, h, w = kept.images.shape
-        heads = self._runner_for((n, h, w)).infer(self._in_dtype(kept))
+        heads = self.runner_for((n, h, w)).infer(self._in_dtype(kept))
         # The runner's outputs hold until its next call, which comes before this slot is decoded: copy.
         if kept.heatmaps.shape != heads.heatmaps.shape or kept.tags.shape != heads.tags.shape:
             kept.heatmaps, kept.tags = np.empty_like(heads.heatmaps), np.empty_like(heads.tags)
@@ -186,7 +186,7 @@ class HostStep:
         if beside and self._beside is not None:
             return self._time_beside(frame_wh, seconds)
         n, h, w = self.input_shape(frame_wh)
-        runner = self._runner_for((n, h, w))
+        runner = self.runner_for((n, h, w))
         images = np.zeros((n, 3, h, w), self.spec.input_dtype)
         times_ms: list[float] = []
         runner.infer(images)
