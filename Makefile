@@ -17,7 +17,7 @@ PYTEST := $(BIN)/python -m pytest
 SIMULATED := tests/kernels/cuda
 SETTINGS := pyproject.toml constraints.txt
 
-.PHONY: demo test lint types docs format gpu samples upgrade clean
+.PHONY: demo test test-slow lint types docs format gpu samples upgrade clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.default
@@ -28,6 +28,10 @@ demo: $(VENV)/.default
 test: $(VENV)/.test
 	$(PYTEST)
 	NUMBA_ENABLE_CUDASIM=1 $(PYTEST) $(SIMULATED)
+
+# A Ray cluster of two nodes whose parts are killed, and what else takes minutes.
+test-slow: $(VENV)/.test
+	$(PYTEST) -m "slow and not gpu"
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

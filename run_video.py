@@ -13,11 +13,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from commands.arguments import build_parser
 from commands.interrupts import Interrupts
 from commands.machine import describe_machine
+from commands.pose import open_pose
 from core.command_line import FAILED, INTERRUPTED, OK, REFUSED, complain
 from core.errors import PoseError, SinkError, SourceError
 from core.progress import progress_bar
-from kernels.options import DecodeOptions
-from pipeline import LIVE_OPTIONS, Frame, PosePipeline, Source, open_source
+from pipeline import Frame, PosePipeline, Source, open_source
 from pipeline.sinks import check_display
 from pipeline.sinks.outputs import Outputs, check_outputs, open_sinks
 from pipeline.stats import Meter, Percentiles, Recorder, Summary, save_plot
@@ -57,31 +57,16 @@ def open_all(
 ) -> tuple[Source, PosePipeline, Outputs]:
     """Sources, then the model, then outputs: nothing is overwritten for a run that cannot start."""
     source = stack.enter_context(open_source(*arguments.sources, realtime=arguments.realtime))
-    check_outputs(source.parts, save=arguments.save, others=[arguments.json, arguments.plot])
+    check_outputs(source.parts, save=arguments.save, others=[arguments.json, arguments.plot], table=arguments.table)
     show = source.name if arguments.show else None
     if show is not None:
         check_display()
-    options = DecodeOptions(
-        max_people=arguments.max_people,
-        min_score=arguments.min_score,
-        min_joint=arguments.min_joint,
-        duplicate_oks=LIVE_OPTIONS.duplicate_oks,
-    )
     with progress_bar() as progress:
-        pose = stack.enter_context(
-            PosePipeline(
-                arguments.model,
-                engine=arguments.engine,
-                size=arguments.size,
-                flip=arguments.flip,
-                options=options,
-                progress=progress,
-            )
-        )
+        pose = stack.enter_context(open_pose(arguments, progress))
         if pose.step.engine != "onnxruntime" and source.frame_wh is not None:
             pose.warm_up(source.frame_wh)  # builds the plan, compiles the kernels
     print(pose.step.about)
-    outputs = Outputs(open_sinks(save=arguments.save, json=arguments.json, show=show), recorder)
+    outputs = Outputs(open_sinks(save=arguments.save, json=arguments.json, table=arguments.table, show=show), recorder)
     stack.callback(outputs.close)  # `run` closes them; this is for what fails in between
     return source, pose, outputs
 

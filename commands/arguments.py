@@ -31,14 +31,8 @@ A plan is code that your machine will run: load only plans that you built or tru
 """
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = CommandParser(
-        prog="run_video.py",
-        description="Find every person's pose in videos, images or live streams.",
-        epilog=EXAMPLES,
-    )
-    parser.add_argument("sources", nargs="+", metavar="SOURCE", help="what to look at; several run one after another")
-
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """What `open_pose` reads to open a model."""
     model = parser.add_argument_group("model")
     model.add_argument("--model", default="tiny", metavar="NAME|FILE", help="the network (default: tiny, bundled)")
     model.add_argument(
@@ -52,6 +46,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     model.add_argument("--flip", action="store_true", help="average with the mirrored frame: better, half as fast")
 
+
+def add_people_options(parser: argparse.ArgumentParser) -> None:
+    """What `open_pose` reads to decide who is shown."""
     people = parser.add_argument_group("people")
     limit = number(int, 1, MAX_PEOPLE_LIMIT, f"a whole number from 1 to {MAX_PEOPLE_LIMIT}")
     share = number(float, 0, 1, "a number from 0 to 1")
@@ -74,9 +71,24 @@ def build_parser() -> argparse.ArgumentParser:
         help="hide weaker joints (default: %(default)s)",
     )
 
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = CommandParser(
+        prog="run_video.py",
+        description="Find every person's pose in videos, images or live streams.",
+        epilog=EXAMPLES,
+    )
+    parser.add_argument("sources", nargs="+", metavar="SOURCE", help="what to look at; several run one after another")
+
+    add_model_options(parser)
+    add_people_options(parser)
+
     output = parser.add_argument_group("output")
     output.add_argument("--save", type=Path, metavar="FILE|DIR", help="annotated copy; a folder for several sources")
     output.add_argument("--json", type=Path, metavar="FILE", help="people as JSON lines, one a frame")
+    output.add_argument(
+        "--table", type=Path, metavar="FILE", help="one row a person a frame: .csv, .parquet, or .json (COCO results)"
+    )
     output.add_argument("--show", action="store_true", help="in a window; q quits")
     output.add_argument("--limit", type=count, metavar="N", help="stop after N frames")
 

@@ -55,7 +55,7 @@ def open_step(
         raise ValueError(f"engine is {engine!r}; expected one of {', '.join(ENGINES)}")
     if size is not None and (size < SIDE_MULTIPLE or size % SIDE_MULTIPLE):
         raise ValueError(f"size is {size}; expected a positive multiple of {SIDE_MULTIPLE}, such as 256 or 512")
-    _check_name(model)
+    check_model(model)
     wanted = _Wanted(model, size, flip, options, progress)
     if Path(model).suffix == PLAN_SUFFIX:
         return _open_plan(wanted, engine)
@@ -229,7 +229,7 @@ def _check_fixed(wanted: _Wanted, path: Path, spec: ModelSpec, batch: int) -> No
     )
 
 
-def _check_name(model: str) -> None:
+def check_model(model: str) -> None:
     """A file must exist; anything else must be a name of the zoo."""
     path = Path(model)
     if model in zoo.MODELS or path.is_file():

@@ -52,6 +52,10 @@ BLOCKED = (
     "pycocotools",
     "scipy",
     "safetensors",
+    "pyarrow",
+    "ray",
+    "fsspec",
+    "s3fs",
 )
 # What may stand at the top of a module all the same: these folders are about it.
 NEED_AT_IMPORT = {

@@ -45,5 +45,15 @@ def open_file(path: Path) -> FileIO:
         raise SinkError(f"{path} cannot be written: {reason(error)}") from error
 
 
+def write_all(file: FileIO, content: bytes, path: Path) -> None:
+    """In one write, so that a reader never sees half of it. Raises SinkError where the disk took less."""
+    try:
+        written = file.write(content)
+    except OSError as error:
+        raise SinkError(f"{path} cannot be written further: {reason(error)}") from error
+    if written != len(content):
+        raise SinkError(f"{path} cannot be written further: only {written} of {len(content)} bytes fitted")
+
+
 def reason(error: BaseException) -> str:
     return " ".join(str(getattr(error, "strerror", None) or error).split())

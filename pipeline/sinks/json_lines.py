@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from core.errors import SinkError
-from pipeline.sinks.base import Sink, open_file, reason
+from pipeline.sinks.base import Sink, open_file, write_all
 from pipeline.types import People, Result
 
 LINE_DECIMALS, SCORE_DECIMALS = 2, 4
+
+
+class PersonEntry(TypedDict):
+    id: NotRequired[int]  # with ids only
+    score: float
+    bbox: list[float]
+    keypoints: list[list[float]]
 
 
 class JsonSink(Sink):
@@ -26,13 +32,7 @@ class JsonSink(Sink):
         self._file = open_file(path)
 
     def write(self, result: Result, picture: NDArray[np.uint8]) -> None:
-        line = json_line(result).encode() + b"\n"
-        try:
-            written = self._file.write(line)
-        except OSError as error:
-            raise SinkError(f"{self.path} cannot be written further: {reason(error)}") from error
-        if written != len(line):
-            raise SinkError(f"{self.path} cannot be written further: only {written} of {len(line)} bytes fitted")
+        write_all(self._file, json_line(result).encode() + b"\n", self.path)
 
     def close(self) -> None:
         self._file.close()
@@ -46,12 +46,13 @@ def json_line(result: Result) -> str:
             "source": frame.source,
             "frame": frame.index,
             "time_s": round(frame.time_s, 6),
-            "people": _people(people),
+            "people": person_entries(people),
         }
     )
 
 
-def _people(people: People) -> list[dict[str, Any]]:
+def person_entries(people: People) -> list[PersonEntry]:
+    """What every output says of a person, rounded: bbox x, y, w, h and K keypoints x, y, score in frame pixels."""
     boxes = np.round(people.boxes().astype(np.float64), LINE_DECIMALS).tolist()
     xy = np.round(people.keypoints.astype(np.float64), LINE_DECIMALS).tolist()
     joint_scores = np.round(people.keypoint_scores.astype(np.float64), SCORE_DECIMALS).tolist()

@@ -13,7 +13,18 @@ from numpy.typing import NDArray
 from core.errors import SinkError, StageError
 from pipeline.draw import draw_people
 from pipeline.pose import describe, frame_name
-from pipeline.sinks import VIDEO_FORMATS, FolderSink, ImageSink, JsonSink, Sink, VideoSink, WindowSink, file_name
+from pipeline.sinks import (
+    VIDEO_FORMATS,
+    FolderSink,
+    ImageSink,
+    JsonSink,
+    Sink,
+    VideoSink,
+    WindowSink,
+    check_table,
+    file_name,
+    open_table,
+)
 from pipeline.sources import IMAGE_SUFFIXES, is_image, is_url
 from pipeline.stats import Recorder
 from pipeline.types import Result
@@ -75,11 +86,17 @@ class Outputs:
             raise failures[0]
 
 
-def check_outputs(parts: Sequence[str], *, save: Path | None, others: Sequence[Path | None]) -> None:
-    """What can be told before a model is loaded. parts: the sources' names. others: files beside `save`.
+def check_outputs(
+    parts: Sequence[str], *, save: Path | None, others: Sequence[Path | None], table: Path | None = None
+) -> None:
+    """What can be told before a model is loaded. parts: the sources' names. others: files beside `save` and `table`.
 
-    Raises ValueError: an output that is an input or another output, a wrong suffix, a folder where a file is needed.
+    Raises ValueError: an output that is an input or another output, a wrong suffix, a folder where a file is needed;
+    EngineError where what a table needs is not installed.
     """
+    if table is not None:
+        check_table(table)
+        others = [*others, table]
     files = [path for path in others if path is not None]
     if save is not None:
         if _is_folder(save):
@@ -103,7 +120,7 @@ def check_outputs(parts: Sequence[str], *, save: Path | None, others: Sequence[P
             raise ValueError(f"output {path} cannot be written: folder {path.parent} does not exist; make it first")
 
 
-def open_sinks(*, save: Path | None, json: Path | None, show: str | None) -> list[Sink]:
+def open_sinks(*, save: Path | None, json: Path | None, show: str | None, table: Path | None = None) -> list[Sink]:
     """The sinks, opened; if one cannot be, those before it are closed again. show: the window's title."""
     sinks: list[Sink] = []
     try:
@@ -113,6 +130,8 @@ def open_sinks(*, save: Path | None, json: Path | None, show: str | None) -> lis
             sinks.append(_save_sink(save))
         if json is not None:
             sinks.append(JsonSink(json))
+        if table is not None:
+            sinks.append(open_table(table))
     except BaseException:
         for sink in sinks:
             sink.close()

@@ -74,6 +74,7 @@ def test_an_address_that_never_answers(typed, monkeypatch):
         (["--limit", "0"], "--limit: got 0"),
         (["--engine", "cuda"], "--engine: invalid choice"),
         (["--stats", "xml"], "--stats: invalid choice"),
+        (["--table", "a.xlsx"], r"a\.xlsx has no known table suffix; expected one of \.csv, \.parquet, \.json"),
         (["--nonsense"], "unrecognized arguments: --nonsense"),
         (["--model", "huge"], "no model is called 'huge'; expected a file, or one of tiny, w32-512"),
         (["--model", "none.onnx"], r"none\.onnx does not exist"),

@@ -36,6 +36,17 @@ def test_a_video_in_people_and_video_out(typed, clip, tmp_path):
     assert any(line.startswith("infer") for line in out)
 
 
+def test_a_table_holds_what_the_json_lines_hold(typed, clip, tmp_path):
+    status, _, err = typed(clip, "--table", tmp_path / "a.csv", "--json", tmp_path / "a.jsonl")
+    assert (status, err) == (0, [])
+    header, *rows = [line.split(",") for line in (tmp_path / "a.csv").read_text().splitlines()]
+    documents = json_lines(tmp_path / "a.jsonl")
+    assert len(rows) == len(documents) == COUNT
+    noses = [document["people"][0]["keypoints"][0] for document in documents]
+    at = header.index("nose_x")
+    assert [[float(value) for value in row[at : at + 3]] for row in rows] == noses
+
+
 def test_an_image_in_an_image_out(typed, tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), blob_frame(WH, [(80, 64, 0.5)]))
     status, _, err = typed(tmp_path / "a.png", "--save", tmp_path / "b.png")

@@ -1,0 +1,27 @@
+"""From a command's model and people options to the pipeline they ask for."""
+
+from __future__ import annotations
+
+import argparse
+
+from core.progress import Progress, unseen
+from kernels.options import DecodeOptions
+from pipeline import LIVE_OPTIONS, PosePipeline
+
+
+def open_pose(arguments: argparse.Namespace, progress: Progress = unseen) -> PosePipeline:
+    """arguments: of `add_model_options` and `add_people_options`. Raises what PosePipeline raises."""
+    options = DecodeOptions(
+        max_people=arguments.max_people,
+        min_score=arguments.min_score,
+        min_joint=arguments.min_joint,
+        duplicate_oks=LIVE_OPTIONS.duplicate_oks,
+    )
+    return PosePipeline(
+        arguments.model,
+        engine=arguments.engine,
+        size=arguments.size,
+        flip=arguments.flip,
+        options=options,
+        progress=progress,
+    )
