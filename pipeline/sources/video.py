@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from core.errors import SourceError
 from pipeline.sources.base import Source, is_stream, is_url
+from pipeline.sources.names import public_name
 from pipeline.sources.truncation import is_cut_short
 from pipeline.types import Frame
 
@@ -33,7 +33,7 @@ class VideoSource(Source):
     def __init__(
         self, name: str, *, open_timeout_s: float = OPEN_TIMEOUT_S, read_timeout_s: float = READ_TIMEOUT_S
     ) -> None:
-        self.name = without_password(name)
+        self.name = public_name(name)
         self.live = is_stream(name)
         # RTSP over TCP: over UDP, lost packets tear the picture
         options = {"rtsp_transport": "tcp"} if name.lower().startswith("rtsp") else {}
@@ -122,11 +122,6 @@ class VideoSource(Source):
         if rate and self._container.duration:
             return round(float(self._container.duration / av.time_base * rate))
         return None
-
-
-def without_password(name: str) -> str:
-    """The address as it may be shown: `rtsp://user:secret@host` becomes `rtsp://user:***@host`."""
-    return re.sub(r"^([a-z][a-z0-9+.-]*://[^/@:]*):[^/@]*@", r"\1:***@", name, flags=re.IGNORECASE)
 
 
 def _upright(image: NDArray[np.uint8], rotation: int) -> NDArray[np.uint8]:

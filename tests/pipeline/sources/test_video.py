@@ -15,7 +15,7 @@ import pytest
 from core.errors import SourceError
 from pipeline.sources import open_source
 from pipeline.sources.truncation import is_cut_short
-from pipeline.sources.video import VideoSource, without_password
+from pipeline.sources.video import VideoSource
 from tests.pipeline.fakes import write_clip
 
 
@@ -192,8 +192,6 @@ def test_a_refused_connection_is_reported_at_once():
 
 
 def test_a_password_is_not_shown():
-    assert without_password("rtsp://me:secret@host:554/a?b=c@d") == "rtsp://me:***@host:554/a?b=c@d"
-    assert without_password("rtsp://host:554/a@b") == "rtsp://host:554/a@b"
     with pytest.raises(SourceError) as caught:
         VideoSource("rtsp://me:secret@127.0.0.1:1/a", open_timeout_s=1)
     assert "secret" not in str(caught.value)

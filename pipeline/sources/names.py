@@ -1,0 +1,31 @@
+"""How a source is named where others may read it: no credential of an address reaches a log, a page or a file."""
+
+from __future__ import annotations
+
+import re
+
+# user=…, password=…, token=… in a path or query, as the addresses of many cameras have them
+SECRET = re.compile(
+    r"(?P<key>(?:user|login|pass|pwd|token|secret|auth|key|sig|credential)\w*|(?<![a-z0-9])(?:usr|pw|u|p))=[^&;/?#,\s]*",
+    re.IGNORECASE,
+)
+SCHEME = re.compile(r"([a-z][a-z0-9+.-]*://)(.*)", re.IGNORECASE | re.DOTALL)
+
+
+def public_name(name: str) -> str:
+    """The address without user, password, fragment and the values of secret-looking parameters; a path as it is.
+
+    `rtsp://user:p@ss@host/live?token=x` becomes `rtsp://host/live?token=***`. Where an unescaped `/` in a password
+    hides where the host begins, everything before the last `@` goes.
+    """
+    match = SCHEME.fullmatch(name)
+    if match is None:
+        return name
+    scheme, rest = match.groups()
+    authority = re.match(r"[^/?#]*", rest)
+    end = authority.end() if authority is not None else 0
+    if "@" in rest[:end]:
+        rest = rest[rest.rindex("@", 0, end) + 1 :]
+    elif ":" in rest[:end] and not rest[:end].rpartition(":")[2].rstrip("]").isdecimal() and "@" in rest:
+        rest = rest[rest.rindex("@") + 1 :]  # user:pa/ss@host
+    return scheme + SECRET.sub(r"\g<key>=***", rest.partition("#")[0])
