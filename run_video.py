@@ -18,8 +18,11 @@ from core.command_line import FAILED, INTERRUPTED, OK, REFUSED, complain
 from core.errors import PoseError, SinkError, SourceError
 from core.progress import progress_bar
 from pipeline import Frame, PosePipeline, Source, open_source
+from pipeline.pose import describe
 from pipeline.sinks import check_display
 from pipeline.sinks.outputs import Outputs, check_outputs, open_sinks
+from pipeline.sinks.web import WebSink
+from pipeline.sources.browser import BrowserSource
 from pipeline.stats import Meter, Percentiles, Recorder, Summary, save_plot
 
 PROG = "run_video.py"
@@ -56,8 +59,19 @@ def open_all(
     arguments: argparse.Namespace, stack: ExitStack, recorder: Recorder
 ) -> tuple[Source, PosePipeline, Outputs]:
     """Sources, then the model, then outputs: nothing is overwritten for a run that cannot start."""
-    source = stack.enter_context(open_source(*arguments.sources, realtime=arguments.realtime))
+    if arguments.tls is not None and arguments.web is None:
+        raise ValueError("--tls is for the page; add --web 8000")
+    visitor = BrowserSource() if arguments.web is not None else None
+    source = stack.enter_context(
+        open_source(*arguments.sources, realtime=arguments.realtime, loop=arguments.loop, browser=visitor)
+    )
     check_outputs(source.parts, save=arguments.save, others=[arguments.json, arguments.plot], table=arguments.table)
+    web = None
+    if arguments.web is not None:  # before the model is loaded: the page says that it starts
+        camera = visitor if source is visitor else None
+        web = WebSink(arguments.web, source.parts, live=source.live, tls=arguments.tls, camera=camera)
+        stack.callback(web.close)
+        print(web.url, flush=True)
     show = source.name if arguments.show else None
     if show is not None:
         check_display()
@@ -66,7 +80,8 @@ def open_all(
         if pose.step.engine != "onnxruntime" and source.frame_wh is not None:
             pose.warm_up(source.frame_wh)  # builds the plan, compiles the kernels
     print(pose.step.about)
-    outputs = Outputs(open_sinks(save=arguments.save, json=arguments.json, table=arguments.table, show=show), recorder)
+    sinks = open_sinks(save=arguments.save, json=arguments.json, table=arguments.table, show=show)
+    outputs = Outputs([*sinks, *([web] if web is not None else [])], recorder)
     stack.callback(outputs.close)  # `run` closes them; this is for what fails in between
     return source, pose, outputs
 
@@ -110,11 +125,13 @@ def run(
                         break
             finally:
                 results.close()
-    except BaseException:
+    except BaseException as error:
         # what went wrong first is what is reported
+        outputs.say("The program was stopped." if isinstance(error, KeyboardInterrupt) else describe(error))
         with interrupts.held(forget=True), suppress(SinkError):
             outputs.close()
         raise
+    outputs.say(f"{source.name} has ended.")
     with interrupts.held():
         outputs.close()
     meter.stop()

@@ -10,14 +10,20 @@ from export.zoo import MODELS
 from kernels.options import MAX_PEOPLE_LIMIT
 from pipeline.models import ENGINES
 from pipeline.pose import LIVE_OPTIONS
+from pipeline.sinks.web.address import Address
 
 EXAMPLES = f"""
-SOURCE is a video file, an image, a folder of either, a glob, a camera's number, or a URL (rtsp://, http://).
+SOURCE is a video file, an image, a folder of either, a glob, a camera's number, a URL (rtsp://, http://), or
+`browser`: the camera of whoever opens the page of --web.
 
 examples:
   python run_video.py street.mp4 --save out.mp4 --json out.jsonl   annotated video, and people as JSON lines
   python run_video.py 0 --show                                     live, from the first camera; q quits
   python run_video.py rtsp://host/stream --show --json out.jsonl   live, from the network
+  python run_video.py 0 --web 8000                                 live, on a page: open http://127.0.0.1:8000/
+  python run_video.py browser --web 8000                           your browser's camera; from another machine come by
+                                                                   ssh -L 8000:localhost:8000 HOST, or add --tls
+  python run_video.py street.mp4 --web 8000 --realtime --loop      a file on the page, again and again
   python run_video.py photo.jpg --save pose.jpg                    one picture
   python run_video.py photos/ 'clips/*.mp4' --save poses/          many inputs, one output each
   python run_video.py street.mp4 --model w32-512 --flip            the large model; downloaded once
@@ -29,6 +35,13 @@ or an .onnx file made by `python -m export`, a checkpoint, or a .plan made by `p
 A plan is code that your machine will run: load only plans that you built or trust.
 
 """
+
+
+def _address(text: str) -> Address:
+    try:
+        return Address.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -90,6 +103,16 @@ def build_parser() -> argparse.ArgumentParser:
         "--table", type=Path, metavar="FILE", help="one row a person a frame: .csv, .parquet, or .json (COCO results)"
     )
     output.add_argument("--show", action="store_true", help="in a window; q quits")
+    output.add_argument(
+        "--web",
+        type=_address,
+        metavar="[HOST:]PORT",
+        help="on a page in the browser; HOST (default: 127.0.0.1) other than this machine's own asks for a token",
+    )
+    output.add_argument(
+        "--tls", type=Path, nargs=2, metavar=("CERT", "KEY"), help="serve the page by https; PEM files, KEY unprotected"
+    )
+    output.add_argument("--loop", action="store_true", help="play files again and again")
     output.add_argument("--limit", type=count, metavar="N", help="stop after N frames")
 
     speed = parser.add_argument_group("measuring")

@@ -56,6 +56,8 @@ BLOCKED = (
     "ray",
     "fsspec",
     "s3fs",
+    "websockets",
+    "playwright",
 )
 # What may stand at the top of a module all the same: these folders are about it.
 NEED_AT_IMPORT = {

@@ -25,6 +25,7 @@ from pipeline.sinks import (
     file_name,
     open_table,
 )
+from pipeline.sinks.web import WebSink
 from pipeline.sources import IMAGE_SUFFIXES, is_image, is_url
 from pipeline.stats import Recorder
 from pipeline.types import Result
@@ -69,6 +70,12 @@ class Outputs:
             sink.write(result, picture)
         if self._sinks:
             self._recorder.record("encode", start, time.perf_counter())
+
+    def say(self, farewell: str) -> None:
+        """Why it ends: a page that is still open shows it after `close`."""
+        for sink in self._sinks:
+            if isinstance(sink, WebSink):
+                sink.farewell = farewell
 
     def close(self) -> None:
         """Finish every sink, also when one fails; then raise the first failure."""

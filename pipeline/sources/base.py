@@ -11,6 +11,7 @@ from typing import Self
 from pipeline.types import Frame
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+BROWSER = "browser"
 STREAM_SCHEMES = frozenset({"rtmp", "rtmps", "rtp", "rtsp", "rtsps", "srt", "udp"})
 VIDEO_SUFFIXES = frozenset(
     {".avi", ".flv", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"}
@@ -59,6 +60,11 @@ def is_image(name: str) -> bool:
 
 def is_camera(name: str) -> bool:
     return name.isdecimal()
+
+
+def is_browser(name: str) -> bool:
+    """The camera of whoever opens the page."""
+    return name == BROWSER
 
 
 def is_url(name: str) -> bool:

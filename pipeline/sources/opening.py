@@ -11,6 +11,7 @@ from pipeline.sources.base import (
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
     Source,
+    is_browser,
     is_camera,
     is_image,
     is_stream,
@@ -19,25 +20,41 @@ from pipeline.sources.base import (
 )
 from pipeline.sources.camera import CameraSource
 from pipeline.sources.files import ImageSource, check_file
+from pipeline.sources.loop import Loop
+from pipeline.sources.names import public_name
 from pipeline.sources.realtime import RealTime
 from pipeline.types import Frame
 
 
-def open_source(*sources: str | int | Path, realtime: bool = False) -> Source:
+def open_source(
+    *sources: str | int | Path, realtime: bool = False, loop: bool = False, browser: Source | None = None
+) -> Source:
     """One source out of what a user types: video files, URLs, cameras, images, folders, globs; several run in turn.
 
     A number is a camera. A folder or glob gives its images and videos in natural order. Every file is looked at now,
     so that a wrong one is reported before any work.
     realtime: play files at their own speed as if they were cameras, dropping what comes too fast.
+    loop: play files again and again. browser: what the source `browser` stands for.
     Raises SourceError (missing, empty or unreadable) or ValueError (no source given).
     """
     parts = [part for source in sources for part in _expand(str(source))]
     if not parts or not all(parts):
         raise ValueError("no source given; expected a video, image, folder, URL or camera index")
-    live = [part for part in parts if is_camera(part) or is_stream(part)]
+    live = [part for part in parts if is_camera(part) or is_stream(part) or is_browser(part)]
     if live and len(parts) > 1:
-        raise ValueError(f"{live[0]} is live and may never end; name it alone, without the other {len(parts) - 1}")
-    source = _open_part(parts[0]) if len(parts) == 1 else Chain(parts)
+        shown, others = public_name(live[0]), len(parts) - 1
+        raise ValueError(f"{shown} is live and may never end; name it alone, without the other {others}")
+    if live and loop:
+        raise ValueError(f"--loop repeats files, and {public_name(live[0])} is live; leave it out")
+    if is_browser(parts[0]):
+        if browser is None:
+            raise ValueError("the source browser is the camera of whoever opens the page; add --web 8000")
+        return browser
+
+    def open_parts() -> Source:
+        return _open_part(parts[0]) if len(parts) == 1 else Chain(parts)
+
+    source = Loop(open_parts) if loop else open_parts()
     return RealTime(source) if realtime and not source.live else source
 
 
@@ -79,7 +96,7 @@ class Chain(Source):
 
 
 def _expand(source: str) -> list[str]:
-    if is_url(source) or is_camera(source) or not source:
+    if is_url(source) or is_camera(source) or is_browser(source) or not source:
         return [source]
     path = Path(source)
     if path.is_dir():

@@ -26,10 +26,10 @@ class RealTime(Source):
         return self._source.parts
 
     def __iter__(self) -> Iterator[Frame]:
-        started = 0.0
+        started, before = 0.0, ""
         for frame in self._source:
-            if frame.index == 0:  # each source of a chain has its own clock
-                started = time.monotonic()
+            if frame.index == 0 or frame.source != before:  # each source of a chain has its own clock
+                started, before = time.monotonic() - frame.time_s, frame.source
             if self._interrupted.wait(max(0.0, started + frame.time_s - time.monotonic())):
                 return
             yield replace(frame, captured_at=time.monotonic())

@@ -151,7 +151,9 @@ def test_a_full_disk(suffix):
 
 
 def test_what_is_refused(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match=r"a\.xlsx has no known table suffix; expected one of \.csv, \.parquet, \.json"):
+    with pytest.raises(
+        ValueError, match=r"a\.xlsx has no known table suffix; expected one of \.csv, \.parquet, \.json"
+    ):
         check_table(Path("a.xlsx"))
     with pytest.raises(SinkError, match=r"none/a\.csv cannot be written: No such file or directory"):
         open_table(tmp_path / "none" / "a.csv")

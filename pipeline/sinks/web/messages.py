@@ -1,0 +1,172 @@
+"""What goes over the socket: packed here, and what a viewer sends checked here. Knows no threads and no sockets.
+
+Server to viewer, text: hello, status, pong, camera, taken, end. Binary: one frame of one source,
+    4 bytes: length n of the header (big-endian), n bytes: header (JSON, UTF-8), the rest: the picture (JPEG).
+Viewer to server, text: ack, ping, camera, camera_off. Binary: a frame of the visitor's camera, in the same form.
+Times are milliseconds of the server's monotonic clock; `ping` and `pong` tell the page how far its own is off.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.types import People
+
+IN_FLIGHT = 2  # frames on their way, each direction, a source and viewer: one is shown while the next travels
+MAX_TEXT_BYTES = 1024
+MAX_PICTURE_BYTES = 2 << 20  # of a visitor's camera; 1280 x 720 takes about 150 KB
+MAX_PIXELS = 1920 * 1088  # of a visitor's picture: a few bytes may say 65535 x 65535
+LENGTH_BYTES = 4
+XY_DECIMALS, SCORE_DECIMALS = 1, 3
+MAX_NUMBER = 2**53
+
+
+class ProtocolError(ValueError):
+    """A viewer sent what no page of ours sends; the connection is closed with this reason."""
+
+
+@dataclass(frozen=True)
+class Ack:
+    """The viewer has decoded frame `seq` of the source and can take another."""
+
+    source: int
+    seq: int
+
+
+@dataclass(frozen=True)
+class Ping:
+    sent_ms: float  # by the viewer's clock; goes back as it came
+
+
+@dataclass(frozen=True)
+class CameraRequest:
+    """The visitor offers their camera (or takes it back) to the `browser` source."""
+
+    on: bool
+
+
+@dataclass(frozen=True)
+class CameraPicture:
+    """captured_ms: by the server's clock as the page estimates it, or None."""
+
+    captured_ms: float | None
+    jpeg: bytes
+
+
+def pack_text(kind: str, **fields: object) -> str:
+    return json.dumps({"type": kind, **fields}, separators=(",", ":"))
+
+
+def pack_frame(header: Mapping[str, object], jpeg: bytes) -> bytes:
+    text = json.dumps(header, separators=(",", ":"), allow_nan=False).encode()
+    return b"".join((len(text).to_bytes(LENGTH_BYTES, "big"), text, jpeg))
+
+
+def people_fields(people: People) -> list[dict[str, object]]:
+    """As in the JSON lines, with fewer decimals: id (where there is one), score, bbox [x, y, w, h], keypoints."""
+    boxes = np.round(people.boxes().astype(np.float64), XY_DECIMALS).tolist()
+    joints = np.concatenate([people.keypoints, people.keypoint_scores[..., None]], axis=2).astype(np.float64)
+    joints[..., :2] = np.round(joints[..., :2], XY_DECIMALS)
+    joints[..., 2] = np.round(joints[..., 2], SCORE_DECIMALS)
+    keypoints = joints.tolist()
+    scores = np.round(people.scores.astype(np.float64), SCORE_DECIMALS).tolist()
+    fields: list[dict[str, object]] = [
+        {"score": scores[p], "bbox": boxes[p], "keypoints": keypoints[p]} for p in range(len(people))
+    ]
+    for person, number in zip(fields, people.ids.tolist(), strict=True):
+        if number > 0:  # 0: none
+            person["id"] = number
+    return fields
+
+
+def parse_text(text: str) -> Ack | Ping | CameraRequest:
+    """Raises ProtocolError."""
+    if len(text) > MAX_TEXT_BYTES:
+        raise ProtocolError(f"a text of {len(text)} characters; at most {MAX_TEXT_BYTES}")
+    message = _object(text)
+    match message.get("type"):
+        case "ack":
+            return Ack(_whole(message, "source"), _whole(message, "seq"))
+        case "ping":
+            return Ping(_number(message, "sent"))
+        case "camera":
+            return CameraRequest(on=True)
+        case "camera_off":
+            return CameraRequest(on=False)
+    raise ProtocolError("a message of unknown type")
+
+
+def parse_picture(message: bytes) -> CameraPicture:
+    """A frame of the visitor's camera; its size is read from the JPEG's header, nothing is decoded.
+
+    Raises ProtocolError.
+    """
+    length = int.from_bytes(message[:LENGTH_BYTES], "big")
+    start = LENGTH_BYTES + length
+    if len(message) < LENGTH_BYTES or length > MAX_TEXT_BYTES or len(message) <= start:
+        raise ProtocolError("a picture message without a header and a picture")
+    try:
+        header = _object(message[LENGTH_BYTES:start].decode())
+    except UnicodeDecodeError as error:
+        raise ProtocolError("a header that is no UTF-8") from error
+    captured_ms = _number(header, "captured_ms") if header.get("captured_ms") is not None else None
+    jpeg = message[start:]
+    if len(jpeg) > MAX_PICTURE_BYTES:
+        raise ProtocolError(f"a picture of {len(jpeg)} bytes; at most {MAX_PICTURE_BYTES}")
+    width, height = jpeg_size(jpeg)
+    if not 0 < width * height <= MAX_PIXELS:
+        raise ProtocolError(f"a picture of {width} x {height} pixels; at most {MAX_PIXELS}")
+    return CameraPicture(captured_ms, jpeg)
+
+
+def jpeg_size(jpeg: bytes) -> tuple[int, int]:
+    """(width, height) by the frame header. Raises ProtocolError where there is none.
+
+    Source: ITU-T T.81, B.1.1 and B.2.2: segments of marker, length and content; SOFn holds precision, height, width.
+    """
+    if jpeg[:2] != b"\xff\xd8":
+        raise ProtocolError("a picture that is no JPEG")
+    at = 2
+    while at + 9 <= len(jpeg):
+        if jpeg[at] != 0xFF:
+            break
+        marker = jpeg[at + 1]
+        if marker == 0xFF:  # a fill byte
+            at += 1
+            continue
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # tables and extensions share the range
+            return int.from_bytes(jpeg[at + 7 : at + 9], "big"), int.from_bytes(jpeg[at + 5 : at + 7], "big")
+        if marker in (0xD9, 0xDA):  # end, or pixels before any frame header
+            break
+        at += 2 + max(2, int.from_bytes(jpeg[at + 2 : at + 4], "big"))
+    raise ProtocolError("a JPEG without a size")
+
+
+def _object(text: str) -> dict[str, object]:
+    try:
+        value: object = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError("a text that is no JSON") from error
+    if not isinstance(value, dict):
+        raise ProtocolError("a text that is no JSON object")
+    return value
+
+
+def _number(message: Mapping[str, object], name: str) -> float:
+    value = message.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ProtocolError(f"a message whose {name} is no number")
+    if not abs(value) <= MAX_NUMBER:  # before float(): an integer may be too large for one; NaN is not, either
+        raise ProtocolError(f"a message whose {name} is no number that can be")
+    return float(value)
+
+
+def _whole(message: Mapping[str, object], name: str) -> int:
+    value = _number(message, name)
+    if value != int(value) or value < 0:
+        raise ProtocolError(f"a message whose {name} is no whole number from 0")
+    return int(value)

@@ -1,0 +1,117 @@
+"""What is known of each source on the page: its newest frame, and the message that carries it, encoded once."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from pipeline.sinks.web.messages import pack_frame, people_fields
+from pipeline.types import Frame, People
+
+JPEG = (cv2.IMWRITE_JPEG_QUALITY, 75)  # 1280 x 720: 50 to 150 KB in 2.5 ms
+STALLED_AFTER_S = 2.0  # a live source without a frame for so long is shown as stalled
+RATE_FRAMES = 30
+
+
+@dataclass(eq=False)
+class Shot:
+    """A result as the page needs it; seq (1, 2, 3 …), fps and dropped are the tile's when it came."""
+
+    tile: int
+    name: str
+    frame: Frame
+    people: People
+    seq: int = 0
+    fps: float = 0.0
+    dropped: int = 0
+
+    def encode(self, max_side: int) -> bytes:
+        """The message, with the picture no larger than `max_side`; people stay in the frame's own pixels."""
+        image = self.frame.image
+        width, height = self.frame.wh
+        factor = max_side / max(width, height)
+        if factor < 1:
+            size = max(1, round(width * factor)), max(1, round(height * factor))
+            image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+        done, jpeg = cv2.imencode(".jpg", image, JPEG)
+        if not done:
+            raise ValueError(f"a picture of {width} x {height} cannot be encoded as JPEG")
+        header = {
+            "type": "frame",
+            "source": self.tile,
+            "seq": self.seq,
+            "name": self.name,
+            "frame": self.frame.index,
+            "time_s": round(self.frame.time_s, 6),
+            "captured_ms": round(self.frame.captured_at * 1e3, 2),
+            "wh": [width, height],
+            "fps": round(self.fps, 2),
+            "dropped": self.dropped,
+            "people": people_fields(self.people),
+        }
+        return pack_frame(header, jpeg.tobytes())
+
+
+@dataclass(eq=False)
+class Tile:
+    """One place in the grid. Sources that run side by side have one each; those that run in turn share one.
+
+    live: frames come at their own time, so that silence means a stall. of_visitor: it shows the visitor's camera.
+    told: a state and its text from somebody who knows better ("reconnecting", "ended", "failed"), until the next frame.
+    The writing thread calls `add` and sets `told`; message, message_seq and encoding belong to the server's thread.
+    """
+
+    number: int
+    name: str
+    live: bool
+    of_visitor: bool = False
+    newest: Shot | None = None
+    told: tuple[str, str] | None = None
+    dropped: int = 0
+    message: bytes = b""
+    message_seq: int = 0
+    encoding: bool = False
+    _times: deque[float] = field(default_factory=lambda: deque(maxlen=RATE_FRAMES))
+
+    def add(self, shot: Shot) -> None:
+        """The newest frame. A gap in a source's indices is frames that the pipeline dropped."""
+        before = self.newest
+        if before is not None and before.name == shot.name and before.frame.index < shot.frame.index:
+            self.dropped += shot.frame.index - before.frame.index - 1
+        self._times.append(time.monotonic())
+        shot.seq = 1 if before is None else before.seq + 1
+        shot.fps, shot.dropped = self.fps(), self.dropped
+        self.name, self.told, self.newest = shot.name, None, shot
+
+    def fps(self) -> float:
+        """Of the last frames; 0 where none came lately."""
+        times = list(self._times)
+        if len(times) < 2 or time.monotonic() - times[-1] > STALLED_AFTER_S:
+            return 0.0
+        return (len(times) - 1) / max(times[-1] - times[0], 1e-6)
+
+    def status(self) -> dict[str, object]:
+        shot = self.newest
+        state, text = self._state(shot)
+        return {
+            "source": self.number,
+            "name": self.name,
+            "state": state,
+            "text": text,
+            "fps": round(self.fps(), 2),
+            "dropped": self.dropped,
+            "age_ms": None if shot is None else round((time.monotonic() - shot.frame.captured_at) * 1e3),
+        }
+
+    def _state(self, shot: Shot | None) -> tuple[str, str]:
+        if self.told is not None:
+            return self.told
+        if shot is None:
+            return ("waiting" if self.of_visitor else "starting"), ""
+        if self.live and time.monotonic() - self._times[-1] > STALLED_AFTER_S:
+            return ("waiting" if self.of_visitor else "stalled"), ""
+        return "live", ""
