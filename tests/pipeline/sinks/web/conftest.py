@@ -1,0 +1,80 @@
+"""A real browser for the tests of the page: Chromium or Chrome, with a camera that plays a file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, Page
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+CAMERA_WH = (320, 240)
+ARGUMENTS = [
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-quic",
+    "--disable-sync",
+    "--no-first-run",
+    "--deny-permission-prompts",  # a test grants the camera, or nobody does
+    "--use-fake-device-for-media-stream",
+]
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """One for all tests. Skips where there is none, but fails there under CI=true."""
+    program = next(filter(None, map(shutil.which, NAMES)), None)
+    if program is None:
+        missing = f"no browser found (looked for {', '.join(NAMES)})"
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    from playwright.sync_api import sync_playwright
+
+    arguments = [*ARGUMENTS, f"--use-file-for-fake-video-capture={_camera_file(tmp_path_factory.mktemp('camera'))}"]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        arguments.append("--no-sandbox")  # Chromium refuses to run as root with one
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=program, args=arguments)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """A browser without a memory; closing it closes its tabs."""
+    made = browser.new_context(viewport={"width": 1000, "height": 600})
+    made.set_default_timeout(10_000)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def tab(context: BrowserContext) -> Iterator[Page]:
+    """A tab whose page must not complain: an error in its console fails the test."""
+    complaints: list[str] = []
+    made = context.new_page()
+    made.on("pageerror", lambda error: complaints.append(str(error)))
+    made.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
+    yield made
+    # a page that goes on trying to connect after the test's server has gone says so
+    assert [text for text in complaints if "ERR_CONNECTION_REFUSED" not in text] == []
+
+
+def _camera_file(folder: Path) -> Path:
+    """Motion JPEG: a bright square that moves over dark blue."""
+    path = folder / "camera.mjpeg"
+    with path.open("wb") as file:
+        for step in range(30):
+            image = np.full((CAMERA_WH[1], CAMERA_WH[0], 3), (90, 30, 20), np.uint8)
+            cv2.rectangle(image, (8 * step, 80), (8 * step + 60, 140), (240, 240, 240), -1)
+            file.write(cv2.imencode(".jpg", image)[1].tobytes())
+    return path
