@@ -3,11 +3,15 @@
 The context is the GPU's primary one, which numba, torch and TensorRT use too. It must be current in every thread that
 touches the device: `with device.current():`. What a Device makes, it frees, newest first, when it is closed;
 `device.free` does it earlier.
+
+While a stream is being captured into a graph, CUDA forbids every thread of the process to wait for the whole device,
+which allocating and freeing may do. So one lock of the process, `exclusive()`, is held around both.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -24,6 +28,19 @@ T = TypeVar("T", bound="Freeable")
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING; pycuda has no name for it
 SETUP = "run `make gpu` on a machine with an NVIDIA GPU and driver"
+
+_exclusive = threading.RLock()
+
+
+@contextmanager
+def exclusive() -> Iterator[None]:
+    """No capture, allocation or release by another thread of this process runs during the block; blocks may nest.
+
+    What this file does takes it by itself. Hold it around what other libraries do of that kind: loading a network,
+    making a decode's workspace, the first run of something that compiles, searches or allocates.
+    """
+    with _exclusive:
+        yield
 
 
 class Freeable(Protocol):
@@ -148,10 +165,15 @@ class Stream:
         self.raw = None  # as Event.free
 
     def capture(self, enqueue: Callable[[], None]) -> Graph:
-        """A graph of what `enqueue` puts on this stream. Nothing runs; kernels must have run once before.
+        """A graph of what `enqueue` puts on this stream. Nothing runs; it must have run once before, in this thread.
 
-        Raises what `enqueue` raises, the stream usable again, and EngineError where something cannot be captured.
+        Raises EngineError, with what `enqueue` raised as its cause, where something cannot be captured: each library
+        has its own error for that. The stream is usable again, and the same work can be enqueued without a graph.
         """
+        with exclusive():
+            return self._capture(enqueue)
+
+    def _capture(self, enqueue: Callable[[], None]) -> Graph:
         driver = _bindings()
         stream = driver.CUstream(self.handle)
         # Relaxed: libraries may query or allocate on other streams while this one is being captured.
@@ -159,10 +181,13 @@ class Stream:
         _check(driver.cuStreamBeginCapture(stream, mode), "begin a capture")
         try:
             enqueue()
-        except BaseException:
+        except BaseException as error:
             _, broken = driver.cuStreamEndCapture(stream)
             if broken:
                 driver.cuGraphDestroy(broken)
+            if isinstance(error, Exception):
+                words = " ".join(str(error).split()) or type(error).__name__
+                raise EngineError(f"this frame's work cannot be captured as a CUDA graph: {words}") from error
             raise
         graph = _check(driver.cuStreamEndCapture(stream), "capture this frame's work as a CUDA graph")
         try:
@@ -188,9 +213,11 @@ class Device:
         if not 0 <= index < count:
             raise EngineError(f"GPU {index} was asked for, {count} found; expected 0 to {count - 1}; {SETUP}")
         device = cuda.Device(index)
+        self.index = index
         self.name = str(device.name())
         self.compute_capability: tuple[int, int] = tuple(device.compute_capability())
-        self._context = device.retain_primary_context()
+        with exclusive():
+            self._context = device.retain_primary_context()
         self._owned: dict[Freeable, None] = {}  # in order of making
 
     @contextmanager
@@ -216,7 +243,8 @@ class Device:
         cuda = _pycuda()
         size_bytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
         try:
-            return self.own(DeviceArray(shape, dtype, cuda.mem_alloc(max(1, size_bytes))))
+            with exclusive():
+                return self.own(DeviceArray(shape, dtype, cuda.mem_alloc(max(1, size_bytes))))
         except cuda.MemoryError as error:
             free, total = cuda.mem_get_info()
             raise EngineError(
@@ -226,7 +254,8 @@ class Device:
 
     def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> PinnedArray:
         """Uninitialised page-locked host memory."""
-        return self.own(PinnedArray(_pycuda().pagelocked_empty(shape, np.dtype(dtype))))
+        with exclusive():
+            return self.own(PinnedArray(_pycuda().pagelocked_empty(shape, np.dtype(dtype))))
 
     def own(self, thing: T) -> T:
         """Free `thing` when this device closes, before everything that was made earlier."""
@@ -235,18 +264,21 @@ class Device:
 
     def free(self, *things: Freeable) -> None:
         """Free now what this device would free when it closes. No work that uses them may be pending."""
-        for thing in things:
-            self._owned.pop(thing, None)
-            thing.free()
+        with exclusive():
+            for thing in things:
+                self._owned.pop(thing, None)
+                thing.free()
 
     def close(self) -> None:
         """Wait for the device, free what it made, newest first, and give the context back. May be called twice.
 
         What cannot be freed is logged and the rest go on: closing must not hide the error that led here.
         """
-        if self._context is None:
-            return
-        cuda = _pycuda()
+        if self._context is not None:
+            with exclusive():
+                self._close(_pycuda())
+
+    def _close(self, cuda: Any) -> None:
         self._context.push()
         try:
             cuda.Context.synchronize()

@@ -68,7 +68,12 @@ class DeviceNetwork(Protocol):
         ...
 
     def enqueue(self, stream: Stream) -> None:
-        """Put one forward pass on `stream`, from and to `arrays`. Returns at once; may be captured into a graph."""
+        """Put one forward pass on `stream`, from and to `arrays`. Returns at once; may be captured into a graph, but
+        for `capture_problem`, once a pass was enqueued on this stream by the thread that captures."""
+
+    def capture_problem(self, stream: Stream) -> str | None:
+        """Why passes on `stream` cannot be captured into a graph, in words; None where they can, as far as is known."""
+        ...
 
     def close(self) -> None:
         """Release everything; no pass is pending."""

@@ -1,12 +1,14 @@
 """The network in PyTorch on a GPU, half precision, channels last: what TensorRT is measured against, and its stand-in.
 
 It works on the stream it is given, from and to memory of `engine.device`, so that a frame step can capture it into the
-same CUDA graph as the kernels. torch's allocator serves a stream's later passes from what the first one freed: run one
-pass before a capture, on the same stream, and none of that memory is asked for anew.
+same CUDA graph as the kernels. torch's allocator serves a stream's later passes from what the first one freed, and it
+chooses cuDNN's plans once in each thread, which waits for the device: run one pass before a capture, on the same stream
+and in the same thread, and neither happens again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from core.errors import EngineError
@@ -37,8 +39,9 @@ class TorchNetwork:
             )
         self.spec = spec
         self._torch, self._device = torch, device
+        self._on: Callable[..., torch.cuda.Stream] = torch.cuda.ExternalStream
         torch.backends.cudnn.benchmark = True  # one shape for ever: the search pays at the first pass
-        gpu = torch.device("cuda", torch.cuda.current_device())
+        self._gpu = gpu = torch.device("cuda", device.index)
         self._graph = graph.to(device=gpu, memory_format=torch.channels_last).eval()
         self.arrays: dict[str, DeviceArray] = {
             name: device.empty(*tensor) for name, tensor in tensors_of(spec, shape).items()
@@ -48,11 +51,14 @@ class TorchNetwork:
     def enqueue(self, stream: Stream) -> None:
         """Put one forward pass on `stream`. Returns at once; may be captured after one pass on the same stream."""
         torch, tensors = self._torch, self._tensors
-        with torch.inference_mode(), torch.cuda.stream(torch.cuda.ExternalStream(stream.handle)):
+        with torch.inference_mode(), torch.cuda.stream(self._on(stream.handle, device=self._gpu)):
             image = tensors["image"].contiguous(memory_format=torch.channels_last)
             heatmaps, tags = self._graph(image)
             tensors["heatmaps"].copy_(heatmaps)
             tensors["tags"].copy_(tags)
+
+    def capture_problem(self, stream: Stream) -> str | None:
+        return None  # torch tells while it is captured
 
     def close(self) -> None:
         """Release the memory. May be called twice."""

@@ -14,6 +14,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from core.errors import EngineError
 from core.spec import ModelSpec
-from engine.device import Device, DeviceArray, Event, Graph, PinnedArray
+from engine.device import Device, DeviceArray, Event, Graph, PinnedArray, exclusive
 from engine.runner import DeviceNetwork
 from kernels.options import DecodeOptions
 from pipeline.letterbox import Letterbox
@@ -31,6 +32,7 @@ from pipeline.types import People
 logger = logging.getLogger(__name__)
 
 SHAPES_KEPT = 4  # input shapes whose network and buffers stay: a folder of photographs has a handful
+TIMED_TOGETHER = 16  # passes of the engine alone in a queue, so that the device never waits for the host
 
 
 @dataclass(eq=False)
@@ -40,7 +42,9 @@ class _Shape:
     network: DeviceNetwork
     workspace: Any
     used: int = 0  # the number of the last frame, to let the oldest shape go
-    warm: bool = False  # run once without a graph: kernels are compiled, lazy set-up is done
+    # The thread in which it last ran for the first time: kernels are compiled, plans are chosen. PyTorch chooses plans
+    # per thread, and choosing synchronises: what one thread has run, another may not capture.
+    warmed_by: threading.Thread | None = None
 
     def close(self) -> None:
         """Free both; no frame of this shape is on its way."""
@@ -129,10 +133,13 @@ class DeviceStep:
         with self.device.current():
             shape = self._shape((self._batch, *kept.letterbox.input_hw))
             self._compute.wait_for(kept.uploaded)
-            if not shape.warm:
-                self._enqueue(kept, shape)
-                shape.warm = True
-            elif (graph := self._graph(kept, shape)) is not None:
+            if self.graphs and kept.graph is not None and kept.graph_of is shape:
+                kept.graph.launch(self._compute)
+            elif shape.warmed_by is not threading.current_thread():
+                with exclusive():
+                    self._enqueue(kept, shape)
+                shape.warmed_by = threading.current_thread()
+            elif (graph := self._slot_graph(kept, shape)) is not None:
                 graph.launch(self._compute)
             else:
                 self._enqueue(kept, shape)
@@ -172,20 +179,22 @@ class DeviceStep:
     def time_engine(self, frame_wh: tuple[int, int], *, seconds: float, beside: bool = False) -> list[float]:
         times_ms: list[float] = []
         with self.device.current():
-            network = self._shape(self.input_shape(frame_wh)).network
-            before, after = self.device.event(timing=True), self.device.event(timing=True)
-            network.enqueue(self._compute)
+            shape = self._shape(self.input_shape(frame_wh))
+            launch, graphs = self._repeatable(lambda: shape.network.enqueue(self._compute), shape)
+            marks = [self.device.event(timing=True) for _ in range(TIMED_TOGETHER + 1)]
             while len(times_ms) < 3 or sum(times_ms) < seconds * 1e3:
-                before.record(self._compute)
-                network.enqueue(self._compute)
-                after.record(self._compute)
-                after.wait()
-                times_ms.append(after.ms_since(before))
-            self.device.free(before, after)
+                launch()  # the first of a row waits for the host, and is not timed
+                marks[0].record(self._compute)
+                for mark in marks[1:]:
+                    launch()
+                    mark.record(self._compute)
+                marks[-1].wait()
+                times_ms += [after.ms_since(before) for before, after in pairwise(marks)]
+            self.device.free(*marks, *graphs)
         return times_ms
 
     def time_parts(self, image: NDArray[np.uint8], *, seconds: float) -> dict[str, list[float]]:
-        """Device milliseconds of each part of a frame, by events between plain launches: what a graph hides.
+        """Device milliseconds of each part of a frame, each a graph of its own: what the frame's one graph hides.
 
         The parts: upload, preprocess, infer, group, download; at least three passes, repeated for about `seconds`.
         """
@@ -198,6 +207,10 @@ class DeviceStep:
         assert frame is not None
         with self.device.current():
             work = {"upload": lambda: self._compute.upload(frame, pinned.array), **self._work(kept, shape)}
+            graphs: list[Graph] = []
+            for name, enqueue in work.items():
+                work[name], made = self._repeatable(enqueue, shape)
+                graphs += made
             times_ms: dict[str, list[float]] = {name: [] for name in work}
             marks = [self.device.event(timing=True) for _ in range(len(work) + 1)]
             while len(times_ms["infer"]) < 3 or sum(map(sum, times_ms.values())) < seconds * 1e3:
@@ -206,9 +219,9 @@ class DeviceStep:
                     enqueue()
                     mark.record(self._compute)
                 marks[-1].wait()
-                for name, before, after in zip(work, marks, marks[1:], strict=False):
+                for name, (before, after) in zip(work, pairwise(marks), strict=True):
                     times_ms[name].append(after.ms_since(before))
-            self.device.free(*marks)
+            self.device.free(*marks, *graphs)
         return times_ms
 
     def close(self) -> None:
@@ -221,8 +234,9 @@ class DeviceStep:
                 self._compute.synchronize()
             except EngineError as error:  # reported where it happened; here it must not stop the closing
                 logger.warning("%s", error)
-            for shape in self._shapes.values():
-                shape.close()
+            with exclusive():
+                for shape in self._shapes.values():
+                    shape.close()
             self._shapes.clear()
         self.device.close()
 
@@ -238,18 +252,21 @@ class DeviceStep:
     def _shape(self, nhw: tuple[int, int, int]) -> _Shape:
         self._frames += 1
         if nhw not in self._shapes:
-            if len(self._shapes) >= SHAPES_KEPT:
-                self._forget_oldest()
-            network = self._network_for(nhw)
-            heatmaps = network.arrays["heatmaps"]
-            try:
-                workspace = self._kernels.Workspace(heatmaps.shape, self._options, dtype=heatmaps.dtype)
-            except BaseException:
-                network.close()
-                raise
-            self._shapes[nhw] = _Shape(network, workspace)
+            with exclusive():
+                if len(self._shapes) >= SHAPES_KEPT:
+                    self._forget_oldest()
+                self._shapes[nhw] = self._open_shape(nhw)
         self._shapes[nhw].used = self._frames
         return self._shapes[nhw]
+
+    def _open_shape(self, nhw: tuple[int, int, int]) -> _Shape:
+        network = self._network_for(nhw)
+        heatmaps = network.arrays["heatmaps"]
+        try:
+            return _Shape(network, self._kernels.Workspace(heatmaps.shape, self._options, dtype=heatmaps.dtype))
+        except BaseException:
+            network.close()
+            raise
 
     def _forget_oldest(self) -> None:
         oldest = min(self._shapes, key=lambda nhw: self._shapes[nhw].used)
@@ -266,21 +283,36 @@ class DeviceStep:
                 self.device.free(kept.graph)
             kept.graph = kept.graph_of = None
 
-    def _graph(self, kept: _Slot, shape: _Shape) -> Graph | None:
-        """The slot's frame as one graph, captured at its first use with these buffers; None without graphs."""
+    def _slot_graph(self, kept: _Slot, shape: _Shape) -> Graph | None:
+        """The slot's frame as one graph, for its next frames too; None without graphs, or where it cannot be one."""
         if not self.graphs:
             return None
-        if kept.graph is not None and kept.graph_of is shape:
-            return kept.graph
         self._drop_graph(kept)
+        graph = self._captured(lambda: self._enqueue(kept, shape), shape)
+        if graph is None:
+            self.graphs = False
+        else:
+            kept.graph, kept.graph_of = graph, shape
+        return graph
+
+    def _captured(self, enqueue: Callable[[], None], shape: _Shape) -> Graph | None:
+        """None where it cannot be captured, which is logged."""
         try:
-            graph = self.device.own(self._compute.capture(lambda: self._enqueue(kept, shape)))
+            if (problem := shape.network.capture_problem(self._compute)) is not None:
+                raise EngineError(problem)
+            return self.device.own(self._compute.capture(enqueue))
         except EngineError as error:
             logger.warning("frames are launched kernel by kernel, which is slower: %s", error)
-            self.graphs = False
             return None
-        kept.graph, kept.graph_of = graph, shape
-        return graph
+
+    def _repeatable(self, enqueue: Callable[[], None], shape: _Shape) -> tuple[Callable[[], None], list[Graph]]:
+        """`enqueue`, which has then run once, as a launch that costs the host little; and the graph to free."""
+        with exclusive():
+            enqueue()
+        graph = self._captured(enqueue, shape) if self.graphs else None
+        if graph is None:
+            return enqueue, []
+        return lambda: graph.launch(self._compute), [graph]
 
     def _enqueue(self, kept: _Slot, shape: _Shape) -> None:
         """Everything from the uploaded frame to its people in pinned memory, on the compute stream."""

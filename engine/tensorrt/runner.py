@@ -70,6 +70,12 @@ class TensorRTRunner:
         if not self._open_context().execute_async_v3(stream.handle):
             raise EngineError(f"TensorRT could not run {self._path}: {self._log.last_error()}")
 
+    def capture_problem(self, stream: Stream) -> str | None:
+        """TensorRT-RTX can tell; of TensorRT, every pass after the first at a shape can be captured."""
+        if self.engine != "tensorrt-rtx" or self._open_context().is_stream_capturable(stream.handle):
+            return None
+        return f"TensorRT-RTX says that {self._path} is not stream capturable"
+
     def close(self) -> None:
         """Release the plan; and the device, if it was opened here. May be called twice."""
         if self._runtime is not None:

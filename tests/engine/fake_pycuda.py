@@ -1,13 +1,20 @@
-"""A stand-in for pycuda.driver on a machine without a GPU: it checks that every call finds the context current."""
+"""A stand-in for pycuda.driver on a machine without a GPU: it checks that every call finds the context current.
+
+What is put on a stream runs at once, unless the stream is being captured: then it is kept for the graph, and what CUDA
+forbids meanwhile (waiting for that stream or, in any thread, for the whole device, which allocating may do) raises and
+breaks the capture. The calls for graphs are in fake_bindings.py.
+"""
 
 from __future__ import annotations
 
 import sys
 import threading
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import numpy as np
 import pytest
+
+from tests.engine.fake_bindings import Capture, FakeBindings
 
 
 class Error(Exception):
@@ -33,6 +40,9 @@ class FakeDriver(ModuleType):
         self.stack = threading.local()
         self.retained = 0
         self.memory: dict[int, np.ndarray] = {}
+        self.captures: dict[int, Capture] = {}  # of streams by their handles, while they last
+        self.streams = 0
+        self.bindings = FakeBindings(self)
         fake = self
 
         class Flags:
@@ -61,7 +71,7 @@ class FakeDriver(ModuleType):
 
             @staticmethod
             def synchronize():
-                fake.need_context("synchronize")
+                fake.wait_for_device("synchronize")
                 fake.log.append("synchronize")
 
         class Device:
@@ -85,28 +95,35 @@ class FakeDriver(ModuleType):
         class Stream:
             def __init__(self, flags=0):
                 fake.need_context("Stream")
-                self.handle = 77
-                fake.live.add("stream")
+                self.handle = 77 + fake.streams
+                fake.streams += 1
+                fake.live.add(f"stream {self.handle}")
 
             def synchronize(self):
                 fake.need_context("Stream.synchronize")
+                fake.not_captured(self.handle, "cuStreamSynchronize")
 
             def wait_for_event(self, event):
                 fake.log.append("wait for event")
+                if self.handle in fake.captures and event.captured is not fake.captures[self.handle]:
+                    fake.not_captured(self.handle, "waiting for an event from outside")
 
             def __del__(self):
                 fake.log.append("free stream")
-                fake.live.discard("stream")
+                fake.live.discard(f"stream {self.handle}")
 
         class Event:
             def __init__(self, flags):
                 fake.need_context("Event")
-                self.flags = flags
+                self.flags, self.captured = flags, None
 
             def record(self, stream):
                 fake.log.append("record")
+                self.captured = fake.captures.get(stream.handle)
 
             def synchronize(self):
+                if self.captured is not None:
+                    raise Error("cuEventSynchronize failed: the event was recorded in a capture")
                 fake.log.append("wait")
 
             def time_since(self, earlier):
@@ -117,6 +134,7 @@ class FakeDriver(ModuleType):
 
         class Allocation:
             def __init__(self, size_bytes):
+                fake.wait_for_device("cuMemAlloc")
                 if size_bytes > fake.free_bytes:
                     raise OutOfMemoryError("out of memory")
                 self.address = 4096 * (1 + len(fake.memory))
@@ -127,17 +145,18 @@ class FakeDriver(ModuleType):
                 return self.address
 
             def free(self):
-                fake.need_context("free")
+                fake.wait_for_device("free")
                 fake.log.append(f"free {self.address}")
                 fake.live.remove(f"memory {self.address}")
 
         class Pinned:
             def __init__(self, shape, dtype):
+                fake.wait_for_device("cuMemAllocHost")
                 self.array = np.empty(shape, dtype)
                 self.__array_interface__ = self.array.__array_interface__
 
             def free(self):
-                fake.need_context("free pinned")
+                fake.wait_for_device("free pinned")
                 fake.log.append("free pinned")
 
         self.event_flags = Flags
@@ -153,21 +172,41 @@ class FakeDriver(ModuleType):
 
     def memcpy_htod_async(self, pointer, source, stream):
         self.need_context("memcpy_htod_async")
-        self.memory[pointer][:] = np.ascontiguousarray(source).view(np.uint8).ravel()
+        there = self.memory[pointer]
+        self.put(stream.handle, lambda: np.copyto(there, np.ascontiguousarray(source).view(np.uint8).ravel()))
 
     def memcpy_dtoh_async(self, target, pointer, stream):
         self.need_context("memcpy_dtoh_async")
-        target.reshape(-1).view(np.uint8)[:] = self.memory[pointer]
+        there = self.memory[pointer]
+        self.put(stream.handle, lambda: np.copyto(target.reshape(-1).view(np.uint8), there))
+
+    def put(self, handle, operation):
+        """What a copy or a kernel's launch does on a stream."""
+        self.need_context("a launch")
+        if handle not in self.captures:
+            operation()
+        elif not self.captures[handle].broken:
+            self.captures[handle].operations.append(operation)
+
+    def not_captured(self, handle, call):
+        """For what a stream in a capture must not be asked: it breaks the capture."""
+        if handle in self.captures:
+            self.captures[handle].broken = True
+            raise Error(f"{call} failed: operation not permitted when stream is capturing")
+
+    def wait_for_device(self, call):
+        """For what waits for all streams: it breaks every capture, whichever thread makes it."""
+        self.need_context(call)
+        for handle in list(self.captures):
+            self.not_captured(handle, call)
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Stand where engine/device.py looks for pycuda, and for cuda.bindings' one call outside of graphs."""
-        package, bindings = ModuleType("pycuda"), ModuleType("cuda.bindings.driver")
+        """Stand where engine/device.py looks for pycuda and for cuda.bindings."""
+        package = ModuleType("pycuda")
         package.driver = self  # type: ignore[attr-defined]
-        bindings.CUresult = SimpleNamespace(CUDA_SUCCESS=0)  # type: ignore[attr-defined]
-        bindings.cuCtxPopCurrent = lambda: (0, self.current().pop())  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "pycuda", package)
         monkeypatch.setitem(sys.modules, "pycuda.driver", self)
-        monkeypatch.setattr("engine.device._bindings", lambda: bindings)
+        monkeypatch.setattr("engine.device._bindings", lambda: self.bindings)
 
     def contexts(self):
         """This thread's contexts as pycuda knows them; the driver has the last of them on its own stack, `current`."""

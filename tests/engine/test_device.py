@@ -6,6 +6,7 @@ import ast
 import logging
 import sys
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -201,6 +202,147 @@ def attributes_of(name: str) -> set[str]:
             if called or (isinstance(value, ast.Name) and value.id == {"pycuda": "cuda", "bindings": "driver"}[name]):
                 found.add(node.attr)
     return found
+
+
+def copies_of(device, stream):
+    """A copy there and back as `capture` takes it, its pinned ends, and the memory between."""
+    array, there, back = device.empty((3,), np.float32), *(device.pinned((3,), np.float32) for _ in range(2))
+    back.array[:] = 0
+
+    def enqueue():
+        stream.upload(array, there.array)
+        stream.download(back.array, array)
+
+    return enqueue, there.array, back.array
+
+
+def test_a_captured_sequence_runs_when_it_is_launched_and_not_before(driver):
+    with Device() as device, device.current():
+        stream = device.stream()
+        enqueue, there, back = copies_of(device, stream)
+        there[:] = 1
+        graph = device.own(stream.capture(enqueue))
+        assert back.tolist() == [0, 0, 0]
+        for value in (2, 3):  # the memory's content at the launch counts, not that at the capture
+            there[:] = value
+            graph.launch(stream)
+            assert back.tolist() == [value] * 3
+        assert list(driver.bindings.executables.values()) == [2]
+        del there, back
+    assert not driver.bindings.graphs
+    assert not driver.bindings.executables
+
+
+def test_a_graph_is_freed_once(driver):
+    with Device() as device, device.current():
+        stream = device.stream()
+        graph = device.own(stream.capture(lambda: None))
+        device.free(graph)
+        graph.free()
+        assert not driver.bindings.graphs
+        assert not driver.bindings.executables
+
+
+@pytest.mark.parametrize("error", [RuntimeError("CUDA error 900"), Error("Call to cuLaunchKernel"), EngineError("no")])
+def test_whatever_a_library_raises_under_capture_is_an_engine_error_and_the_stream_goes_on(driver, error):
+    def fails():
+        raise error
+
+    with Device() as device, device.current():
+        stream = device.stream()
+        with pytest.raises(EngineError, match=str(error)) as caught:
+            stream.capture(fails)
+        assert caught.value.__cause__ is error
+        enqueue, there, back = copies_of(device, stream)
+        there[:] = 7
+        enqueue()
+        assert back.tolist() == [7, 7, 7]
+        stream.capture(enqueue).free()
+        del there, back
+    assert not driver.bindings.graphs
+
+
+def test_an_interrupt_under_capture_stays_what_it_is(driver):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    with Device() as device, device.current():
+        stream = device.stream()
+        with pytest.raises(KeyboardInterrupt):
+            stream.capture(interrupted)
+        assert not driver.captures
+
+
+FORBIDDEN = {
+    "waiting for the stream": lambda device, stream: stream.synchronize(),
+    "waiting for the device": lambda device, stream: sys.modules["pycuda.driver"].Context.synchronize(),
+    "allocating": lambda device, stream: device.empty((1,), np.uint8),
+    "pinning": lambda device, stream: device.pinned((1,), np.uint8),
+    "waiting for an event from outside": lambda device, stream: stream.wait_for(device.event()),
+}
+
+
+@pytest.mark.parametrize("call", FORBIDDEN)
+def test_what_cuda_forbids_under_capture_is_an_engine_error(driver, call):
+    with Device() as device, device.current():
+        stream = device.stream()
+        with pytest.raises(EngineError, match=r"cannot be captured as a CUDA graph: .*"):
+            stream.capture(lambda: FORBIDDEN[call](device, stream))
+        assert not driver.captures
+        assert not driver.bindings.graphs
+
+
+def test_a_capture_that_breaks_in_silence_is_an_engine_error(driver):
+    def breaks():
+        driver.captures[stream.handle].broken = True
+
+    with Device() as device, device.current():
+        stream = device.stream()
+        with pytest.raises(EngineError, match=r"capture this frame's work .*: CUDA_ERROR_STREAM_CAPTURE_INVALIDATED"):
+            stream.capture(breaks)
+
+
+def test_a_graph_that_cannot_be_instantiated_leaves_nothing(driver):
+    driver.bindings.refuses = "cuGraphInstantiate"
+    with Device() as device, device.current():
+        stream = device.stream()
+        with pytest.raises(EngineError, match="instantiate a CUDA graph: CUDA_ERROR_INVALID_VALUE"):
+            stream.capture(lambda: None)
+    assert not driver.bindings.graphs
+
+
+@pytest.mark.parametrize("call", ["empty", "pinned", "free", "close", "open"])
+def test_another_thread_neither_allocates_nor_frees_while_one_captures(driver, call):
+    """CUDA would break the capture; the stand-in does, too, if it sees such a call."""
+    capturing, done = threading.Event(), threading.Event()
+
+    def slow():
+        capturing.set()
+        done.wait(0.3)  # the other thread has this long to break the capture
+
+    with Device() as device, Device() as other, device.current():
+        array = device.empty((8,), np.uint8)
+        calls = {
+            "empty": lambda: device.empty((1,), np.uint8),
+            "pinned": lambda: device.pinned((1,), np.uint8),
+            "free": lambda: device.free(array),
+            "close": other.close,
+            "open": lambda: Device().close(),
+        }
+
+        def work():
+            capturing.wait()
+            with device.current() if call in ("empty", "pinned", "free") else nullcontext():
+                calls[call]()
+            done.set()
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            device.own(device.stream().capture(slow))
+        finally:
+            thread.join()
+        assert done.is_set()
 
 
 def test_every_pycuda_name_is_one_of_the_package():

@@ -149,7 +149,7 @@ def test_a_forward_pass(plan, trt, driver):
         ("shape", "image", (1, 3, 64, 128)),
         *(("address", name) for name in ("image", "heatmaps", "tags")),
         ("run", 77),
-        ("run", 77),
+        ("run", 78),
     ]
     assert not driver.live
     assert driver.retained == 0
