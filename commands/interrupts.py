@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, Self
+from typing import Self
 
 
 class Interrupts:
@@ -16,7 +16,7 @@ class Interrupts:
     def __init__(self) -> None:
         self._holding = False
         self._pending = False
-        self._before: Any = None
+        self._before: Callable[[int, FrameType | None], object] | int | signal.Handlers | None = None
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():  # elsewhere Python takes no signals

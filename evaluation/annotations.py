@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core.coco import CocoAnnotation, CocoFile
 from core.errors import SourceError
 from core.joints import JOINT_SETS
 
@@ -23,7 +24,7 @@ class Annotations:
     """
 
     path: str
-    dataset: dict[str, Any]
+    dataset: CocoFile
     images: tuple[tuple[int, str], ...]
     joints: int
     category_id: int
@@ -54,12 +55,12 @@ def load_annotations(path: Path) -> Annotations:
             "person_keypoints or crowdpose file"
         )
     joints = len(people[0]["keypoints"]) // 3
-    filled = {**dataset, "annotations": people}
+    filled = CocoFile(**{**dataset, "annotations": people})  # type: ignore[typeddict-item]  # other keys stay
     filled.setdefault("categories", [{"id": people[0]["category_id"], "name": "person"}])
     return Annotations(str(path), filled, images, joints, int(categories.pop()), crowd_index)
 
 
-def read_json(path: Path, what: str) -> Any:
+def read_json(path: Path, what: str) -> Any:  # whatever the file holds: the caller checks
     """Raises SourceError where there is no readable JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -69,10 +70,10 @@ def read_json(path: Path, what: str) -> Any:
         raise SourceError(f"{path} is not JSON: {error}; expected {what}") from error
 
 
-def _filled(annotation: dict[str, Any], *, crowded: bool) -> dict[str, Any]:
+def _filled(annotation: CocoAnnotation, *, crowded: bool) -> CocoAnnotation:
     width, height = annotation["bbox"][2:4]
     keypoints = [float(value) for value in annotation["keypoints"]]
-    filled = {"iscrowd": 0, "area": width * height * AREA_OF_BOX, **annotation, "keypoints": keypoints}
+    filled: CocoAnnotation = {"iscrowd": 0, "area": width * height * AREA_OF_BOX, **annotation, "keypoints": keypoints}
     filled.setdefault("num_keypoints", sum(v > 0 for v in keypoints[2::3]))
     if crowded:
         filled["area"] = width * height * AREA_OF_BOX

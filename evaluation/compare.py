@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from core.joints import sigmas_for
+from core.oks import joint_similarities
 from evaluation.annotations import AREA_OF_BOX
 from evaluation.score import Results
 
@@ -72,8 +72,6 @@ def _oks(one: Floats, other: Floats) -> float:
         return 0.0
     extent = np.ptp(one[one[:, 2] > 0, :2], axis=0)
     area = max(float(extent.prod()) * AREA_OF_BOX, 1.0)
-    squared = ((one[both, :2] - other[both, :2]) ** 2).sum(axis=1)
-    sigmas = np.array(sigmas_for(len(one)))[both]
     # Each joint that only one of them has counts as a miss.
     either = int(((one[:, 2] > 0) | (other[:, 2] > 0)).sum())
-    return float(np.exp(-squared / (2 * area * (2 * sigmas) ** 2)).sum() / either)
+    return float(joint_similarities(one[:, :2], other[:, :2], area)[both].sum() / either)

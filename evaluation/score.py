@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from core.coco import CocoResult
 from core.errors import EngineError, SourceError
 from core.joints import sigmas_for
 from evaluation.annotations import Annotations, read_json
@@ -20,7 +21,7 @@ CROWD_SPLITS = (("AP easy", -np.inf, 0.2), ("AP medium", 0.2, 0.8), ("AP hard", 
 CROWDPOSE_STATS = ("AP", "AP50", "AP75", "AR", "AR50", "AR75")
 NO_PEOPLE = -1.0  # what pycocotools gives where nobody is annotated
 
-Results = list[dict[str, Any]]
+Results = list[CocoResult]
 
 
 def score_results(annotations: Annotations, results: Results, image_ids: Sequence[int]) -> dict[str, float]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from core.coco import CocoResult
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +98,7 @@ class People:
         boxes = np.concatenate([low, high - low], axis=1)
         return np.where(np.isfinite(boxes), boxes, 0).astype(np.float32)
 
-    def to_coco(self, image_id: int = 0) -> list[dict[str, Any]]:
+    def to_coco(self, image_id: int = 0) -> list[CocoResult]:
         """COCO results: one dict a person with image_id, category_id 1, keypoints [x, y, score, …], bbox, score."""
         triples = np.concatenate([self.keypoints, self.keypoint_scores[..., None]], axis=2)
         return [

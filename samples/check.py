@@ -9,15 +9,17 @@ from __future__ import annotations
 import json
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
+from core.coco import CocoAnnotation, CocoFile
 from core.command_line import CommandParser
-from core.joints import COCO
+from core.oks import joint_similarities
 
 TRUTH = Path(__file__).parent / "crowd.json"
 MIN_OKS = 0.5
@@ -26,15 +28,20 @@ MIN_JOINTS = 6  # a true person with fewer joints in the picture is neither a hi
 Floats = NDArray[np.float64]
 
 
+class Found(TypedDict):
+    """A person of a JSON line."""
+
+    score: float
+    keypoints: list[list[float]]
+
+
 def oks(found: Floats, true: Floats, area: float) -> float:
     """Object keypoint similarity of (K, 2+) found x, y and (K, 3) true x, y, v; `area` in square pixels."""
     labelled = true[:, 2] > 0
-    squared = ((found[:, :2] - true[:, :2]) ** 2).sum(axis=1)  # (K,)
-    spread = 2 * (2 * np.array(COCO.sigmas)) ** 2 * max(area, 1.0)
-    return float(np.exp(-squared / spread)[labelled].mean()) if labelled.any() else 0.0
+    return float(joint_similarities(found[:, :2], true[:, :2], area)[labelled].mean()) if labelled.any() else 0.0
 
 
-def count_matches(found: list[dict[str, Any]], true: list[dict[str, Any]]) -> tuple[int, int, int]:
+def count_matches(found: Sequence[Found], true: Sequence[CocoAnnotation]) -> tuple[int, int, int]:
     """(hits, false alarms, misses) of one frame: the found in falling score, each takes its best free true person."""
     free = list(range(len(true)))
     keypoints = [np.array(person["keypoints"], float).reshape(-1, 3) for person in true]
@@ -66,8 +73,8 @@ def main() -> int:
     parser.add_argument("--precision", type=float, default=0.0, help="least share of the found people that are true")
     options = parser.parse_args()
 
-    truth = json.loads(TRUTH.read_text())
-    true = defaultdict(list)
+    truth: CocoFile = json.loads(TRUTH.read_text())
+    true: dict[int, list[CocoAnnotation]] = defaultdict(list)
     for annotation in truth["annotations"]:
         true[annotation["image_id"]].append(annotation)
     lines = [json.loads(line) for line in options.people.read_text().splitlines()]

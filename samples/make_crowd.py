@@ -14,13 +14,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from core.coco import CocoAnnotation, CocoCategory, CocoFile, CocoImage
 from core.joints import COCO
 from samples import body
 from samples.outfit import Outfit, random_outfit
@@ -84,9 +84,9 @@ def main() -> None:
     print(f"{options.video}: {FRAMES} frames, {people:.1f} people a frame; their joints: {options.annotations}")
 
 
-def write_clip(path: Path) -> dict[str, Any]:
+def write_clip(path: Path) -> CocoFile:
     """Draw and encode all frames; returns the truth."""
-    pictures: list[dict[str, Any]] = []
+    pictures: list[CocoAnnotation] = []
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=FPS, options={"crf": "22", "preset": "slow"})
         stream.width, stream.height = SIZE_WH
@@ -101,12 +101,19 @@ def write_clip(path: Path) -> dict[str, Any]:
     return truth_of(pictures)
 
 
-def truth_of(annotations: list[dict[str, Any]], frames: int = FRAMES) -> dict[str, Any]:
+def truth_of(annotations: list[CocoAnnotation], frames: int = FRAMES) -> CocoFile:
     """The COCO file of the clip's first `frames` frames."""
     width, height = SIZE_WH
-    names = [{"id": i, "file_name": f"{i:06d}.png", "width": width, "height": height} for i in range(frames)]
-    person = {"id": 1, "name": "person", "supercategory": "person"}
-    person |= {"keypoints": list(COCO.joints), "skeleton": [list(edge) for edge in COCO_SKELETON]}
+    names: list[CocoImage] = [
+        {"id": i, "file_name": f"{i:06d}.png", "width": width, "height": height} for i in range(frames)
+    ]
+    person: CocoCategory = {
+        "id": 1,
+        "name": "person",
+        "supercategory": "person",
+        "keypoints": list(COCO.joints),
+        "skeleton": [list(edge) for edge in COCO_SKELETON],
+    }
     return {
         "info": {"description": "Drawn crowd; true joints", "version": "1"},
         "images": names,
@@ -117,7 +124,7 @@ def truth_of(annotations: list[dict[str, Any]], frames: int = FRAMES) -> dict[st
 
 def draw_frames(
     count: int = FRAMES, *, every: int = 1, seed: int = SEED, cast: Sequence[Walker] = CAST
-) -> Iterator[tuple[NDArray[np.uint8], list[dict[str, Any]]]]:
+) -> Iterator[tuple[NDArray[np.uint8], list[CocoAnnotation]]]:
     """Each frame, (480, 640, 3) uint8 BGR, with its COCO annotations (ids are given later).
 
     Another seed gives other people on another square, another cast other ways over it.
@@ -198,9 +205,9 @@ def _shadows(canvas: Canvas, people: list[Person]) -> None:
 
 def _annotations(
     index: int, canvas: Canvas, keypoints: NDArray[np.float32], areas: NDArray[np.float32], track_ids: Sequence[int]
-) -> list[dict[str, Any]]:
+) -> list[CocoAnnotation]:
     """COCO annotations of the people of whom a pixel shows."""
-    result = []
+    result: list[CocoAnnotation] = []
     for number, (joints, area) in enumerate(zip(keypoints, areas, strict=True)):
         rows, columns = np.nonzero(canvas.owner // PARTS == number)
         if not len(rows):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 import cv2
 import numpy as np
+from av.container import OutputContainer
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from core.errors import SinkError
@@ -36,8 +37,7 @@ class VideoSink(Sink):
             raise ValueError(f"{path} has no known video suffix; expected one of {', '.join(VIDEO_FORMATS)}")
         self.path = path
         self._file = open_file(path)
-        self._container: Any = None
-        self._stream: Any = None
+        self._output: tuple[OutputContainer, VideoStream] | None = None
         self._wh = (0, 0)
         self._time_base = FREE_TIME_BASE
         self._last_pts = -1
@@ -45,37 +45,40 @@ class VideoSink(Sink):
 
     def write(self, result: Result, picture: NDArray[np.uint8]) -> None:
         frame = result.frame
-        if self._container is None:
-            self._start(frame.wh, frame.time_base or FREE_TIME_BASE)
+        if self._output is None:
+            self._output = self._start(frame.wh, frame.time_base or FREE_TIME_BASE)
+        container, stream = self._output
         coded = av.VideoFrame.from_ndarray(_fitted(picture, self._wh), "bgr24")
         # A stream may repeat or turn back a timestamp; a file may not.
         coded.pts = self._last_pts = max(round(Fraction(frame.time_s) / self._time_base), self._last_pts + 1)
         coded.time_base = self._time_base
-        self._guarded(lambda: self._container.mux(self._stream.encode(coded)))
+        self._guarded(lambda: container.mux(stream.encode(coded)))
 
     def close(self) -> None:
         if self._file.closed:
             return
-        container, self._container = self._container, None
+        output, self._output = self._output, None
         try:
-            if container is not None and not self._failed:  # a muxer that failed must not be called again
-                self._guarded(lambda: container.mux(self._stream.encode(None)))
+            if output is not None and not self._failed:  # a muxer that failed must not be called again
+                container, stream = output
+                self._guarded(lambda: container.mux(stream.encode(None)))
                 self._guarded(container.close)
         finally:
             self._file.close()
-            if container is None:
+            if output is None:
                 self.path.unlink(missing_ok=True)  # no frame came: an empty file plays nowhere
 
-    def _start(self, frame_wh: tuple[int, int], time_base: Fraction) -> None:
+    def _start(self, frame_wh: tuple[int, int], time_base: Fraction) -> tuple[OutputContainer, VideoStream]:
         kind = VIDEO_FORMATS[self.path.suffix.lower()]
-        self._container = av.open(self._file, "w", format=kind, options={} if kind == "matroska" else FRAGMENTS)
+        container = av.open(self._file, "w", format=kind, options={} if kind == "matroska" else FRAGMENTS)
         self._wh = (frame_wh[0] + frame_wh[0] % 2, frame_wh[1] + frame_wh[1] % 2)
         self._time_base = time_base
-        self._stream = self._container.add_stream("libx264", options=X264)
-        self._stream.width, self._stream.height = self._wh
-        self._stream.pix_fmt = "yuv420p"
-        self._stream.codec_context.time_base = self._stream.time_base = time_base
-        self._stream.codec_context.gop_size = GOP_SIZE
+        stream = container.add_stream("libx264", options=X264)
+        stream.width, stream.height = self._wh
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = stream.time_base = time_base
+        stream.codec_context.gop_size = GOP_SIZE
+        return container, stream
 
     def _guarded(self, work: Callable[[], object]) -> None:
         try:

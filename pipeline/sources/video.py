@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -81,7 +80,7 @@ class VideoSource(Source):
     def close(self) -> None:
         self._container.close()
 
-    def _decoded(self) -> Iterator[Any]:
+    def _decoded(self) -> Iterator[av.VideoFrame]:
         """Every frame that can be decoded, also of a damaged file; then SourceError if it was damaged."""
         count = 0
         damage: Exception | None = None
@@ -103,7 +102,7 @@ class VideoSource(Source):
         if damage is not None:
             raise SourceError(f"{self.name} cannot be read after frame {count - 1}: {_reason(damage)}") from damage
 
-    def _read(self) -> Iterator[Any]:
+    def _read(self) -> Iterator[av.VideoFrame]:
         for packet in self._container.demux(self._stream):
             try:
                 yield from packet.decode()

@@ -23,7 +23,7 @@ def decoded():
     with av.open(str(HERE / "crowd.mp4")) as container:
         stream = container.streams.video[0]
         assert stream.codec_context.name == "h264"
-        assert float(stream.average_rate) == make_crowd.FPS
+        assert stream.average_rate == make_crowd.FPS
         frames = [(float(f.time), f.to_ndarray(format="bgr24")) for f in container.decode(stream)]
     return frames
 
