@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from core.signals import end_at_once, stop_of, stop_signals
+
+if __name__ == "__main__":
+    end_at_once("evaluate.py")  # before the long imports
+
 import argparse
 import json
 import sys
@@ -12,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from core.command_line import FAILED, INTERRUPTED, OK, REFUSED, CommandParser, complain, count, input_side
+from core.command_line import FAILED, OK, REFUSED, CommandParser, complain, count, file_path, input_side
 from core.errors import PoseError, SinkError
 from evaluation import (
     AnnotatedImages,
@@ -54,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     running = False
     try:
         arguments = parse(argv)
-        with ExitStack() as stack:
+        with stop_signals(), ExitStack() as stack:
             if arguments.compare:
                 compare(arguments)
                 return OK
@@ -66,8 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             running = True
             evaluations = [evaluate(opened, arguments, annotations) for opened in steps]
             report(steps, evaluations, arguments, annotations)
-    except KeyboardInterrupt:
-        return complain(PROG, "interrupted; nothing was scored", INTERRUPTED)
+    except KeyboardInterrupt as error:
+        stop = stop_of(error)
+        return complain(PROG, f"{stop}; nothing was scored", stop.status)
     except (PoseError, ValueError, OSError) as error:
         return complain(PROG, str(error), FAILED if running else REFUSED)
     return OK
@@ -193,8 +199,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         description="COCO keypoint AP and AR of models through any engine, with the pipeline's preprocess and decode.",
         epilog=EXAMPLES,
     )
-    parser.add_argument("--images", type=Path, metavar="DIR|VIDEO", help="a video's image ids are its frame indices")
-    parser.add_argument("--annotations", type=Path, metavar="FILE", help="COCO or CrowdPose keypoint annotations")
+    parser.add_argument("--images", type=file_path, metavar="DIR|VIDEO", help="a video's image ids: its frame indices")
+    parser.add_argument("--annotations", type=file_path, metavar="FILE", help="COCO or CrowdPose keypoint annotations")
     parser.add_argument("--model", nargs="+", default=["tiny"], metavar="NAME|FILE", help="default: tiny, bundled")
     parser.add_argument("--engine", default="auto", choices=ENGINES, help="default: auto")
     parser.add_argument("--size", type=input_side, metavar="N", help="short side of the input (default: the model's)")
@@ -204,8 +210,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--decode", default="full", choices=("full", "half"), help="resolution (default: full, the input's)"
     )
     parser.add_argument("--limit", type=count, metavar="N", help="only the first N images")
-    parser.add_argument("--save-json", type=Path, metavar="FILE", help="write the people found as COCO results")
-    parser.add_argument("--compare", type=Path, nargs=2, metavar=("A", "B"), help="two such files; needs no model")
+    parser.add_argument("--save-json", type=file_path, metavar="FILE", help="write the people found as COCO results")
+    parser.add_argument("--compare", type=file_path, nargs=2, metavar=("A", "B"), help="two such files; needs no model")
     arguments = parser.parse_args(argv)
     if not arguments.compare and (arguments.images is None or arguments.annotations is None):
         raise ValueError("expected --images and --annotations, or --compare A.json B.json (see --help)")

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from core.signals import end_at_once, stop_of
+
+if __name__ == "__main__":
+    end_at_once("run_video.py")  # before the long imports
+
 import argparse
 import sys
 from collections.abc import Sequence
@@ -14,9 +19,9 @@ from commands.arguments import build_parser
 from commands.interrupts import Interrupts
 from commands.machine import describe_machine
 from commands.pose import open_pose
-from core.command_line import FAILED, INTERRUPTED, OK, REFUSED, complain
+from core.command_line import FAILED, OK, REFUSED, complain
 from core.errors import PoseError, SinkError, SourceError
-from core.progress import progress_bar
+from core.progress import progress_bar, progress_console
 from pipeline import Frame, PosePipeline, Source, open_source
 from pipeline.pose import describe
 from pipeline.sinks import check_display
@@ -47,8 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             last = run(arguments, source, pose, outputs, recorder=recorder, meter=meter, interrupts=interrupts)
             engine_ms += time_engine(pose, source, beside=beside) if measured else []
             report(arguments, pose, recorder=recorder, meter=meter, last=last, engine_ms=engine_ms)
-    except KeyboardInterrupt:
-        return complain(PROG, f"interrupted after {meter.frames} frames; what was written is finished", INTERRUPTED)
+    except KeyboardInterrupt as error:
+        stop = stop_of(error)
+        return complain(PROG, f"{stop} after {meter.frames} frames; what was written is finished", stop.status)
     except (PoseError, ValueError, OSError) as error:
         unread = isinstance(error, SourceError) and meter.frames == 0  # it opened, but holds nothing
         return complain(PROG, str(error), FAILED if opened and not unread else REFUSED)
@@ -124,11 +130,12 @@ def run(
                     if outputs.quit:
                         break
             finally:
-                results.close()
+                with interrupts.held(forget=True):  # joins the threads; the next `held` ends the program
+                    results.close()
     except BaseException as error:
         # what went wrong first is what is reported
-        outputs.say("The program was stopped." if isinstance(error, KeyboardInterrupt) else describe(error))
         with interrupts.held(forget=True), suppress(SinkError):
+            outputs.say("The program was stopped." if isinstance(error, KeyboardInterrupt) else describe(error))
             outputs.close()
         raise
     outputs.say(f"{source.name} has ended.")
@@ -139,7 +146,7 @@ def run(
 
 
 def frames_bar() -> Progress:
-    console = Console(stderr=True)
+    console = progress_console()
     return Progress(
         TextColumn("{task.completed:.0f} frames"),
         BarColumn(bar_width=None),

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from core.command_line import CommandParser, count, input_side, number
+from core.command_line import CommandParser, count, file_path, input_side, number
 from export.zoo import MODELS
 from kernels.options import MAX_PEOPLE_LIMIT
 from pipeline.models import ENGINES
@@ -97,10 +96,15 @@ def build_parser() -> argparse.ArgumentParser:
     add_people_options(parser)
 
     output = parser.add_argument_group("output")
-    output.add_argument("--save", type=Path, metavar="FILE|DIR", help="annotated copy; a folder for several sources")
-    output.add_argument("--json", type=Path, metavar="FILE", help="people as JSON lines, one a frame")
     output.add_argument(
-        "--table", type=Path, metavar="FILE", help="one row a person a frame: .csv, .parquet, or .json (COCO results)"
+        "--save", type=file_path, metavar="FILE|DIR", help="annotated copy; a folder if several sources"
+    )
+    output.add_argument("--json", type=file_path, metavar="FILE", help="people as JSON lines, one a frame")
+    output.add_argument(
+        "--table",
+        type=file_path,
+        metavar="FILE",
+        help="one row a person a frame: .csv, .parquet, or .json (COCO results)",
     )
     output.add_argument("--show", action="store_true", help="in a window; q quits")
     output.add_argument(
@@ -110,7 +114,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="on a page in the browser; HOST (default: 127.0.0.1) other than this machine's own asks for a token",
     )
     output.add_argument(
-        "--tls", type=Path, nargs=2, metavar=("CERT", "KEY"), help="serve the page by https; PEM files, KEY unprotected"
+        "--tls",
+        type=file_path,
+        nargs=2,
+        metavar=("CERT", "KEY"),
+        help="serve the page by https; PEM files, KEY unprotected",
     )
     output.add_argument("--loop", action="store_true", help="play files again and again")
     output.add_argument("--limit", type=count, metavar="N", help="stop after N frames")
@@ -124,7 +132,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--realtime", action="store_true", help="play files at their own speed, as a camera: drops if slow"
     )
     speed.add_argument(
-        "--plot", type=Path, metavar="FILE", help="draw the stages over time into FILE (needs matplotlib)"
+        "--plot", type=file_path, metavar="FILE", help="draw the stages over time into FILE (needs matplotlib)"
     )
     speed.add_argument("--stats", choices=("json",), help="json: a summary as the last line of stdout")
     return parser

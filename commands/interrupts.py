@@ -1,45 +1,46 @@
-"""Ctrl-C between frames, never inside one: sinks stay in step with each other. For the command line only."""
+"""Signals between frames, never inside one: sinks stay in step with each other. For the command line only."""
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Self
+
+from core.signals import Stopped, stop_signals
 
 
 class Interrupts:
-    """While active, SIGINT raises KeyboardInterrupt at once, but after a `held` block if one is running."""
+    """While active, the first SIGINT, SIGTERM or SIGHUP raises Stopped: at once, or after a `held` block that runs.
+
+    Later signals have no effect: the program is ending already, and a closed terminal sends two.
+    """
 
     def __init__(self) -> None:
         self._holding = False
-        self._pending = False
-        self._before: Callable[[int, FrameType | None], object] | int | signal.Handlers | None = None
+        self._signal: int | None = None
+        self._handlers = ExitStack()
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():  # elsewhere Python takes no signals
-            self._before = signal.signal(signal.SIGINT, self._on_signal)
+        self._handlers.enter_context(stop_signals(self._on_signal))
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
+        self._handlers.close()
 
     @contextmanager
     def held(self, *, forget: bool = False) -> Iterator[None]:
-        """What runs in here is not interrupted. forget: a Ctrl-C in here has no effect: the program is ending."""
+        """What runs in here is not interrupted. forget: nor is what follows: the program is ending."""
         self._holding = True
         try:
             yield
         finally:
             self._holding = False
-        if self._pending and not forget:
-            self._pending = False
-            raise KeyboardInterrupt
+        # also if it was raised before: an exception that a destructor or a callback from C swallowed comes again here
+        if self._signal is not None and not forget:
+            raise Stopped(self._signal)
 
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if not self._holding:
-            raise KeyboardInterrupt
-        self._pending = True
+    def _on_signal(self, number: int) -> None:
+        if self._signal is None:
+            self._signal = number
+            if not self._holding:
+                raise Stopped(number)

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from core.command_line import CommandParser
+from core.command_line import CommandParser, complain
 from core.errors import PoseError
+from core.signals import stop_of, stop_signals
 from engine.gpu import find_gpu
 from evaluation.compare import Comparison, compare_results
 from evaluation.score import Results
@@ -147,9 +148,13 @@ def main() -> int:
     parser = CommandParser(prog="python -m commands.selfcheck", description=__doc__.split("\n\n")[0])
     parser.parse_args()
     works = False
-    for check in run_checks():
-        print(check, flush=True)
-        works = works or (check.what.startswith("tiny on") and check.verdict == "ok")
+    try:
+        with stop_signals():
+            for check in run_checks():
+                print(check, flush=True)
+                works = works or (check.what.startswith("tiny on") and check.verdict == "ok")
+    except KeyboardInterrupt as error:
+        return complain(parser.prog, stop_of(error), stop_of(error).status)
     print("the GPU path works" if works else "the GPU path does not work here; the CPU path does: make demo")
     return 0 if works else 1
 

@@ -16,7 +16,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from core.command_line import CommandParser
+from core.command_line import CommandParser, complain
+from core.signals import stop_of, stop_signals
 from engine.gpu import Gpu, find_gpu
 from engine.tensorrt.flavor import RTX_CAPABILITIES
 
@@ -97,8 +98,12 @@ def main() -> int:
     if options.dry_run:
         return 0
     try:
-        install_pycuda()
-        pip_install(f"{ROOT}[gpu,export]", package)
+        with stop_signals():
+            install_pycuda()
+            pip_install(f"{ROOT}[gpu,export]", package)
+    except KeyboardInterrupt as error:
+        stop = stop_of(error)
+        return complain("make gpu", f"{stop}; `make gpu` goes on from here", stop.status)
     except (subprocess.CalledProcessError, OSError) as error:
         print(f"make gpu: {error}; see the lines above, then run it again", file=sys.stderr)
         return 1

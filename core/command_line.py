@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from core.spec import LARGEST_SIDE, SIDE_MULTIPLE
 
-OK, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130  # argparse, too, refuses with 2
+OK, FAILED, REFUSED = 0, 1, 2  # argparse, too, refuses with 2; a signal gives core.signals.Stopped.status
 
 EXIT_STATUSES = """exit status: 0 done; 1 failed while running, what came before is written; 2 invalid arguments, or an
-input or output that cannot be opened; 130 interrupted, outputs finished.
+input or output that cannot be opened; interrupted, outputs finished: 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP.
 """
 
 T = TypeVar("T")
@@ -36,9 +37,19 @@ class CommandParser(argparse.ArgumentParser):
 
 
 def complain(prog: str, message: object, status: int) -> int:
-    """One line on stderr; returns the status."""
-    print(f"{prog}: {' '.join(str(message).split())}", file=sys.stderr)
+    """One line on stderr; nothing where stderr is gone, as after its terminal was closed. Returns the status."""
+    try:
+        print(f"{prog}: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
+    except OSError:
+        sys.stderr = None  # what is left in its buffer would be tried again, and reported, when Python ends
     return status
+
+
+def file_path(text: str) -> Path:
+    """A file or folder; an empty path, as an unset variable of a script gives, is refused."""
+    if not text:
+        raise argparse.ArgumentTypeError("got an empty path, expected a file or folder name")
+    return Path(text)
 
 
 def number(kind: Callable[[str], float], low: float, high: float, expected: str) -> Callable[[str], float]:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, TextIO, cast
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Progress = Callable[[str, float | None], None]  # what is being done, and the share done (0..1) if known
 
@@ -15,14 +20,43 @@ def unseen(what: str, share: float | None) -> None:
 @contextmanager
 def progress_bar() -> Iterator[Progress]:
     """A bar on stderr, hidden until the first report and where stderr is no terminal; gone at the end."""
-    from rich.console import Console
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
 
-    console = Console(stderr=True)
+    console = progress_console()
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Bar(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
         task = bar.add_task("", total=None, visible=False)
         yield lambda what, share: bar.update(
             task, description=what, total=None if share is None else 1.0, completed=share or 0.0, visible=True
         )
+
+
+def progress_console() -> Console:
+    """stderr, for bars: a terminal that is closed meanwhile ends what is shown, and no work."""
+    from rich.console import Console
+
+    return Console(stderr=True) if sys.stderr is None else Console(file=cast("TextIO", _Unfailing(sys.stderr)))
+
+
+class _Unfailing:
+    """A stream whose end is no failure of the program: what is written from then on is lost."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.encoding = stream.encoding
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()

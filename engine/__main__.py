@@ -5,11 +5,15 @@ A plan is code: open only plans from a folder you trust.
 
 from __future__ import annotations
 
+from core.signals import end_at_once, stop_of, stop_signals
+
+if __name__ == "__main__":
+    end_at_once("python -m engine")  # before the long imports
+
 import argparse
 import sys
-from pathlib import Path
 
-from core.command_line import FAILED, INTERRUPTED, OK, REFUSED, CommandParser, complain, parsed_by
+from core.command_line import FAILED, OK, REFUSED, CommandParser, complain, file_path, parsed_by
 from core.errors import EngineError, ModelError
 from core.progress import progress_bar
 from engine.onnx_file import read_spec
@@ -22,16 +26,18 @@ PROG = "python -m engine"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0, 2 for bad arguments or input, 1 for a build that failed, 130 for Ctrl-C."""
+    """Exit status: 0, 2 for bad arguments or input, 1 for a build that failed, 128 + the signal that ends it."""
     options = _parser().parse_args(arguments)
     try:
-        _build(options)
+        with stop_signals():
+            _build(options)
     except (ValueError, ModelError) as error:
         return complain(PROG, error, REFUSED)
     except EngineError as error:
         return complain(PROG, error, FAILED)
-    except KeyboardInterrupt:
-        return complain(PROG, "stopped", INTERRUPTED)
+    except KeyboardInterrupt as error:
+        stop = stop_of(error)
+        return complain(PROG, f"{stop}; nothing was written", stop.status)
     return OK
 
 
@@ -51,9 +57,11 @@ def _build(options: argparse.Namespace) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = CommandParser(prog=PROG, description=__doc__)
     parser.add_argument(
-        "onnx", type=Path, metavar="model.onnx", help="made by python -m export, which decides the precision"
+        "onnx", type=file_path, metavar="model.onnx", help="made by python -m export, which decides the precision"
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="model.plan", help="its sidecar will be beside it")
+    parser.add_argument(
+        "--out", type=file_path, required=True, metavar="model.plan", help="its sidecar is put beside it"
+    )
     parser.add_argument("--flavor", choices=list(MODULES), help="default: tensorrt where it is installed, with a GPU")
     shapes = parser.add_mutually_exclusive_group()
     shapes.add_argument(

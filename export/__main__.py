@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from core.signals import end_at_once, stop_of, stop_signals
+
+if __name__ == "__main__":
+    end_at_once("python -m export")  # before the long imports
+
 import argparse
 import sys
-from pathlib import Path
 
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from core.command_line import FAILED, INTERRUPTED, OK, REFUSED, CommandParser, complain, input_side
+from core.command_line import FAILED, OK, REFUSED, CommandParser, complain, file_path, input_side
 from core.errors import DownloadError, ModelError
 from core.joints import JOINT_SETS
 from core.progress import progress_bar
@@ -21,24 +25,26 @@ PROG = "python -m export"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0, 2 for bad arguments or input, 1 for a download or disk that failed, 130 for Ctrl-C."""
+    """Exit status: 0, 2 for bad arguments or input, 1 for a failed download or disk, 128 + the signal that ends it."""
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
-        if options.list:
-            _list_models()
-            return OK
-        if options.model is None or options.out is None:
-            parser.error("a model and --out are needed, or --list")
-        _export(options)
+        with stop_signals():
+            if options.list:
+                _list_models()
+                return OK
+            if options.model is None or options.out is None:
+                parser.error("a model and --out are needed, or --list")
+            _export(options)
     except (ValueError, ModelError) as error:
         return complain(PROG, error, REFUSED)
     except DownloadError as error:
         return complain(PROG, error, FAILED)
     except ImportError as error:
         return complain(PROG, f'{error}; exporting needs more packages: pip install ".[export]"', FAILED)
-    except KeyboardInterrupt:
-        return complain(PROG, "stopped", INTERRUPTED)
+    except KeyboardInterrupt as error:
+        stop = stop_of(error)
+        return complain(PROG, f"{stop}; nothing was written", stop.status)
     return OK
 
 
@@ -82,12 +88,12 @@ def _list_models() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = CommandParser(prog=PROG, description=__doc__)
     parser.add_argument("model", nargs="?", metavar="NAME|CHECKPOINT", help=f"{', '.join(zoo.MODELS)}, or a file")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="the ONNX file to write")
+    parser.add_argument("--out", type=file_path, metavar="FILE", help="the ONNX file to write")
     parser.add_argument("--list", action="store_true", help="show the named models and the ablation's variants")
     parser.add_argument("--fp32", action="store_true", help="keep 32-bit floats, as onnxruntime on a CPU prefers")
     parser.add_argument("--size", type=input_side, metavar="N", help="short side to run at, a multiple of 64")
     parser.add_argument("--fixed", type=_height_width, metavar="HxW", help="fix the input to one image of this size")
-    parser.add_argument("--check-image", type=Path, metavar="FILE", help="picture to check the export with")
+    parser.add_argument("--check-image", type=file_path, metavar="FILE", help="picture to check the export with")
     return parser
 
 

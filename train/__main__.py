@@ -11,23 +11,28 @@ A run lives in its folder: checkpoint.pt, metrics.jsonl, curve.png. The same com
 
 from __future__ import annotations
 
+from core.signals import end_at_once, stop_of, stop_signals
+
+if __name__ == "__main__":
+    end_at_once("python -m train")  # before the long imports
+
 import argparse
 import copy
 import sys
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from core.command_line import INTERRUPTED, OK, REFUSED
+from core.command_line import OK, REFUSED, complain
 from core.errors import PoseError
 from core.joints import joint_set_of
+from core.progress import progress_console
 from core.spec import IMAGENET_MEAN, IMAGENET_STD, Channels, ModelSpec
 from train.arguments import parser_of
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0 (also when --minutes are over), 2 for bad arguments or input, 130 for Ctrl-C."""
+    """Exit status: 0 (also when --minutes are over), 2 for bad arguments or input, 128 + the signal that ends it."""
     parser = parser_of(__doc__)
     options = parser.parse_args(arguments)
     starts = options.movenet and not options.taught
@@ -42,20 +47,20 @@ def main(arguments: list[str] | None = None) -> int:
     if not (options.run or options.scenes or options.pack or options.movenet):
         parser.error("--run FOLDER is needed, or --pack FILE, --movenet FILE or --scenes N")
     try:
-        if options.scenes:
-            _draw_scenes(options)
-        elif options.pack:
-            _pack(options)
-        elif starts:
-            _start_from_movenet(options)
-        else:
-            _train(options)
+        with stop_signals():
+            if options.scenes:
+                _draw_scenes(options)
+            elif options.pack:
+                _pack(options)
+            elif starts:
+                _start_from_movenet(options)
+            else:
+                _train(options)
     except (ValueError, PoseError) as error:
-        print(f"train: {error}", file=sys.stderr)
-        return REFUSED
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
-        return INTERRUPTED
+        return complain(parser.prog, error, REFUSED)
+    except KeyboardInterrupt as error:
+        stop = stop_of(error)
+        return complain(parser.prog, f"{stop}; the same command goes on from the last checkpoint", stop.status)
     return OK
 
 
@@ -147,7 +152,7 @@ def _mixture(options: argparse.Namespace) -> Any:
 
 def _progress() -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), refresh_per_second=2)
+    return Progress(*columns, TimeRemainingColumn(), console=progress_console(), refresh_per_second=2)
 
 
 def _train(options: argparse.Namespace) -> None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from core.command_line import CommandParser
+from core.command_line import CommandParser, file_path
 
 PACKED_SIDE = 384  # short side of packed pictures: enough for crops of 256 at scale 1.5
 
 
 def parser_of(description: str | None) -> argparse.ArgumentParser:
     parser = CommandParser(prog="python -m train", description=description)
-    parser.add_argument("--run", type=Path, metavar="DIR", help="folder of the run")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the averaged weights here (.safetensors)")
+    parser.add_argument("--run", type=file_path, metavar="DIR", help="folder of the run")
+    parser.add_argument("--out", type=file_path, metavar="FILE", help="write the averaged weights here (.safetensors)")
     parser.add_argument("--half", action="store_true", help="write them as float16")
     told = "of tiny's outputs, in --out (export/tiny.py)"
     parser.add_argument("--contrast", type=float, nargs=3, metavar=("GAIN", "FLOOR", "TAGS"), help=told)
@@ -37,7 +37,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     add("--val", type=_labels, metavar="JSON,DIR", help="measure AP on these")
     add("--val-limit", type=int, default=0, metavar="N", help="only N of them, evenly spread (0: all)")
     add("--val-side", type=int, default=256, metavar="PIXELS", help="their short side (256)")
-    add("--pack", type=Path, metavar="FILE", help="write --data into one file and stop")
+    add("--pack", type=file_path, metavar="FILE", help="write --data into one file and stop")
     add(
         "--pack-side", type=int, default=PACKED_SIDE, metavar="PIXELS", help=f"largest short side in it ({PACKED_SIDE})"
     )
@@ -48,8 +48,13 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
     network = parser.add_argument_group("network")
     add = network.add_argument
     add("--model", choices=("tiny", "w32", "w48"), default="tiny", help="(tiny)")
-    add("--weights", type=Path, metavar="FILE", help="start from these")
-    add("--movenet", type=Path, metavar="JSON", help="write tiny, started from MoveNet, to --out (train/warm_start.py)")
+    add("--weights", type=file_path, metavar="FILE", help="start from these")
+    add(
+        "--movenet",
+        type=file_path,
+        metavar="JSON",
+        help="write tiny, begun from MoveNet, to --out (train/warm_start.py)",
+    )
     add("--thin-on", type=int, default=500, metavar="N", help="crops by which its channels are chosen (500)")
     add("--distil-steps", type=int, default=1800, metavar="N", help="batches on which it relearns the rest (1800)")
     add("--deconvolutions", type=int, choices=(0, 1, 2), default=1, help="(1)")

@@ -12,6 +12,9 @@ from core.errors import SourceError
 from pipeline.sources.base import Source, natural_order
 from pipeline.types import Frame
 
+MAX_INDEX = 99  # OpenCV takes the hundreds of a larger number for the backend to open it with
+MAX_DIGITS = 1000  # Python reads numbers of up to 4300
+
 
 class CameraSource(Source):
     """A local camera, by OpenCV. Time counts from its first frame."""
@@ -49,6 +52,13 @@ class CameraSource(Source):
 
     def close(self) -> None:
         self._camera.release()
+
+
+def camera_index(name: str) -> int:
+    """Raises SourceError for a number that no camera has."""
+    if len(name) > MAX_DIGITS or int(name) > MAX_INDEX:
+        raise SourceError(f"camera {name} cannot be opened; expected a number from 0 to {MAX_INDEX}; {_cameras()}")
+    return int(name)
 
 
 def _cameras() -> str:

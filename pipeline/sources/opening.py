@@ -18,7 +18,7 @@ from pipeline.sources.base import (
     is_url,
     natural_order,
 )
-from pipeline.sources.camera import CameraSource
+from pipeline.sources.camera import CameraSource, camera_index
 from pipeline.sources.files import ImageSource, check_file
 from pipeline.sources.loop import Loop
 from pipeline.sources.names import public_name
@@ -114,7 +114,7 @@ def _expand(source: str) -> list[str]:
 
 def _open_part(name: str) -> Source:
     if is_camera(name):
-        return CameraSource(int(name))
+        return CameraSource(camera_index(name))
     if is_image(name):
         return ImageSource(name)
     if not is_url(name):

@@ -54,6 +54,9 @@ class VideoSource(Source):
         # Frame threads decode a file faster; they would hold a live stream's frames back, and lose the last ones
         # before a broken packet.
         self._stream.thread_type = "SLICE" if self.live or self._cut_short else "AUTO"
+        if self._stream.codec_context is None:
+            self.close()
+            raise SourceError(f"{self.name} cannot be opened: its header does not say how its video is coded")
         if self._stream.codec_context.width <= 0:
             self.close()
             raise SourceError(f"{self.name} holds no readable video: its header has no frame size")

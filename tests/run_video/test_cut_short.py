@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -55,28 +51,3 @@ def test_a_stage_that_fails_names_the_frame(typed, clip, tmp_path, monkeypatch):
     outcome = typed(clip, "--json", lines, "--save", tmp_path / "out.mp4")
     refused(outcome, r"group failed on frame 5 of .*walk\.mp4: MemoryError: no more", status=1)
     assert len(json_lines(lines)) == len(frames_of(tmp_path / "out.mp4")) == 5
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-@pytest.mark.parametrize("when", ["early", "later"])
-def test_ctrl_c_finishes_the_outputs(model, tmp_path, when):
-    long = write_clip(tmp_path / "long.mp4", 600, wh=WH, picture=lambda i: blob_frame(WH, [(80, 64, 0.5)]))
-    video, lines = tmp_path / "out.mp4", tmp_path / "a.jsonl"
-    command = [sys.executable, "run_video.py", str(long), "--model", str(model), "--realtime"]
-    process = subprocess.Popen(
-        [*command, "--save", str(video), "--json", str(lines)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    wanted = 1 if when == "early" else 12
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and (not lines.exists() or lines.read_text().count("\n") < wanted):
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
-    count = len(json_lines(lines))
-    assert process.returncode == 130
-    assert err.splitlines() == [f"run_video.py: interrupted after {count} frames; what was written is finished"]
-    assert count >= wanted
-    assert len(frames_of(video)) == count

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from tests.run_video.walk import COUNT, frames_of, refused
+from tests.pipeline.fakes import write_clip
+from tests.run_video.walk import COUNT, WH, frames_of, refused
 
 
 @pytest.mark.parametrize(
@@ -42,6 +43,22 @@ def test_one_bad_source_among_good_ones_stops_before_any_work(typed, clip, tmp_p
 
 def test_a_camera_that_is_not_there(typed):
     refused(typed(97), "camera 97 cannot be opened")
+
+
+@pytest.mark.parametrize("number", ["100", "12345678901234567890", "9" * 5000])
+def test_a_camera_number_that_no_camera_has(typed, number):
+    refused(typed(number), f"camera {number} cannot be opened; expected a number from 0 to 99")
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_a_video_cut_inside_its_index(typed, tmp_path, suffix):
+    """The index lies at the end: near there it opens, but does not say how its video is coded."""
+    content = write_clip(tmp_path / f"whole{suffix}", 20, wh=WH).read_bytes()
+    cut = tmp_path / f"cut{suffix}"
+    start = content.rindex(b"stsd")
+    for size in (start - 40, start, start + 60, start + 110):
+        cut.write_bytes(content[:size])
+        refused(typed(cut), rf"cut\{suffix} (cannot be opened|holds no)")
 
 
 def test_a_dead_address(typed):
@@ -79,6 +96,9 @@ def test_an_address_that_never_answers(typed, monkeypatch):
         (["--model", "huge"], "no model is called 'huge'; expected a file, or one of tiny, w32-512"),
         (["--model", "none.onnx"], r"none\.onnx does not exist"),
         (["--save", "out.avi"], "expected one of .*mp4"),
+        (["--save", ""], "--save: got an empty path, expected a file or folder name"),
+        (["--json", ""], "--json: got an empty path"),
+        (["--plot", ""], "--plot: got an empty path"),
         (["--save", "no/such/folder/out.mp4"], "folder no/such/folder does not exist"),
         (["--json", "no/such/folder/a.jsonl"], "folder no/such/folder does not exist"),
     ],

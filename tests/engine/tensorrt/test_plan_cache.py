@@ -6,6 +6,7 @@ import hashlib
 import json
 import multiprocessing
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -230,13 +231,13 @@ def test_missing_or_wrong_arguments_exit_2(arguments):
     assert caught.value.code == 2
 
 
-def test_ctrl_c_exits_130(small_onnx, tmp_path, monkeypatch, capsys):
-    def interrupted(*args, **options):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("engine.__main__.build_plan", interrupted)
-    assert main([str(small_onnx), "--out", str(tmp_path / "x.plan")]) == 130
-    assert capsys.readouterr().err == "python -m engine: stopped\n"
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_ends_with_its_status(small_onnx, tmp_path, monkeypatch, capsys, name):
+    number = getattr(signal, name)
+    monkeypatch.setattr("engine.__main__.build_plan", lambda *args, **options: signal.raise_signal(number))
+    assert main([str(small_onnx), "--out", str(tmp_path / "x.plan")]) == 128 + number
+    words = {"SIGINT": "interrupted", "SIGTERM": "interrupted by SIGTERM"}[name]
+    assert capsys.readouterr().err == f"python -m engine: {words}; nothing was written\n"
 
 
 def test_importing_engine_loads_no_runtime():

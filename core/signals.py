@@ -1,0 +1,71 @@
+"""The signals that ask a program to end: Ctrl-C, SIGTERM (services, containers), SIGHUP (a closed terminal).
+
+Imports only the standard library's quickest parts: commands install `end_at_once` before their long imports.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asks the program to finish what it writes and end: what handles Ctrl-C handles all of them.
+
+    status: the exit status, 128 + the signal. Its text: "interrupted", or "interrupted by SIGTERM".
+    """
+
+    def __init__(self, number: int = signal.SIGINT) -> None:
+        by = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
+        super().__init__(f"interrupted{by}")
+        self.status = 128 + number
+
+
+def stop_of(error: KeyboardInterrupt) -> Stopped:
+    """`error` itself; Python's own Ctrl-C as a Stopped."""
+    return error if isinstance(error, Stopped) else Stopped()
+
+
+@contextmanager
+def stop_signals(handler: Callable[[int], None] | None = None) -> Iterator[None]:
+    """In here the signals raise Stopped in the main thread, or call `handler` with their number.
+
+    SIGTERM and SIGHUP stay ignored where they were (`nohup`). In other threads, which get no signals, it does nothing.
+    """
+
+    def act(number: int, frame: FrameType | None) -> None:
+        if handler is None:
+            raise Stopped(number)
+        handler(number)
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, act) for number in _wanted()}
+    try:
+        yield
+    finally:
+        for number, action in before.items():
+            signal.signal(number, action)
+
+
+def end_at_once(prog: str) -> None:
+    """From now on, and outside `stop_signals`, a signal ends the process: one line and its status."""
+
+    def act(number: int, frame: FrameType | None) -> None:
+        stop = Stopped(number)
+        with suppress(OSError):
+            os.write(2, f"{prog}: {stop}\n".encode())
+        os._exit(stop.status)  # an exception inside an import may be swallowed, or pass for a failed import
+
+    for number in _wanted():
+        signal.signal(number, act)
+
+
+def _wanted() -> list[signal.Signals]:
+    return [n for n in STOP_SIGNALS if n == signal.SIGINT or signal.getsignal(n) != signal.SIG_IGN]
