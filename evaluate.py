@@ -35,7 +35,7 @@ from evaluation import (
 )
 from export.zoo import MODELS
 from kernels.options import DecodeOptions
-from pipeline.models import ENGINES, open_step
+from pipeline.models import DEVICES, ENGINES, open_step
 from pipeline.step import FrameStep, HostStep
 
 PROG = "evaluate.py"
@@ -87,7 +87,7 @@ class Opened:
         chosen = {"size": arguments.size, "flip": arguments.flip, "options": options}
         self.name = model if model in MODELS else Path(model).name
         self.save: Path | None = save_path(arguments.save_json, self.name, len(arguments.model))
-        self.step: FrameStep = open_step(model, engine=arguments.engine, **chosen)
+        self.step: FrameStep = open_step(model, engine=arguments.engine, device=arguments.device, **chosen)
         if arguments.scales not in ([], [1.0]):
             if not isinstance(self.step, HostStep):
                 self.step.close()
@@ -203,6 +203,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--annotations", type=file_path, metavar="FILE", help="COCO or CrowdPose keypoint annotations")
     parser.add_argument("--model", nargs="+", default=["tiny"], metavar="NAME|FILE", help="default: tiny, bundled")
     parser.add_argument("--engine", default="auto", choices=ENGINES, help="default: auto")
+    parser.add_argument("--device", choices=DEVICES, help="what OpenVINO runs on (default: CPU)")
     parser.add_argument("--size", type=input_side, metavar="N", help="short side of the input (default: the model's)")
     parser.add_argument("--flip", action="store_true", help="average with the mirrored image, as published AP do")
     parser.add_argument("--scales", type=float, nargs="+", default=[], metavar="S", help="multi-scale, such as 0.5 1 2")

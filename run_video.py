@@ -23,6 +23,7 @@ from core.command_line import FAILED, OK, REFUSED, complain
 from core.errors import PoseError, SinkError, SourceError
 from core.progress import progress_bar, progress_console
 from pipeline import Frame, PosePipeline, Source, open_source
+from pipeline.models import HOST_ENGINES
 from pipeline.pose import describe
 from pipeline.sinks import check_display
 from pipeline.sinks.outputs import Outputs, check_outputs, open_sinks
@@ -83,7 +84,7 @@ def open_all(
         check_display()
     with progress_bar() as progress:
         pose = stack.enter_context(open_pose(arguments, progress))
-        if pose.step.engine != "onnxruntime" and source.frame_wh is not None:
+        if pose.step.engine not in HOST_ENGINES and source.frame_wh is not None:
             pose.warm_up(source.frame_wh)  # builds the plan, compiles the kernels
     print(pose.step.about)
     sinks = open_sinks(save=arguments.save, json=arguments.json, table=arguments.table, show=show)

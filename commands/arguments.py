@@ -7,7 +7,7 @@ import argparse
 from core.command_line import CommandParser, count, file_path, input_side, number
 from export.zoo import MODELS
 from kernels.options import MAX_PEOPLE_LIMIT
-from pipeline.models import ENGINES
+from pipeline.models import DEVICES, ENGINES
 from pipeline.pose import LIVE_OPTIONS
 from pipeline.sinks.web.address import Address
 
@@ -52,6 +52,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         default="auto",
         choices=ENGINES,
         help="what runs it (default: auto, a GPU if there is one, else the CPU)",
+    )
+    model.add_argument(
+        "--device", choices=DEVICES, help="what OpenVINO runs on: GPU is Intel's graphics (default: CPU)"
     )
     model.add_argument(
         "--size", type=input_side, metavar="N", help="short side of the network's input (default: the model's)"

@@ -9,7 +9,7 @@ from pathlib import Path
 from engine.gpu import find_gpu
 from engine.onnx_runner import usable_cores
 
-PACKAGES = ("onnxruntime", "tensorrt", "tensorrt_rtx", "torch", "numba", "numpy", "opencv-python", "av")
+PACKAGES = ("openvino", "onnxruntime", "tensorrt", "tensorrt_rtx", "torch", "numba", "numpy", "opencv-python", "av")
 
 
 def describe_machine() -> dict[str, str]:

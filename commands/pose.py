@@ -22,6 +22,7 @@ def open_pose(arguments: argparse.Namespace, progress: Progress = unseen) -> Pos
         engine=arguments.engine,
         size=arguments.size,
         flip=arguments.flip,
+        device=arguments.device,
         options=options,
         progress=progress,
     )

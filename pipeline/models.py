@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core.errors import EngineError, ModelError
 from core.files import cache_folder
 from core.progress import Progress, unseen
 from core.spec import SIDE_MULTIPLE, ModelSpec
+from engine import openvino_runner
 from engine.gpu import find_gpu
 from engine.tensorrt.flavor import MODULES, RTX_CAPABILITIES, Flavor
 from export import zoo
 from kernels.options import DecodeOptions
 from pipeline.step import FrameStep, HostStep
 
-ENGINES = ("auto", "tensorrt", "tensorrt-rtx", "onnxruntime", "torch")
+if TYPE_CHECKING:
+    from engine.onnx_runner import OnnxRunner
+    from engine.openvino_runner import OpenVinoRunner
+
+DEVICES = openvino_runner.DEVICES
+HOST_ENGINES = ("openvino", "onnxruntime")
+ENGINES = ("auto", "tensorrt", "tensorrt-rtx", "openvino", "onnxruntime", "torch")
+X86 = ("x86_64", "amd64")  # elsewhere onnxruntime is the one that was measured
 ONNX_SUFFIX, PLAN_SUFFIX = ".onnx", ".plan"
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".safetensors")
 
@@ -33,6 +42,7 @@ class _Wanted:
     model: str
     size: int | None
     flip: bool
+    device: str
     options: DecodeOptions
     progress: Progress
 
@@ -43,11 +53,13 @@ def open_step(
     engine: str,
     size: int | None,
     flip: bool,
+    device: str | None = None,
     options: DecodeOptions,
     progress: Progress = unseen,
 ) -> FrameStep:
     """The step for a model on an engine; its `about` says in one line what was picked and why.
 
+    device: one of DEVICES, of OpenVINO; None: the processor.
     progress: told of what takes long: a download, an export, the building of a plan.
     Raises ValueError for an unknown name or a size the model cannot take, ModelError, EngineError, DownloadError.
     """
@@ -55,43 +67,61 @@ def open_step(
         raise ValueError(f"engine is {engine!r}; expected one of {', '.join(ENGINES)}")
     if size is not None and (size < SIDE_MULTIPLE or size % SIDE_MULTIPLE):
         raise ValueError(f"size is {size}; expected a positive multiple of {SIDE_MULTIPLE}, such as 256 or 512")
+    if device is not None and device not in DEVICES:
+        raise ValueError(f"device is {device!r}; expected one of {', '.join(DEVICES)}")
     check_model(model)
-    wanted = _Wanted(model, size, flip, options, progress)
-    if Path(model).suffix == PLAN_SUFFIX:
+    wanted = _Wanted(model, size, flip, device or "CPU", options, progress)
+    is_plan = Path(model).suffix == PLAN_SUFFIX
+    if device is not None and (is_plan or engine not in ("auto", "openvino")):
+        raise ValueError(
+            f"--device {device} is for --engine openvino, got {model if is_plan else engine}; leave it out"
+        )
+    if is_plan:
         return _open_plan(wanted, engine)
     if engine != "auto":
-        return _on_cpu(wanted, "as asked") if engine == "onnxruntime" else _on_gpu(wanted, engine, "as asked")
+        return _on_host(wanted, engine, "as asked") if engine in HOST_ENGINES else _on_gpu(wanted, engine, "as asked")
+    if device is not None:
+        return _on_host(wanted, "openvino", "for its device")
     picked, why = _pick(model)
-    if picked != "onnxruntime":
+    if picked is not None:
         try:
             return _on_gpu(wanted, picked, why)
         except EngineError as error:
             why = f"{picked} was tried: {error}"
-    return _on_cpu(wanted, why)
+    return _on_best_host(wanted, why)
 
 
-def _pick(model: str) -> tuple[str, str]:
-    """The best engine that is installed here, and why it is that."""
+def _pick(model: str) -> tuple[str | None, str]:
+    """The best engine for an NVIDIA GPU that is installed here, or None, and why it is that."""
     gpu, words = find_gpu()
     if gpu is None:
-        return "onnxruntime", words
+        return None, words
     if importlib.util.find_spec("pycuda") is None:
-        return "onnxruntime", f"{gpu.name} is there, but pycuda is not installed: make gpu"
+        return None, f"{gpu.name} is there, but pycuda is not installed: make gpu"
     if importlib.util.find_spec(MODULES["tensorrt"]) is not None:
         return "tensorrt", str(gpu)
     if importlib.util.find_spec(MODULES["tensorrt-rtx"]) is not None and gpu.compute_capability in RTX_CAPABILITIES:
         return "tensorrt-rtx", str(gpu)
     if importlib.util.find_spec("torch") is not None and Path(model).suffix != ONNX_SUFFIX:
         return "torch", f"{gpu}; no TensorRT for it is installed: make gpu"
-    return "onnxruntime", f"{gpu.name} is there, but no TensorRT for it is installed: make gpu"
+    return None, f"{gpu.name} is there, but no TensorRT for it is installed: make gpu"
 
 
-def _on_cpu(wanted: _Wanted, why: str) -> FrameStep:
-    from engine.onnx_runner import OnnxRunner
+def _on_best_host(wanted: _Wanted, why: str) -> FrameStep:
+    """OpenVINO where it is installed and takes the model, else onnxruntime."""
+    if platform.machine().lower() in X86 and importlib.util.find_spec("openvino") is not None:
+        try:
+            return _on_host(wanted, "openvino", why)
+        except (EngineError, ModelError) as error:
+            why = f"{why}; openvino was tried: {error}"
+    return _on_host(wanted, "onnxruntime", why)
+
+
+def _on_host(wanted: _Wanted, engine: str, why: str) -> FrameStep:
     from kernels.cpu import warm_up
 
     path = _onnx_of(wanted, fp16=False)
-    runner = OnnxRunner(path)
+    runner, where = _open_host_runner(path, engine, wanted.device)
     try:
         _check_fixed(wanted, path, runner.spec, 2 if runner.batch is None else runner.batch)
     except ValueError:
@@ -102,13 +132,27 @@ def _on_cpu(wanted: _Wanted, why: str) -> FrameStep:
         lambda shape: runner,
         runner.spec,
         engine=runner.engine,
-        about=f"{runner.spec.name} on onnxruntime, {runner.threads} CPU threads ({why})",
+        about=f"{runner.spec.name} on {engine}, {where} ({why})",
         options=wanted.options,
         size=wanted.size,
         flip=wanted.flip,
         beside=runner if runner.at_once > 1 else None,
         on_close=runner.close,
     )
+
+
+def _open_host_runner(path: Path, engine: str, device: str) -> tuple[OnnxRunner | OpenVinoRunner, str]:
+    """And where it runs, in words."""
+    if engine == "onnxruntime":
+        from engine.onnx_runner import OnnxRunner
+
+        onnx = OnnxRunner(path)
+        return onnx, f"{onnx.threads} CPU threads"
+    from engine.openvino_runner import OpenVinoRunner
+
+    openvino = OpenVinoRunner(path, device=device)
+    where = f"{openvino.threads} CPU threads" if device == "CPU" else openvino.device
+    return openvino, f"{openvino.precision}, {where}"
 
 
 def _on_gpu(wanted: _Wanted, engine: str, why: str) -> FrameStep:

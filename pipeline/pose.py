@@ -47,7 +47,8 @@ class PosePipeline:
     """People's poses from images and videos. Use it in a `with` block, or close it.
 
     model: a name of the zoo ("tiny" is bundled), an ONNX file made by `python -m export`, or a plan.
-    engine: "auto", "onnxruntime", "tensorrt", "tensorrt-rtx" or "torch".
+    engine: "auto", "openvino", "onnxruntime", "tensorrt", "tensorrt-rtx" or "torch".
+    device: of OpenVINO: "CPU", "GPU" (Intel's graphics) or "NPU".
     size: the frame's short side in the network, instead of the model's own; a multiple of 64.
     flip: average with the mirrored frame: more accurate, twice the work.
     Raises EngineError, ModelError, DownloadError or ValueError if the model cannot be had or run so.
@@ -60,13 +61,16 @@ class PosePipeline:
         engine: str = "auto",
         size: int | None = None,
         flip: bool = False,
+        device: str | None = None,
         options: DecodeOptions = LIVE_OPTIONS,
         progress: Progress = unseen,
         step: FrameStep | None = None,
     ) -> None:
         """step: a frame step of your own; the other arguments then say nothing. progress: see `open_step`."""
         if step is None:
-            step = open_step(model, engine=engine, size=size, flip=flip, options=options, progress=progress)
+            step = open_step(
+                model, engine=engine, size=size, flip=flip, device=device, options=options, progress=progress
+            )
         self.step = step
         self._busy = threading.Lock()
         self._closed = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def golden_dir() -> Path:
     """Recorded results of the authors' code."""
     return Path(__file__).parent / "golden"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_models_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What OpenVINO compiles for tests is not kept among the user's own."""
+    folder = tmp_path_factory.mktemp("compiled")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("engine.openvino_cache.cache_folder", lambda kind: folder / kind)
+        yield
 
 
 @pytest.fixture(autouse=True)

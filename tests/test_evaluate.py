@@ -28,7 +28,7 @@ def oracle(data, monkeypatch):  # noqa: F811
     folder, file, people, sizes = data
     opened = []
 
-    def open_step(model, *, engine, size, flip, options):
+    def open_step(model, *, engine, device, size, flip, options):
         opened.append(OracleRunner(people, sizes, off=2.0 if model == "w32-512" else 0.0))
         return oracle_step(opened[-1], flip=flip, options=options)
 

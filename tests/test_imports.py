@@ -58,6 +58,7 @@ BLOCKED = (
     "s3fs",
     "websockets",
     "playwright",
+    "openvino",
 )
 # What may stand at the top of a module all the same: these folders are about it.
 NEED_AT_IMPORT = {

@@ -17,8 +17,8 @@ from tests.pipeline.onnx_models import blob_spec, write_blob_model
 GPU = Gpu("NVIDIA Test", (8, 6), 1 << 33, (13, 0))
 
 
-def opened(model, engine="auto", *, size=None, flip=False):
-    return open_step(str(model), engine=engine, size=size, flip=flip, options=DecodeOptions())
+def opened(model, engine="auto", *, size=None, flip=False, device=None):
+    return open_step(str(model), engine=engine, size=size, flip=flip, device=device, options=DecodeOptions())
 
 
 @pytest.fixture
@@ -40,12 +40,52 @@ def installed(monkeypatch):
     return packages
 
 
-def test_without_a_gpu_auto_is_the_cpu_and_says_why(onnx, no_gpu):
+@pytest.mark.parametrize(
+    ("machine", "engine"), [("x86_64", "openvino"), ("AMD64", "openvino"), ("arm64", "onnxruntime")]
+)
+def test_without_a_gpu_auto_is_the_cpu_and_says_why(onnx, no_gpu, monkeypatch, machine, engine):
+    pytest.importorskip("openvino")
+    monkeypatch.setattr("platform.machine", lambda: machine)
     step = opened(onnx)
-    assert (step.engine, step.spec.name) == ("onnxruntime", "blobs")
-    assert step.about.startswith("blobs on onnxruntime, ")
+    assert (step.engine, step.spec.name) == (engine, "blobs")
+    assert step.about.startswith(f"blobs on {engine}, ")
+    assert step.about.endswith(" CPU threads (no driver here)")
+    step.close()
+
+
+@pytest.mark.parametrize("error", [EngineError("no such instruction"), ModelError("an unknown layer")])
+def test_where_openvino_fails_auto_is_onnxruntime_and_says_why(onnx, no_gpu, monkeypatch, error):
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr("engine.openvino_runner.OpenVinoRunner", fails)
+    step = opened(onnx)
+    assert step.engine == "onnxruntime"
+    assert step.about.endswith(f"(no driver here; openvino was tried: {error})")
+    step.close()
+
+
+def test_openvino_that_is_not_installed_is_not_tried(onnx, no_gpu, monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "openvino" else found(name))
+    step = opened(onnx)
+    assert step.engine == "onnxruntime"
     assert step.about.endswith("(no driver here)")
     step.close()
+
+
+def test_a_device_is_openvinos(onnx, no_gpu, monkeypatch):
+    pytest.importorskip("openvino")
+    monkeypatch.setattr("platform.machine", lambda: "arm64")
+    step = opened(onnx, device="CPU")
+    assert step.engine == "openvino"
+    step.close()
+    for engine in ("onnxruntime", "tensorrt", "torch"):
+        with pytest.raises(ValueError, match=f"--device CPU is for --engine openvino, got {engine}; leave it out"):
+            opened(onnx, engine, device="CPU")
+    with pytest.raises(ValueError, match="device is 'gpu'; expected one of CPU, GPU, NPU"):
+        opened(onnx, device="gpu")
 
 
 def test_an_engine_that_was_asked_for_is_not_replaced(onnx, no_gpu):
@@ -60,9 +100,9 @@ def test_an_engine_that_was_asked_for_is_not_replaced(onnx, no_gpu):
         ({"pycuda", "tensorrt", "tensorrt_rtx", "torch"}, "tiny", "tensorrt"),
         ({"pycuda", "tensorrt_rtx", "torch"}, "tiny", "tensorrt-rtx"),
         ({"pycuda", "torch"}, "tiny", "torch"),
-        ({"pycuda", "torch"}, "a.onnx", "onnxruntime"),
-        ({"pycuda"}, "tiny", "onnxruntime"),
-        ({"tensorrt"}, "tiny", "onnxruntime"),
+        ({"pycuda", "torch"}, "a.onnx", None),
+        ({"pycuda"}, "tiny", None),
+        ({"tensorrt"}, "tiny", None),
     ],
 )
 def test_auto_takes_the_best_that_is_installed(installed, packages, model, picked):
@@ -70,13 +110,13 @@ def test_auto_takes_the_best_that_is_installed(installed, packages, model, picke
     engine, why = models._pick(model)
     assert engine == picked
     assert "NVIDIA Test" in why
-    assert ("make gpu" in why) == (picked in ("onnxruntime", "torch"))
+    assert ("make gpu" in why) == (picked in (None, "torch"))
 
 
 def test_tensorrt_rtx_is_not_picked_for_a_gpu_it_is_not_made_for(installed, monkeypatch):
     installed |= {"pycuda", "tensorrt_rtx"}
     monkeypatch.setattr(models, "find_gpu", lambda: (Gpu("H", (9, 0), 1, (13, 0)), "H"))
-    assert models._pick("tiny")[0] == "onnxruntime"
+    assert models._pick("tiny")[0] is None
 
 
 def test_a_gpu_that_fails_leaves_auto_on_the_cpu(onnx, monkeypatch):
@@ -87,7 +127,7 @@ def test_a_gpu_that_fails_leaves_auto_on_the_cpu(onnx, monkeypatch):
 
     monkeypatch.setattr(models, "_on_gpu", fails)
     step = opened(onnx)
-    assert step.engine == "onnxruntime"
+    assert step.engine in ("openvino", "onnxruntime")
     assert "tensorrt was tried: the driver is too old" in step.about
     step.close()
 

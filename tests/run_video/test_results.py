@@ -73,7 +73,7 @@ def test_several_sources_go_into_a_folder(typed, clip, tmp_path):
 
 def test_stats_are_the_last_line(typed, clip, monkeypatch):
     monkeypatch.setattr(run_video, "ENGINE_SECONDS", 0.01)
-    status, out, _ = typed(clip, "--stats", "json")
+    status, out, _ = typed(clip, "--stats", "json", "--engine", "onnxruntime")
     document = json.loads(out[-1])
     assert status == 0
     assert (document["frames"], document["people"], document["dropped"]) == (COUNT, COUNT, 0)

@@ -1,0 +1,272 @@
+"""OpenVinoRunner: a network on the CPU, integrated graphics or NPU by OpenVINO. Without its telemetry."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from core.errors import EngineError, ModelError
+from core.spec import ModelSpec
+from engine.onnx_file import read_spec, sha256_of
+from engine.onnx_runner import INPUT, MOST_AT_ONCE, OUTPUTS, usable_cores
+from engine.openvino_cache import CompiledCache
+from engine.openvino_precision import ends_in_fp32, keep_last_layers
+from engine.runner import Heads, Images
+
+if TYPE_CHECKING:
+    import openvino
+
+logger = logging.getLogger(__name__)
+
+DEVICES = ("CPU", "GPU", "NPU")  # the processor, Intel's graphics, a neural processing unit
+BESIDE_ON_ACCELERATORS = 2  # one pass computes while the next one's pictures are on their way
+SHAPES_KEPT = 8  # compiled models, some 40 MB each for the bundled one: photographs have a handful of shapes
+PRECISIONS = {"f32": "fp32", "f16": "fp16", "bf16": "bf16"}
+TYPES = {"f32": "float32", "f16": "float16"}
+BF16 = "BF16"  # of OPTIMIZATION_CAPABILITIES: the processor multiplies it (AMX or AVX512-BF16), and fast
+
+Shape = tuple[int, int, int]
+
+
+class OpenVinoRunner:
+    """A `.onnx` file made by `python -m export`. Use it in a `with` block, or close it.
+
+    device: "CPU", "GPU" (Intel's, integrated or not) or "NPU". threads: of the CPU; default: as many cores as this
+    process may use. cache: of compiled models; by default the user's. batch: N if the file fixes it, else None.
+    precision: "bf16" on a CPU that has it, with the last layers before both outputs in FP32; FP32 on any other; as the
+    device prefers elsewhere. at_once: so many passes side by side, by `infer_into`, share the device.
+    Raises ModelError if the file is not such a model, EngineError where OpenVINO or the device is missing, or a pass
+    fails.
+    """
+
+    engine = "openvino"
+
+    def __init__(
+        self, path: Path, *, device: str = "CPU", threads: int | None = None, cache: CompiledCache | None = None
+    ) -> None:
+        if not path.is_file():
+            raise ModelError(f"{path} does not exist; expected an ONNX file made by python -m export")
+        self.spec = read_spec(path)
+        load_openvino()
+        import openvino
+
+        self._core, self._tensor, self._partial_shape = openvino.Core(), openvino.Tensor, openvino.PartialShape
+        self.device = _find_device(self._core, device)
+        self.threads = threads or usable_cores()
+        self._on_cpu = device == "CPU"
+        self.at_once = min(self.threads, MOST_AT_ONCE) if self._on_cpu else BESIDE_ON_ACCELERATORS
+        capabilities = self._core.get_property(self.device, "OPTIMIZATION_CAPABILITIES")
+        self.precision = ("bf16" if BF16 in capabilities else "fp32") if self._on_cpu else self._preferred()
+        self._cache = (cache or CompiledCache.of_user()) if "EXPORT_IMPORT" in capabilities else None
+        self._made_of = (
+            sha256_of(path),
+            openvino.__version__,
+            self._core.get_property(self.device, "FULL_DEVICE_NAME"),
+            *sorted(capabilities),
+        )
+        self._path = path
+        self._model: openvino.Model | None = _read(self._core, path)
+        self.batch = _check(self._model, self.spec, path)
+        self._compiled: OrderedDict[tuple[Shape, int], _Compiled] = OrderedDict()
+        self._compiling = threading.Lock()
+
+    def infer(self, images: Images) -> Heads:
+        compiled = self._ready(images, 1)
+        request = compiled.alone
+        self._run(request, images)
+        return Heads(*(request.get_tensor(name).data for name in OUTPUTS))
+
+    def infer_into(self, images: Images, heads: Heads) -> None:
+        """See ParallelRunner."""
+        compiled = self._ready(images, self.at_once)
+        try:
+            request = compiled.free.pop()
+        except IndexError:
+            request = compiled.model.create_infer_request()
+        self._run(request, images, heads)
+        compiled.free.append(request)
+
+    def close(self) -> None:
+        self._model = None
+        self._compiled.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _run(self, request: openvino.InferRequest, images: Images, heads: Heads | None = None) -> None:
+        tensor = self._tensor
+        try:
+            request.set_tensor(INPUT, tensor(images, shared_memory=True))
+            for name, array in zip(OUTPUTS, heads or (), strict=heads is not None):
+                request.set_tensor(name, tensor(array, shared_memory=True))
+            request.start_async()  # `infer` of the Python binding copies every output
+            request.wait()
+        except RuntimeError as error:
+            raise EngineError(f"{self._path} failed on an input {images.shape}: {_last_line(error)}") from error
+
+    def _ready(self, images: Images, beside: int) -> _Compiled:
+        """The model compiled for passes of this shape, `beside` of them at the same time."""
+        if images.ndim != 4 or images.shape[1] != 3 or images.dtype != self.spec.input_dtype:
+            raise ValueError(f"images are {images.dtype} {images.shape}; expected {self.spec.input_dtype} (N, 3, H, W)")
+        n, _, h, w = images.shape
+        key = (n, h, w), beside
+        with self._compiling:
+            if self._model is None:
+                raise EngineError(f"{self._path} is closed")
+            compiled = self._compiled.get(key)
+            if compiled is None:
+                model = self._compile((n, h, w), beside)
+                compiled = self._compiled[key] = _Compiled(model, model.create_infer_request())
+                if len(self._compiled) > SHAPES_KEPT:
+                    self._compiled.popitem(last=False)
+            self._compiled.move_to_end(key)
+            return compiled
+
+    def _compile(self, shape: Shape, beside: int) -> openvino.CompiledModel:
+        assert self._model is not None
+        n, h, w = shape
+        try:
+            model = self._model.clone()
+            if not model.input(INPUT).get_partial_shape().compatible(self._partial_shape([n, 3, h, w])):
+                raise EngineError(f"{self._path} takes {model.input(INPUT).get_partial_shape()}, got {n}x3x{h}x{w}")
+            model.reshape({INPUT: [n, 3, h, w]})
+            expected = [[n, self.spec.num_joints, h // step, w // step] for step in (2, 4)]
+            got = [list(model.output(name).get_shape()) for name in OUTPUTS]
+            if got != expected:
+                raise EngineError(
+                    f"{self._path} gives heatmaps {got[0]} and tags {got[1]} for an input {n}x3x{h}x{w}; expected "
+                    f"{expected[0]} and {expected[1]}; export it again"
+                )
+            if self.precision == "bf16":
+                compiled = self._compile_for(model, "bf16", shape, beside)
+                if ends_in_fp32(compiled.get_runtime_model()):
+                    return compiled
+                logger.warning("OpenVINO does not keep the last layers in FP32 here: all of them are, which is slower")
+                self.precision = "fp32"
+            return self._compile_for(model, "f32" if self._on_cpu else None, shape, beside)
+        except EngineError:
+            raise
+        except RuntimeError as error:
+            raise EngineError(
+                f"{self._path} cannot be made ready for an input {n}x3x{h}x{w} on {self.device}: {_last_line(error)}"
+            ) from error
+
+    def _compile_for(
+        self, model: openvino.Model, precision: str | None, shape: Shape, beside: int
+    ) -> openvino.CompiledModel:
+        settings: dict[str, str | int | bool]
+        if self._on_cpu:
+            # Not pinned: where a stage of the pipeline takes a core for a moment, a pass can go to another.
+            settings = {"NUM_STREAMS": beside, "INFERENCE_NUM_THREADS": self.threads, "ENABLE_CPU_PINNING": False}
+        else:
+            settings = {"PERFORMANCE_HINT": "LATENCY" if beside == 1 else "THROUGHPUT"}
+        if precision is not None:
+            settings["INFERENCE_PRECISION_HINT"] = precision
+        # on a CPU the file is the same for any number of streams
+        made_of = *self._made_of, precision, shape, None if self._on_cpu else beside
+        blob = None if self._cache is None else self._cache.read(*made_of)
+        if self._cache is not None and blob is not None:
+            try:
+                return self._core.import_model(blob, self.device, settings)
+            except RuntimeError as error:  # a driver that no longer takes it
+                logger.info("a kept model is made again: %s", _last_line(error))
+                self._cache.remove(*made_of)
+        if precision == "bf16":
+            model = keep_last_layers(model, OUTPUTS)
+        compiled = self._core.compile_model(model, self.device, settings)
+        if self._cache is not None:
+            self._cache.write(compiled.export_model().getvalue(), *made_of)
+        return compiled
+
+    def _preferred(self) -> str:
+        return PRECISIONS.get(self._core.get_property(self.device, "INFERENCE_PRECISION_HINT").get_type_name(), "fp16")
+
+
+@dataclass(frozen=True)
+class _Compiled:
+    model: openvino.CompiledModel
+    alone: openvino.InferRequest  # of `infer`: its outputs are OpenVINO's own
+    free: deque[openvino.InferRequest] = field(default_factory=deque)  # of passes side by side, that nobody uses now
+
+
+def load_openvino() -> None:
+    """Import openvino without its telemetry, which otherwise reports each import over HTTPS, unless told not to by a
+    file in the user's home; pictures of people are nobody's business. Raises EngineError if it is not installed.
+    """
+    if "openvino" in sys.modules:
+        return
+    with _hidden("openvino_telemetry"):  # openvino then takes a stub of its own
+        try:
+            import openvino  # noqa: F401
+        except ImportError as error:
+            raise EngineError(f"openvino cannot be loaded ({error}); pip install openvino") from error
+
+
+@contextmanager
+def _hidden(module: str) -> Iterator[None]:
+    """As if the module were not installed."""
+    before = sys.modules.get(module)
+    sys.modules[module] = None  # type: ignore[assignment]  # Python's own way to say so
+    try:
+        yield
+    finally:
+        del sys.modules[module]
+        if before is not None:
+            sys.modules[module] = before
+
+
+def _find_device(core: openvino.Core, device: str) -> str:
+    """OpenVINO's name of the first such device: of two GPUs "GPU.0" is integrated."""
+    if device not in DEVICES:
+        raise ValueError(f"device is {device!r}; expected one of {', '.join(DEVICES)}")
+    there = core.available_devices
+    for name in there:
+        if name.split(".")[0] == device:
+            return str(name)
+    raise EngineError(
+        f"device {device} is not here: OpenVINO sees {', '.join(there)}; install its driver, or use --device CPU"
+    )
+
+
+def _read(core: openvino.Core, path: Path) -> openvino.Model:
+    try:
+        return core.read_model(path)
+    except RuntimeError as error:
+        raise ModelError(f"{path} is no readable ONNX model: {_last_line(error)}; export it again") from error
+
+
+def _check(model: openvino.Model, spec: ModelSpec, path: Path) -> int | None:
+    """Names, types and ranks as the spec says; returns the batch if it is fixed."""
+    ports = {name: port for port in (*model.inputs, *model.outputs) for name in port.get_names()}
+    if len(model.inputs) != 1 or not {INPUT, *OUTPUTS} <= ports.keys():
+        raise ModelError(
+            f"{path} has the tensors {', '.join(sorted(ports))}; expected {INPUT} and {', '.join(OUTPUTS)}; "
+            "make it with python -m export"
+        )
+    for name, dtype in {INPUT: spec.input_dtype, **dict.fromkeys(OUTPUTS, "float32")}.items():
+        port = ports[name]
+        shape, kind = port.get_partial_shape(), port.get_element_type().get_type_name()
+        if TYPES.get(kind) != dtype or len(shape) != 4:
+            raise ModelError(f"{path}: {name} is {kind} {shape}; its spec says {dtype} with 4 axes")
+        if name in OUTPUTS and shape[1].is_static and shape[1].get_length() != spec.num_joints:
+            raise ModelError(
+                f"{path}: {name} has {shape[1].get_length()} channels; its spec says {spec.num_joints} joints"
+            )
+    batch = ports[INPUT].get_partial_shape()[0]
+    return batch.get_length() if batch.is_static else None
+
+
+def _last_line(error: BaseException) -> str:
+    """OpenVINO's message without the places in its source; what went wrong comes last."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1].rstrip(".") if lines else type(error).__name__
