@@ -29,7 +29,7 @@ class ModelSpec:
 
     Input `image`: (N, 3, H, W) RGB, `(pixel / 255 - mean) / std`, float32 or float16 (`precision`), N H W dynamic
     unless `fixed_hw` is set. Outputs, always float32: `heatmaps` (N, K, H/2, W/2), both resolutions averaged, and
-    `tags` (N, K, H/4, W/4).
+    `tags` (N, D * K, H/4, W/4), D = `tag_dims`: all joints' first numbers, then, with D = 2, all joints' second ones.
     """
 
     name: str
@@ -39,6 +39,7 @@ class ModelSpec:
     precision: Precision = "fp32"
     mean: Channels = IMAGENET_MEAN
     std: Channels = IMAGENET_STD
+    tag_dims: Literal[1, 2] = 1  # numbers a tag: people are apart where the vectors are
 
     def __post_init__(self) -> None:
         if self.joint_set not in JOINT_SETS:
@@ -49,12 +50,19 @@ class ModelSpec:
             raise ValueError(f"short_side is {self.short_side}; expected a positive multiple of {SIDE_MULTIPLE}")
         if self.fixed_hw is not None and any(s <= 0 or s % SIDE_MULTIPLE for s in self.fixed_hw):
             raise ValueError(f"fixed_hw is {self.fixed_hw}; expected positive multiples of {SIDE_MULTIPLE}")
+        if self.tag_dims not in (1, 2):
+            raise ValueError(f"tag_dims is {self.tag_dims!r}; expected 1 or 2")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise ValueError(f"mean {self.mean} and std {self.std} must be three numbers each, std positive")
 
     @property
     def num_joints(self) -> int:
         return len(JOINT_SETS[self.joint_set])
+
+    @property
+    def tag_channels(self) -> int:
+        """Channels of the output `tags`: D * K."""
+        return self.tag_dims * self.num_joints
 
     @property
     def input_dtype(self) -> str:

@@ -53,8 +53,7 @@ class OnnxRunner:
         except Exception as error:
             raise EngineError(f"{self._path} failed on an input {images.shape}: {_first_line(error)}") from error
         n, _, h, w = images.shape
-        joints = self.spec.num_joints
-        expected = ((n, joints, h // 2, w // 2), (n, joints, h // 4, w // 4))
+        expected = (n, self.spec.num_joints, h // 2, w // 2), (n, self.spec.tag_channels, h // 4, w // 4)
         if (heatmaps.shape, tags.shape) != expected:
             raise EngineError(
                 f"{self._path} gave heatmaps {heatmaps.shape} and tags {tags.shape}; expected {expected[0]} and "

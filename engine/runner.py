@@ -18,7 +18,7 @@ Images = NDArray[np.float32] | NDArray[np.float16]
 
 
 class Heads(NamedTuple):
-    """What the network gives, float32: heatmaps (N, K, H/2, W/2) and tags (N, K, H/4, W/4)."""
+    """What the network gives, float32: heatmaps (N, K, H/2, W/2) and tags (N, D * K, H/4, W/4), see ModelSpec."""
 
     heatmaps: NDArray[np.float32]
     tags: NDArray[np.float32]
@@ -64,7 +64,7 @@ class DeviceNetwork(Protocol):
 
     @property
     def arrays(self) -> Mapping[str, DeviceArray]:
-        """ "image" (N, 3, H, W), "heatmaps" (N, K, H/2, W/2), "tags" (N, K, H/4, W/4); their addresses never change."""
+        """ "image" (N, 3, H, W), "heatmaps" (N, K, H/2, W/2), "tags" (N, D * K, H/4, W/4); their addresses stay."""
         ...
 
     def enqueue(self, stream: Stream) -> None:
@@ -85,5 +85,5 @@ def tensors_of(spec: ModelSpec, shape: Shape) -> dict[str, tuple[tuple[int, ...]
     return {
         "image": ((n, 3, h, w), spec.input_dtype),
         "heatmaps": ((n, spec.num_joints, h // 2, w // 2), "float32"),
-        "tags": ((n, spec.num_joints, h // 4, w // 4), "float32"),
+        "tags": ((n, spec.tag_channels, h // 4, w // 4), "float32"),
     }

@@ -154,7 +154,7 @@ class HostStep:
         assert self._beside is not None, "at_once is 1"
         kept = self._slots[slot]
         n, _, h, w = kept.images.shape
-        heatmaps, tags = (n, self.spec.num_joints, h // 2, w // 2), (n, self.spec.num_joints, h // 4, w // 4)
+        heatmaps, tags = (n, self.spec.num_joints, h // 2, w // 2), (n, self.spec.tag_channels, h // 4, w // 4)
         if kept.heatmaps.shape != heatmaps or kept.tags.shape != tags:
             kept.heatmaps, kept.tags = np.empty(heatmaps, np.float32), np.empty(tags, np.float32)
         self._beside.infer_into(self._in_dtype(kept), Heads(kept.heatmaps, kept.tags))

@@ -54,8 +54,9 @@ class Rules(NamedTuple):
 def decode(heatmaps: Floats, tags: Floats, options: DecodeOptions = DEFAULT) -> tuple[Floats, Floats]:
     """The people of one frame, as the authors' code groups them.
 
-    heatmaps: (T, K, h, w) at 1/2 of the network input and tags: (T, K, h/2, w/2), float32, as the network gave them.
+    heatmaps: (T, K, h, w) at 1/2 of the network input and tags: (T, D * K, h/2, w/2), float32, as the network gives.
     T is 1, or 2 with the mirrored frame second: its columns are mirrored back and left and right joints swapped here.
+    D is 1, or 2 where a tag is two numbers: then the plain frame's tags count alone, so that no tag is longer than two.
     Returns keypoints (P, K, 3) float32: x, y in network-input pixels (pixel centres at +0.5 unless adjust=False) and
     value, all 0 for a missing joint; and scores (P,) float32. People in the order in which grouping opened them.
     Raises ValueError if shapes are not these, TypeError if types are not, ValueError if K has no joint order.
@@ -67,9 +68,11 @@ def decode(heatmaps: Floats, tags: Floats, options: DecodeOptions = DEFAULT) -> 
     """
     heatmaps, tags = as_maps("heatmaps", heatmaps), as_maps("tags", tags)
     T, K, h, w = heatmaps.shape
-    if T not in (1, 2) or min(h, w) < 2 or tags.shape != (T, K, h // 2, w // 2) or h % 2 or w % 2:
+    shapes = [(T, D * K, h // 2, w // 2) for D in (1, 2)]
+    if T not in (1, 2) or min(h, w) < 2 or tags.shape not in shapes or h % 2 or w % 2:
         raise ValueError(
-            f"heatmaps are {heatmaps.shape} and tags {tags.shape}; expected (T, K, h, w) and (T, K, h/2, w/2), T 1 or 2"
+            f"heatmaps are {heatmaps.shape} and tags {tags.shape}; expected (T, K, h, w) and (T, D * K, h/2, w/2), "
+            "T and D 1 or 2"
         )
     rules = Rules.of(options, K)
     heat, plain_tags = turn_back(heatmaps, tags, options)
@@ -91,17 +94,22 @@ def as_maps(name: str, maps: ArrayLike) -> Floats:
 
 
 def turn_back(heatmaps: Floats, tags: Floats, options: DecodeOptions) -> tuple[Floats, Floats]:
-    """heat (K, h, w) and tags (T, K, h', w') in the plain frame's columns and joints: see `maps.unmirror`."""
-    if len(heatmaps) == 1:
+    """heat (K, h, w) and tags (T or D, K, h', w') in the plain frame's columns and joints: see `maps.unmirror`."""
+    T, K = heatmaps.shape[:2]
+    pairs: Floats | None = None
+    if tags.shape[1] == 2 * K:
+        pairs = tags[0].reshape(2, K, *tags.shape[2:])
+        tags = np.empty((T, K, 0, 0), np.float32)  # the mirrored frame's are not looked at
+    if T == 1:
         plain: Floats = heatmaps[0]
-        return plain, tags
+        return plain, tags if pairs is None else pairs
     both: tuple[Floats, Floats] = unmirror(heatmaps, tags, np.array(options.flip_for(heatmaps.shape[1]), np.int64))
-    return both
+    return both if pairs is None else (both[0], pairs)
 
 
 @entry
 def decode_plain(heat: Floats, heat_levels: int, tags: Floats, tag_levels: int, rules: Rules) -> tuple[Floats, Floats]:
-    """heat (K, h, w) and tags (T, K, h', w'), in the plain frame, to keypoints (P, K, 3) in decode cells and scores.
+    """heat (K, h, w) and tags (T or D, K, h', w'), as the plain frame lies, to keypoints (P, K, 3) in cells and scores.
 
     `levels` as in `kernels.cpu.maps`: the two must double to the same size.
     """

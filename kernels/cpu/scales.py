@@ -17,8 +17,8 @@ def decode_scales(
 ) -> tuple[Floats, Floats]:
     """The people of one frame seen at several scales.
 
-    parts: (heatmaps, tags) of each scale, the largest first; heatmaps (T, K, h, w), tags (T, K, h', w') with just one
-    of them (the authors' scale 1, or the only one), None with the others. T and K are the same throughout.
+    parts: (heatmaps, tags) of each scale, the largest first; heatmaps (T, K, h, w), tags (T, D * K, h', w') with just
+    one of them (the authors' scale 1, or the only one), None with the others. T and K are the same throughout.
     Heatmaps are resized to size_hw, the network input of scale 1 (project=False: to the first part's heatmaps), and
     their mean over the scales is decoded; tags are resized to their own scale's heatmaps first, then to the same size.
     Returns as `decode`, x and y in pixels of size_hw. Raises ValueError or TypeError if the parts are not such.
@@ -32,20 +32,24 @@ def decode_scales(
     tagged, tags = given[0][0], as_maps("tags", given[0][1])
     T, K = maps[0].shape[:2]
     shapes = [m.shape for m in [*maps, tags]]
-    if T not in (1, 2) or any(shape[:2] != (T, K) or min(shape[2:]) < 1 for shape in shapes):
-        raise ValueError(f"heatmaps and tags are {shapes}; expected the same T (1 or 2) and K in all")
+    fits = tags.shape[:2] in ((T, K), (T, 2 * K)) and all(m.shape[:2] == (T, K) for m in maps)
+    if T not in (1, 2) or not fits or any(min(shape[2:]) < 1 for shape in shapes):
+        raise ValueError(
+            f"heatmaps and tags are {shapes}; expected the same T (1 or 2) and K in all, and K or 2 K channels of tags"
+        )
     if min(size_hw) < 1:
         raise ValueError(f"size_hw is {size_hw}; expected two positive sizes")
     hw = size_hw if options.project else maps[0].shape[2:]
     rules = Rules.of(options, K)
 
-    heat, tag = np.zeros((K, *hw), np.float32), np.zeros((T, K, *hw), np.float32)
+    numbers = max(T, tags.shape[1] // K)
+    heat, tag = np.zeros((K, *hw), np.float32), np.zeros((numbers, K, *hw), np.float32)
     for i, heatmaps in enumerate(maps):
         # `turn_back` wants tags; where a scale has none, one row stands in.
         plain, plain_tags = turn_back(heatmaps, tags if i == tagged else heatmaps[:, :, :1].copy(), options)
         _add_resized(plain, heat)
         if i == tagged:
-            for t in range(T):
+            for t in range(numbers):
                 between = np.zeros_like(plain)
                 _add_resized(plain_tags[t], between)
                 _add_resized(between, tag[t])

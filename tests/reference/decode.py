@@ -29,7 +29,7 @@ FAR_AWAY = np.float32(255)
 
 
 def decode(heatmaps: Floats, tags: Floats, options: DecodeOptions | None = None) -> tuple[Floats, Floats]:
-    """As `kernels.cpu.decode`: (T, K, h, w) and (T, K, h/2, w/2) to keypoints (P, K, 3) and scores (P,)."""
+    """As `kernels.cpu.decode`: (T, K, h, w) and (T, D * K, h/2, w/2) to keypoints (P, K, 3) and scores (P,)."""
     options = options or DecodeOptions()
     heat, tag = unmirror(heatmaps, tags, options)  # (K, h, w), (T, K, h/2, w/2)
     tag = upsample2(tag)
@@ -73,11 +73,19 @@ def decode_scales(
 
 
 def unmirror(heatmaps: Floats, tags: Floats, options: DecodeOptions) -> tuple[Floats, Floats]:
-    """The mirrored half (T = 2) turned back: columns reversed, left and right joints swapped; heatmaps averaged."""
+    """The mirrored half (T = 2) turned back: columns reversed, left and right joints swapped; heatmaps averaged.
+
+    Tags of two numbers (2K channels) are the plain frame's alone, as if they were of two frames.
+    """
+    K = heatmaps.shape[1]
+    heat: Floats = heatmaps[0]
+    if len(heatmaps) == 2:
+        twin = list(options.flip_for(K))
+        heat = (heatmaps[0] + heatmaps[1][twin][..., ::-1]) * np.float32(0.5)
+    if tags.shape[1] == 2 * K:
+        return heat, np.stack([tags[0, :K], tags[0, K:]])
     if len(heatmaps) == 1:
-        return heatmaps[0], tags
-    twin = list(options.flip_for(heatmaps.shape[1]))
-    heat: Floats = (heatmaps[0] + heatmaps[1][twin][..., ::-1]) * np.float32(0.5)
+        return heat, tags
     return heat, np.stack([tags[0], tags[1][twin][..., ::-1]])
 
 

@@ -56,6 +56,32 @@ def test_people_are_those_of_the_reference(kind, seed, T, hw, options):
     assert_same(decode(heatmaps, tags, options), reference.decode(heatmaps, tags, options))
 
 
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+@settings(max_examples=80, deadline=None)
+@given(st.sampled_from(KINDS), st.integers(0, 9999), st.integers(1, 2), options_drawn)
+def test_people_by_tags_of_two_numbers_are_those_of_the_reference(kind, seed, T, options):
+    heatmaps, tags = draw_maps(kind, seed, T=T)
+    tags = np.concatenate([tags, draw_maps(kind, seed + 1, T=T)[1]], 1)
+    assert_same(decode(heatmaps, tags, options), reference.decode(heatmaps, tags, options))
+
+
+@pytest.mark.parametrize("project", [False, True])
+def test_two_numbers_group_as_the_tags_of_two_frames_do(project):
+    """Who stands above somebody else has the same first number, and is told apart by the second."""
+    options = DecodeOptions(project=project)
+    heatmaps, tags = crowd_outputs(6, (128, 192))
+    second = np.ascontiguousarray(tags[:, :, ::-1])
+    twin = list(options.flip_for(17))
+    mirrored = heatmaps[:, twin, :, ::-1], second[:, twin, :, ::-1]
+    two_frames = np.concatenate([heatmaps, mirrored[0]]), np.concatenate([tags, mirrored[1]])
+    two_numbers = np.concatenate([tags, second], 1)
+    assert_same(decode(heatmaps, two_numbers, options), decode(*two_frames, options))
+    by_second = decode(heatmaps, np.concatenate([tags * 0, tags], 1), options)
+    np.testing.assert_allclose(by_second[0], decode(heatmaps, tags, options)[0], atol=1e-4)
+    assert not np.allclose(by_second[0], decode(heatmaps, tags * 0, options)[0], atol=1)
+
+
 @pytest.mark.parametrize("T", [1, 2])
 @pytest.mark.parametrize("joints", [17, 14])
 def test_whole_skeletons_are_those_of_the_reference(joints, T):

@@ -7,17 +7,19 @@ from tests.reference import decode as reference
 from tests.reference.golden import crowd_outputs
 
 
-def scales(*, flip=False):
+def scales(*, flip=False, tag_dims=1):
     """One crowd at 2, 1 and 1/2 of 128x192: (heatmaps, tags or None) each."""
     heatmaps, tags = crowd_outputs(4, (128, 192), flip=flip)
+    tags = np.concatenate([tags, tags[:, :, ::-1]][:tag_dims], 1)
     large, small = (reference.resize(heatmaps, hw) for hw in ((128, 192), (32, 48)))
     return [(large, None), (heatmaps, tags), (small, None)]
 
 
+@pytest.mark.parametrize("tag_dims", [1, 2])
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("project", [False, True])
-def test_several_scales_are_those_of_the_reference(flip, project):
-    parts, options = scales(flip=flip), DecodeOptions(project=project)
+def test_several_scales_are_those_of_the_reference(flip, project, tag_dims):
+    parts, options = scales(flip=flip, tag_dims=tag_dims), DecodeOptions(project=project)
     keypoints, scores = decode_scales(parts, (128, 192), options)
     want, want_scores = reference.decode_scales(parts, (128, 192), options)
     assert len(want) >= 4
