@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from core.errors import SinkError
 
@@ -21,22 +22,56 @@ STAGES = ("capture", "preprocess", "infer", "group", "draw", "encode")
 KEPT_SPANS = 36_000  # per stage: 20 minutes at 30 FPS; a camera may run for weeks
 
 
+class Ring:
+    """The newest `capacity` rows of `width` floats. Any thread may append.
+
+    All its memory is taken at once: a run of weeks needs no more than one of a minute.
+    """
+
+    def __init__(self, capacity: int, width: int = 1) -> None:
+        self._rows = np.full((capacity, width), np.nan)
+        self._appended = 0
+        self._lock = threading.Lock()
+
+    def append(self, *row: float) -> None:
+        with self._lock:
+            self._rows[self._appended % len(self._rows)] = row
+            self._appended += 1
+
+    def clear(self) -> None:
+        with self._lock:
+            self._appended = 0
+
+    def __len__(self) -> int:
+        return min(self._appended, len(self._rows))
+
+    def rows(self) -> NDArray[np.float64]:
+        """(n, width), oldest first."""
+        with self._lock:
+            if self._appended <= len(self._rows):
+                return self._rows[: self._appended].copy()
+            return np.roll(self._rows, -(self._appended % len(self._rows)), axis=0)
+
+
 class Recorder:
     """Start and stop of every stage on every frame, in `time.perf_counter()` seconds. Any thread may record."""
 
     def __init__(self) -> None:
         self.dropped = 0
-        self.spans: dict[str, deque[tuple[float, float]]] = {}
+        self.spans: dict[str, Ring] = {}  # stage -> rows of start and stop
 
     def record(self, stage: str, start: float, stop: float) -> None:
         spans = self.spans.get(stage)
         if spans is None:
-            spans = self.spans.setdefault(stage, deque(maxlen=KEPT_SPANS))
-        spans.append((start, stop))
+            spans = self.spans.setdefault(stage, Ring(KEPT_SPANS, 2))
+        spans.append(start, stop)
 
     def milliseconds(self, stage: str, *, since: float = 0.0) -> list[float]:
         """Of the spans that began at `since` or later."""
-        return [(stop - start) * 1e3 for start, stop in list(self.spans.get(stage, ())) if start >= since]
+        if stage not in self.spans:
+            return []
+        rows = self.spans[stage].rows()
+        return [float(ms) for ms in np.diff(rows[rows[:, 0] >= since])[:, 0] * 1e3]
 
 
 @dataclass(frozen=True)
@@ -136,7 +171,7 @@ class Meter:
     skip: int = 0
     frames: int = 0
     people: int = 0
-    latency_ms: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_SPANS))
+    latency_ms: Ring = field(default_factory=lambda: Ring(KEPT_SPANS))
     started: float = 0.0
     warm_at: float = 0.0  # when the last frame of the warm-up was done
     stopped: float | None = None
@@ -172,7 +207,7 @@ class Meter:
         return {stage: Percentiles.of(values) for stage, values in measured.items() if values}
 
     def latency(self) -> Percentiles | None:
-        return Percentiles.of(self.latency_ms) if self.latency_ms else None
+        return Percentiles.of(self.latency_ms.rows()[:, 0].tolist()) if len(self.latency_ms) else None
 
     @property
     def _is_warm(self) -> bool:
@@ -192,10 +227,10 @@ def save_plot(recorder: Recorder, path: Path, *, frames: int = 30) -> None:
     except ImportError as error:
         raise SinkError("--plot needs matplotlib, which is not installed; pip install matplotlib") from error
 
-    stages = [stage for stage in STAGES if recorder.spans.get(stage)]
+    stages = [stage for stage in STAGES if stage in recorder.spans]
     if not stages:
         raise SinkError(f"{path}: no frame was measured, so there is nothing to plot")
-    kept = {stage: list(recorder.spans[stage])[-frames:] for stage in stages}
+    kept = {stage: recorder.spans[stage].rows()[-frames:].tolist() for stage in stages}
     origin = min(start for spans in kept.values() for start, _ in spans)
     figure, axes = plt.subplots(figsize=(12, 0.55 * len(stages) + 1.4))
     for row, stage in enumerate(stages):

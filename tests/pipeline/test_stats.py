@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from core.errors import SinkError
-from pipeline.stats import STAGES, Meter, Percentiles, Recorder, Summary, save_plot
+from pipeline.stats import KEPT_SPANS, STAGES, Meter, Percentiles, Recorder, Ring, Summary, save_plot
 
 
 def recorded(**durations_ms: list[float]) -> Recorder:
@@ -166,3 +166,28 @@ def test_a_gpus_own_times_stand_in_the_table_and_in_a_benchmarks_json():
     console = Console(width=100, record=True, file=io.StringIO())
     console.print(measured.table())
     assert "GPU infer" in console.export_text()
+
+
+def test_a_ring_keeps_the_newest_in_the_memory_it_began_with():
+    ring = Ring(5, 2)
+    memory = ring._rows
+    for i in range(13):
+        ring.append(float(i), i + 0.5)
+        assert ring.rows()[:, 0].tolist() == [float(j) for j in range(max(0, i - 4), i + 1)]
+    assert ring.rows()[-1].tolist() == [12.0, 12.5]
+    assert (len(ring), ring._rows is memory) == (5, True)
+    ring.clear()
+    assert (len(ring), ring.rows().shape) == (0, (0, 2))
+
+
+def test_a_run_of_weeks_needs_no_more_memory_than_one_of_minutes():
+    recorder, meter = Recorder(), Meter()
+    meter.start()
+    for i in range(KEPT_SPANS + 7):
+        recorder.record("infer", float(i), i + 1.0)
+        meter.count(0, float(i))
+    assert len(recorder.milliseconds("infer")) == len(recorder.spans["infer"]) == KEPT_SPANS
+    assert recorder.milliseconds("infer", since=KEPT_SPANS + 5.0) == [1e3, 1e3]
+    latency = meter.latency()
+    assert latency is not None
+    assert latency.p50 == pytest.approx(KEPT_SPANS / 2 + 7, abs=1)

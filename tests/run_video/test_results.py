@@ -119,7 +119,7 @@ def test_serial_stages_explain_the_whole_time(model, tmp_path):
             for _ in pose.run(open_source(long), serial=True, recorder=recorder):
                 pass
             elapsed = time.perf_counter() - started
-        shares.append(sum(stop - start for spans in recorder.spans.values() for start, stop in spans) / elapsed)
+        shares.append(sum(stop - start for spans in recorder.spans.values() for start, stop in spans.rows()) / elapsed)
     assert 0.95 <= max(shares) <= 1
 
 
