@@ -16,6 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = (
     "benchmarks",
+    "cluster",
     "commands",
     "core",
     "engine",
@@ -37,7 +38,19 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "pipeline": ("core", "engine", "kernels", "export"),
     "evaluation": ("core", "engine", "export.zoo", "kernels", "pipeline"),
     "commands": ("core", "engine", "evaluation", "export.zoo", "kernels", "pipeline"),
-    "benchmarks": ("core", "commands", "engine", "evaluation", "export", "kernels", "pipeline", "samples", "tests"),
+    "cluster": ("core", "commands", "engine", "export.zoo", "pipeline"),
+    "benchmarks": (
+        "core",
+        "cluster",
+        "commands",
+        "engine",
+        "evaluation",
+        "export",
+        "kernels",
+        "pipeline",
+        "samples",
+        "tests",
+    ),
     "run_video": ("core", "commands", "export.zoo", "kernels", "pipeline"),
     "evaluate": ("core", "commands", "evaluation", "export.zoo", "kernels", "pipeline"),
 }

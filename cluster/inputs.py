@@ -1,0 +1,103 @@
+"""From what a user types to jobs: files, folders (with what lies below them), globs, and the same on object storage."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from cluster.jobs import Job
+from cluster.object_store import RemoteFile, list_remote
+from core.errors import SourceError
+from pipeline.sources import IMAGE_SUFFIXES, is_camera, is_stream, is_url
+from pipeline.sources.base import VIDEO_SUFFIXES, natural_order
+
+SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
+
+
+def find_jobs(sources: Sequence[str], *, out: str) -> list[Job]:
+    """A job for every file that `sources` name, each file once, in natural order within what was named.
+
+    A folder or a prefix on object storage gives every image and video below it, but for what lies in `out`.
+    Raises SourceError for what is missing, empty or cannot be listed; ValueError for a camera or a live stream.
+    """
+    jobs: dict[str, Job] = {}
+    for source in sources:
+        if not source:
+            raise ValueError("an empty source was given; expected a file, folder, glob or URL")
+        if is_camera(source) or is_stream(source):
+            raise ValueError(f"{source} is live and may never end; run_video.py takes it, a cluster takes files")
+        for job in _remote_jobs(source, out) if is_url(source) else _local_jobs(source, out):
+            other = jobs.setdefault(job.path, job)
+            if other.where != job.where:
+                raise ValueError(f"{other.where} and {job.where} would share the results {job.path}; run them apart")
+    return list(jobs.values())
+
+
+def _local_jobs(source: str, out: str) -> Iterator[Job]:
+    path = Path(source)
+    if path.is_dir():
+        hidden = None if is_url(out) else os.path.realpath(out)
+        found = sorted(_below(source, hidden), key=natural_order)
+        if not found:
+            raise SourceError(f"folder {source} holds no images or videos, nor does a folder below it")
+    elif not path.exists() and glob.has_magic(source):
+        found = [name for name in glob.glob(source, recursive=True) if Path(name).is_file()]  # noqa: PTH207
+        if not found:
+            raise SourceError(f"no file matches {source}")
+        found.sort(key=natural_order)
+    elif path.is_file():
+        found = [source]
+    else:
+        raise SourceError(f"{source} does not exist; expected a file, folder, glob or URL")
+    for name in found:
+        yield _local_job(name)
+
+
+def _below(folder: str, hidden: str | None) -> Iterator[str]:
+    """Images and videos in `folder` and below; not in folders whose name starts with a dot, nor in `hidden`."""
+
+    def fail(error: OSError) -> None:
+        raise SourceError(f"folder {error.filename} cannot be read: {error.strerror}") from error
+
+    for parent, folders, files in os.walk(folder, onerror=fail):
+        folders[:] = [name for name in folders if name[0] != "." and os.path.realpath(Path(parent, name)) != hidden]
+        for name in files:
+            if Path(name).suffix.lower() in SUFFIXES and name[0] != ".":
+                yield str(Path(parent, name))
+
+
+def _local_job(name: str) -> Job:
+    where = os.path.abspath(name)  # noqa: PTH100  (no resolving: a link keeps its name)
+    try:
+        status = Path(where).stat()
+    except OSError as error:
+        raise SourceError(f"{name} cannot be read: {error.strerror}") from error
+    typed = os.path.normpath(name)
+    inside = not Path(typed).is_absolute() and not typed.startswith(os.pardir)
+    path = Path(typed) if inside else Path(where).relative_to(Path(where).anchor)
+    return Job(name=name, where=where, path=path.as_posix(), size_bytes=status.st_size, version=str(status.st_mtime_ns))
+
+
+def _remote_jobs(source: str, out: str) -> Iterator[Job]:
+    files = [file for file in list_remote(source) if not _is_below(file.url, out)]
+    wanted = files if len(files) == 1 and files[0].url == source else [f for f in files if _is_media(f)]
+    if not wanted:
+        raise SourceError(f"{source} holds no images or videos")
+    for file in sorted(wanted, key=lambda file: natural_order(file.url)):
+        yield Job(
+            name=file.url,
+            where=file.url,
+            path=file.url.split("://", 1)[1].lstrip("/"),
+            size_bytes=file.size_bytes,
+            version=file.version,
+        )
+
+
+def _is_media(file: RemoteFile) -> bool:
+    return os.path.splitext(file.url)[1].lower() in SUFFIXES  # noqa: PTH122  (a URL is no path)
+
+
+def _is_below(url: str, out: str) -> bool:
+    return url.startswith(f"{out.rstrip('/')}/")

@@ -1,0 +1,249 @@
+"""Object storage through fsspec: listing and fetching sources, and an output where one upload is the commit."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Protocol, cast
+
+from cluster.store import DRIVER, HIDDEN, NO_SPACE, RECORDS, Contents, NoSpaceError, driver_note, in_use
+from core.errors import EngineError, SinkError, SourceError
+
+ALIVE_EVERY_S = 15.0  # a driver says so this often
+DEAD_AFTER_S = 60.0  # a driver that has not said so for this long holds nothing any more
+
+Info = dict[str, object]
+
+
+class FileSystem(Protocol):
+    """What is asked of fsspec's AbstractFileSystem. Paths are without the protocol."""
+
+    def find(self, path: str, detail: bool = False) -> dict[str, Info]: ...
+    def info(self, path: str) -> Info: ...
+    def glob(self, path: str, detail: bool = False) -> dict[str, Info]: ...
+    def get_file(self, rpath: str, lpath: str) -> None: ...
+    def put_file(self, lpath: str, rpath: str) -> None: ...
+    def cat_file(self, path: str) -> bytes: ...
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite") -> None: ...
+    def rm_file(self, path: str) -> None: ...
+    def exists(self, path: str) -> bool: ...
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    url: str
+    size_bytes: int
+    version: str
+
+
+def open_file_system(url: str) -> tuple[FileSystem, str]:
+    """The file system of a URL, which never remembers a listing, and the URL's path in it.
+
+    Raises EngineError where fsspec, or the package it needs for this URL, is not installed; ValueError if no package
+    knows such URLs.
+    """
+    protocol, _, path = url.partition("://")
+    try:
+        import fsspec
+
+        made = fsspec.filesystem(protocol, use_listings_cache=False)
+    except ImportError as error:
+        raise EngineError(f"{protocol}:// cannot be used: {error}; pip install '.[cluster]'") from error
+    return cast(FileSystem, made), path.rstrip("/")
+
+
+def list_remote(url: str) -> list[RemoteFile]:
+    """What a URL names: an object, everything below a prefix, or what matches a glob. Raises SourceError."""
+    system, path = open_file_system(url)
+    protocol = url.partition("://")[0]
+    try:
+        found = system.glob(path, detail=True) if set("*?[") & set(path) else system.find(path, detail=True)
+    except Exception as error:  # every backend of fsspec has errors of its own
+        raise SourceError(f"{url} cannot be listed: {reason(error)}") from error
+    if not found:
+        raise SourceError(f"{url} does not exist, or nothing lies below it")
+    return [
+        RemoteFile(f"{protocol}://{name}", int(str(info.get("size") or 0)), version_of(info))
+        for name, info in found.items()
+        if info.get("type") == "file"
+    ]
+
+
+def version_of(info: Info) -> str:
+    """ETag where the storage gives one, else the time of change."""
+    for key in ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified", "last_modified", "updated"):
+        if info.get(key):
+            return str(info[key]).strip('"')
+    return ""
+
+
+def fetch(url: str, target: Path) -> None:
+    """A local copy. Raises SourceError; its cause is an OSError with ENOSPC where the local disk is full."""
+    system, path = open_file_system(url)
+    try:
+        system.get_file(path, str(target))
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in NO_SPACE:
+            raise SourceError(f"{target.parent} has no room for {url}; free it, or set TMPDIR") from error
+        raise SourceError(f"{url} cannot be read: {reason(error)}") from error
+
+
+class ObjectStore:
+    """A prefix on object storage. A driver holds it by a note that it renews; an upload is whole or not there."""
+
+    on_disk = False
+
+    def __init__(self, url: str) -> None:
+        self.where = url.rstrip("/")
+        self._system: FileSystem | None = None
+        self._root = ""
+
+    def __getstate__(self) -> str:
+        return self.where  # connections stay in their process
+
+    def __setstate__(self, url: str) -> None:
+        self.__init__(url)  # type: ignore[misc]
+
+    @contextmanager
+    def held(self) -> Iterator[str]:
+        note = driver_note()
+        self._claim(json.dumps(note).encode())
+        ended = threading.Event()
+        renewing = threading.Thread(target=self._renew, args=(note, ended), name="lease", daemon=True)
+        renewing.start()
+        try:
+            yield str(note["token"])
+        finally:
+            ended.set()
+            renewing.join()
+            with suppress(SinkError):
+                if self._is_ours(note):
+                    self._remove(DRIVER)
+
+    def check(self, token: str) -> None:
+        content = self.read(DRIVER)
+        if content is None or json.loads(content)["token"] != token:
+            raise SinkError(
+                f"{self.where} as {socket.gethostname()} sees it is not the driver's; expected the same storage and "
+                "credentials on every machine"
+            )
+
+    def contents(self) -> Contents:
+        with self._guarded("listed"):
+            names = self._files().find(self._root, detail=True)
+        below = [name.removeprefix(f"{self._root}/") for name in names]
+        return Contents(
+            frozenset(name for name in below if not name.startswith(f"{HIDDEN}/")),
+            frozenset(name.removeprefix(f"{RECORDS}/") for name in below if name.startswith(f"{RECORDS}/")),
+        )
+
+    @contextmanager
+    def attempt(self, place: str) -> Iterator[Path]:
+        folder = Path(tempfile.mkdtemp(prefix=f"{place}-"))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def commit(self, folder: Path, names: Sequence[str], record: str, content: bytes, stale: Sequence[str]) -> None:
+        for name in stale:
+            self._remove(f"{RECORDS}/{name}")
+        for name in names:
+            with self._guarded("written", name):
+                self._files().put_file(str(folder / PurePosixPath(name).name), self._path(name))
+        self.write(f"{RECORDS}/{record}", content)
+
+    def discard(self, place: str) -> None:
+        """Nothing: what a worker left lies on its own machine."""
+
+    def read(self, name: str) -> bytes | None:
+        with self._guarded("read", name):
+            try:
+                return self._files().cat_file(self._path(name))
+            except FileNotFoundError:
+                return None
+
+    def write(self, name: str, content: bytes) -> None:
+        with self._guarded("written", name):
+            self._files().pipe_file(self._path(name), content)
+
+    def _claim(self, note: bytes) -> None:
+        """Write driver.json if there is none, or if the driver that wrote it is dead."""
+        held = self.read(DRIVER)
+        if held is not None:
+            age_s = time.time() - float(json.loads(held)["alive_at"])
+            if age_s < DEAD_AFTER_S and not _is_dead_here(held):
+                raise in_use(self.where, held, f"; if it was killed, its hold ends in {DEAD_AFTER_S - age_s:.0f} s")
+            self._remove(DRIVER)
+        with self._guarded("written", DRIVER):
+            try:
+                self._files().pipe_file(self._path(DRIVER), note, mode="create")
+            except FileExistsError as error:
+                raise in_use(self.where, self.read(DRIVER)) from error
+
+    def _renew(self, note: dict[str, str | int | float], ended: threading.Event) -> None:
+        while not ended.wait(ALIVE_EVERY_S):
+            with suppress(SinkError):  # the next time may succeed; results say what is wrong
+                if not self._is_ours(note):  # this machine slept, and another driver took over
+                    return
+                self.write(DRIVER, json.dumps({**note, "alive_at": time.time()}).encode())
+
+    def _is_ours(self, note: dict[str, str | int | float]) -> bool:
+        content = self.read(DRIVER)
+        return content is not None and json.loads(content)["token"] == note["token"]
+
+    def _remove(self, name: str) -> None:
+        with self._guarded("removed", name), suppress(FileNotFoundError):
+            self._files().rm_file(self._path(name))
+
+    def _files(self) -> FileSystem:
+        if self._system is None:
+            self._system, self._root = open_file_system(self.where)
+        return self._system
+
+    def _path(self, name: str) -> str:
+        self._files()
+        return f"{self._root}/{name}"
+
+    @contextmanager
+    def _guarded(self, verb: str, name: str = "") -> Iterator[None]:
+        try:
+            yield
+        except (SinkError, EngineError):
+            raise
+        except Exception as error:  # every backend of fsspec has errors of its own
+            kind = NoSpaceError if isinstance(error, OSError) and error.errno in NO_SPACE else SinkError
+            raise kind(f"{self.where}/{name} cannot be {verb}: {reason(error)}") from error
+
+
+def reason(error: BaseException) -> str:
+    """One line. What is missing is often told by its name alone, which the caller has said."""
+    if isinstance(error, FileNotFoundError) and " " not in str(error):
+        return "it does not exist"
+    text = " ".join(str(error.strerror if isinstance(error, OSError) and error.strerror else error).split())
+    return text or type(error).__name__
+
+
+def _is_dead_here(note: bytes) -> bool:
+    """Whether the driver of a note ran on this machine, and runs no more."""
+    holder = json.loads(note)
+    return holder["host"] == socket.gethostname() and not _is_running(int(holder["pid"]))
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

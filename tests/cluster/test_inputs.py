@@ -1,0 +1,155 @@
+"""Which files are meant, what they are called, and which of them are left to do."""
+
+from __future__ import annotations
+
+import pytest
+
+from cluster.inputs import find_jobs
+from cluster.jobs import Job, Recipe
+from cluster.local_store import LocalStore
+from cluster.quarantine import FAILED, Failure, Quarantine, plan
+from cluster.store import Contents
+from core.errors import SourceError
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """A folder with videos in it and below, and things that are none; it is the working directory."""
+    for name in ("in/a2.mp4", "in/a10.mp4", "in/deep/er/b.AVI", "in/notes.txt", "in/.hidden/c.mp4", "in/.d.mp4"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def paths(*sources: str, out: str = "out") -> list[str]:
+    return [job.path for job in find_jobs(list(sources), out=out)]
+
+
+def test_a_folder_gives_what_lies_below_it_in_natural_order(files):
+    jobs = find_jobs(["in"], out="out")
+    assert [job.path for job in jobs] == ["in/a2.mp4", "in/a10.mp4", "in/deep/er/b.AVI"]
+    assert [job.name for job in jobs] == ["in/a2.mp4", "in/a10.mp4", "in/deep/er/b.AVI"]
+    assert jobs[0].where == str(files / "in/a2.mp4")
+    assert jobs[0].size_bytes == len("in/a2.mp4")
+
+
+def test_a_file_is_taken_once_however_often_it_is_named(files):
+    assert paths("in/a2.mp4", "./in/a2.mp4", "in/*.mp4", "in") == ["in/a2.mp4", "in/a10.mp4", "in/deep/er/b.AVI"]
+
+
+def test_a_file_whose_suffix_is_unknown_is_taken_if_it_is_named(files):
+    assert paths("in/notes.txt") == ["in/notes.txt"]
+
+
+def test_what_lies_above_has_its_whole_path(files, monkeypatch):
+    monkeypatch.chdir(files / "in" / "deep")
+    assert paths("../a2.mp4") == [str(files / "in/a2.mp4").lstrip("/")]
+    assert paths(str(files / "in/a2.mp4")) == [str(files / "in/a2.mp4").lstrip("/")]
+
+
+def test_results_are_no_sources(files):
+    (files / "in/out").mkdir()
+    (files / "in/out/a2.mp4").write_text("annotated")
+    assert "in/out/a2.mp4" not in paths("in", out="in/out")
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "words"),
+    [
+        ("none.mp4", SourceError, "none.mp4 does not exist; expected a file, folder, glob or URL"),
+        ("*.none", SourceError, r"no file matches \*\.none"),
+        ("empty", SourceError, "folder empty holds no images or videos"),
+        ("0", ValueError, "0 is live and may never end"),
+        ("rtsp://host/x", ValueError, "is live and may never end"),
+        ("", ValueError, "an empty source"),
+    ],
+)
+def test_what_is_refused(files, source, error, words):
+    (files / "empty").mkdir()
+    with pytest.raises(error, match=words):
+        find_jobs([source], out="out")
+
+
+def test_two_sources_that_would_share_results_are_refused(files):
+    inside = files / str(files).lstrip("/") / "in"
+    inside.mkdir(parents=True)
+    (inside / "a2.mp4").write_text("another")
+    typed = str(inside.relative_to(files) / "a2.mp4")
+    with pytest.raises(ValueError, match="would share the results"):
+        find_jobs([typed, str(files / "in/a2.mp4")], out="out")
+
+
+JOB = Job(name="a.mp4", where="/a.mp4", path="a.mp4", size_bytes=5, version="1")
+
+
+def test_the_names_of_results():
+    every = Recipe(save=True, table="parquet")
+    assert every.results(JOB).names == ("a.mp4.jsonl", "a.mp4.parquet", "a.mp4")
+    for path, saved in (("x/a.avi", "x/a.avi.mp4"), ("a.jpg", "a.jpg"), ("a.MOV", "a.MOV")):
+        job = Job(name=path, where=path, path=path, size_bytes=0, version="")
+        assert every.results(job).save == saved
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Job(name="a.mp4", where="/a.mp4", path="a.mp4", size_bytes=6, version="1"),
+        Job(name="a.mp4", where="/a.mp4", path="a.mp4", size_bytes=5, version="2"),
+        Job(name="b.mp4", where="/b.mp4", path="b.mp4", size_bytes=5, version="1"),
+    ],
+)
+def test_the_key_changes_with_the_file(other):
+    assert Recipe().key(other) != Recipe().key(JOB)
+
+
+def test_the_key_changes_with_what_is_done_and_not_with_where_the_model_lies():
+    base = Recipe(options={"model": "a.onnx", "flip": False}, model_digest="1")
+    same = Recipe(options={"flip": False, "model": "./a.onnx"}, model_digest="1")
+    assert base.key(JOB) == same.key(JOB)
+    for other in (
+        Recipe(options={"model": "a.onnx", "flip": True}, model_digest="1"),
+        Recipe(options={"model": "a.onnx", "flip": False}, model_digest="2"),
+        Recipe(options={"model": "a.onnx", "flip": False}, model_digest="1", save=True),
+        Recipe(options={"model": "a.onnx", "flip": False}, model_digest="1", table="csv"),
+    ):
+        assert other.key(JOB) != base.key(JOB)
+
+
+def test_done_is_what_has_its_record_and_its_results(tmp_path):
+    recipe = Recipe()
+    store = LocalStore(tmp_path / "out")
+    record = recipe.record(JOB)
+
+    def todo(results: set[str], records: set[str]) -> list[tuple[str, ...]]:
+        contents = Contents(frozenset(results), frozenset(records))
+        return [job.stale for job in plan([JOB], recipe, contents, Quarantine(store), retry_failed=False).todo]
+
+    with store.held():
+        assert todo({"a.mp4.jsonl"}, {record}) == []
+        assert todo(set(), {record}) == [(record,)]
+        assert todo({"a.mp4.jsonl"}, set()) == [()]
+        other = f"{JOB.place}-0123456789abcdef.json"
+        assert todo({"a.mp4.jsonl"}, {other}) == [(other,)]
+
+
+def test_what_failed_is_put_aside_until_asked_for_or_changed(tmp_path):
+    recipe = Recipe()
+    store = LocalStore(tmp_path / "out")
+    nothing = Contents(frozenset(), frozenset())
+    changed = Job(name="a.mp4", where="/a.mp4", path="a.mp4", size_bytes=9, version="1")
+    with store.held():
+        quarantine = Quarantine(store)
+        quarantine.add(
+            Failure(source="a.mp4", path="a.mp4", key=recipe.key(JOB), error="it is broken", attempts=3, at=0.0)
+        )
+        quarantine.write(now=True)
+        with (store.root / FAILED).open("a") as file:
+            file.write("edited by hand\n")
+        for job, retry, expected in ((JOB, False, (0, 1)), (JOB, True, (1, 0)), (changed, False, (1, 0))):
+            again = Quarantine(store)
+            what = plan([job], recipe, nothing, again, retry_failed=retry)
+            assert (len(what.todo), what.aside) == expected
+            assert again.holds("a.mp4", recipe.key(JOB)) == (expected == (0, 1))
+        assert list((store.root / ".higherpose" / "partial").iterdir()) == []
