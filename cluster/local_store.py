@@ -32,10 +32,7 @@ class LocalStore:
             lock = (self.root / HIDDEN / "driver.lock").open("ab")
         with lock:
             self._lock(lock.fileno())
-            with self._guarded("written"):
-                # a worker of a driver that was killed may still be writing there: it will fail, and is of no use
-                shutil.rmtree(self.root / PARTIAL, ignore_errors=True)
-                (self.root / PARTIAL).mkdir(exist_ok=True)
+            self._sweep()
             note = driver_note()
             self.write(DRIVER, json.dumps(note).encode())
             try:
@@ -43,6 +40,8 @@ class LocalStore:
             finally:
                 with suppress(OSError):
                     (self.root / DRIVER).unlink(missing_ok=True)
+                with suppress(SinkError):
+                    self._sweep()  # workers that were ended in the middle leave what they were at
 
     def check(self, token: str) -> None:
         content = self.read(DRIVER)
@@ -107,6 +106,12 @@ class LocalStore:
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
+
+    def _sweep(self) -> None:
+        """Remove all partial results. A worker of a driver that was killed may still write: it fails, as it should."""
+        shutil.rmtree(self.root / PARTIAL, ignore_errors=True)
+        with self._guarded("made"):
+            (self.root / PARTIAL).mkdir(exist_ok=True)
 
     def _lock(self, descriptor: int) -> None:
         try:

@@ -64,3 +64,15 @@ def find_gpu(libcuda: Any = None) -> tuple[Gpu | None, str]:
         (version.value // 1000, version.value % 1000 // 10),
     )
     return gpu, str(gpu)
+
+
+def count_gpus(libcuda: Any = None) -> int:
+    """How many GPUs the driver shows this process; 0 without a driver. libcuda: as in `find_gpu`."""
+    try:
+        cuda = libcuda or ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int()
+    if cuda.cuInit(0) != _SUCCESS or cuda.cuDeviceGetCount(ctypes.byref(count)) != _SUCCESS:
+        return 0
+    return count.value

@@ -6,7 +6,7 @@ import ctypes
 
 import pytest
 
-from engine.gpu import Gpu, find_gpu
+from engine.gpu import Gpu, count_gpus, find_gpu
 
 
 class FakeLibcuda:
@@ -63,9 +63,17 @@ def test_no_gpu_has_a_reason(driver, reason):
     assert reason in words
 
 
+@pytest.mark.parametrize(
+    ("driver", "count"), [(FakeLibcuda(gpus=3), 3), (FakeLibcuda(gpus=0), 0), (FakeLibcuda(init=999), 0)]
+)
+def test_gpus_are_counted(driver, count):
+    assert count_gpus(driver) == count
+
+
 def test_no_driver_is_a_reason_too(monkeypatch):
     def missing(name):
         raise OSError(name)
 
     monkeypatch.setattr(ctypes, "CDLL", missing)
     assert find_gpu() == (None, "no NVIDIA driver is installed (libcuda not found)")
+    assert count_gpus() == 0

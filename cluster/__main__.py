@@ -1,0 +1,120 @@
+"""`python -m cluster SOURCES... --out DIR|s3://…`: many files on this machine's processes or on a Ray cluster."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+from rich.console import Console
+
+from cluster.arguments import build_parser, recipe_of
+from cluster.driver import Driver
+from cluster.inputs import find_jobs
+from cluster.jobs import Job, Recipe
+from cluster.quarantine import FAILED, Plan, Quarantine, plan
+from cluster.recipes import open_pose
+from cluster.report import Report, Summary
+from cluster.start import open_pool
+from cluster.stores import open_store
+from cluster.worker import OpenPose, Setup
+from core import command_line
+from core.command_line import OK, REFUSED, complain
+from core.errors import PoseError
+from pipeline.sources import is_url
+
+PROG = "python -m cluster"
+
+
+class Ended(BaseException):
+    """A signal asked the command to end. number: of the signal."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__("interrupted")
+        self.number = number
+
+
+def main(argv: Sequence[str] | None = None, *, open_pose: OpenPose = open_pose) -> int:
+    """Run the command; returns the exit status. Every failure is one line on stderr.
+
+    open_pose: a function of a module that every worker can import.
+    """
+    arguments = build_parser().parse_args(argv)
+    report: Report | None = None
+    try:
+        with signals():
+            recipe = recipe_of(arguments)
+            jobs = find_jobs(arguments.sources, out=arguments.out)
+            check_results(jobs, recipe, arguments.out)
+            store = open_store(arguments.out)
+            with store.held() as token:
+                quarantine = Quarantine(store)
+                todo = plan(jobs, recipe, store.contents(), quarantine, retry_failed=arguments.retry_failed)
+                report = Report(todo, recipe, store, quarantine, Console(stderr=True))
+                setup = Setup(recipe=recipe, store=store, token=token, open_pose=open_pose)
+                run(arguments, setup, todo, report)
+    except Ended as ended:
+        words = "interrupted; what is finished stays, and the same command goes on from there"
+        return complain(PROG, words, 128 + ended.number)
+    except (PoseError, ValueError, OSError) as error:
+        begun = report is not None and report.summary.machines > 0
+        return complain(PROG, error, command_line.FAILED if begun else REFUSED)
+    print(sentence(report.summary))
+    if report.summary.failed:
+        words = (
+            f"{report.summary.failed} of {report.summary.files} files failed; {store.where}/{FAILED} says why, and "
+            "--retry-failed tries them again"
+        )
+        return complain(PROG, words, command_line.FAILED)
+    return OK
+
+
+def run(arguments: argparse.Namespace, setup: Setup, todo: Plan, report: Report) -> None:
+    """What is left to do, if anything is; the report is written in any case."""
+    if not todo.todo:
+        with report:
+            return
+    with open_pool(arguments, setup, len(todo.todo)) as pool, report:
+        Driver(pool, report, discard=setup.store.discard).run(todo.todo)
+
+
+def check_results(jobs: Sequence[Job], recipe: Recipe, out: str) -> None:
+    """Raises ValueError if a result would take the place of a source."""
+    sources = {job.where if is_url(job.where) else os.path.realpath(job.where) for job in jobs}
+    for job in jobs:
+        for name in recipe.results(job).names:
+            target = f"{out.rstrip('/')}/{name}" if is_url(out) else os.path.realpath(os.path.join(out, name))  # noqa: PTH118
+            if target in sources:
+                raise ValueError(f"result {target} would replace that source; choose another --out")
+
+
+@contextmanager
+def signals() -> Iterator[None]:
+    """Ctrl-C, SIGTERM and SIGHUP raise Ended, once: what ends the run must not be cut short itself."""
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+    def end(number: int, frame: FrameType | None) -> None:
+        for one in numbers:
+            signal.signal(one, signal.SIG_IGN)
+        raise Ended(number)
+
+    before = {number: signal.signal(number, end) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def sentence(summary: Summary) -> str:
+    done = f"{summary.done} files in {summary.seconds:.1f} s: {summary.frames} frames, {summary.fps:.1f} FPS"
+    skipped = f"; {summary.skipped} were done before" if summary.skipped else ""
+    return f"{done}, by {summary.workers} workers on {summary.machines} machines{skipped}; {summary.out}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,193 @@
+"""FileWorker: one model, one file after another. The same in a process of this machine and in an actor of Ray's."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal, Self
+
+from cluster.jobs import Job, Recipe, Results
+from cluster.object_store import fetch
+from cluster.store import NO_SPACE, Store
+from core.errors import PoseError, SinkError, SourceError
+from pipeline import Frame, PosePipeline, Source, open_source
+from pipeline.pose import describe
+from pipeline.sinks.outputs import Outputs, open_sinks
+from pipeline.sources import is_url
+from pipeline.stats import Recorder
+
+Kind = Literal["done", "failed", "no space", "no room"]
+OpenPose = Callable[[Recipe], PosePipeline]  # a function of a module: it travels by its name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of a job.
+
+    kind: "no space" where the output is full, "no room" where this machine's temporary folder is: the job itself is not
+    to blame. error: one line, unless done.
+    spent: the worker may be harmed and should be replaced. seconds: of work. video_s: of the source's own time.
+    """
+
+    kind: Kind
+    error: str = ""
+    spent: bool = False
+    frames: int = 0
+    people: int = 0
+    video_s: float = 0.0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What every worker is started with. token: of the driver's hold on the store. cores: of each worker; 0: all."""
+
+    recipe: Recipe
+    store: Store
+    token: str
+    open_pose: OpenPose
+    cores: int = 0
+
+
+class FileWorker:
+    """Opens the model when it is made; raises PoseError or ValueError where that fails.
+
+    counted: told the number of frames done so far of the running file, and 0 when none runs. model: where this machine
+    has it, if not where the recipe says.
+    """
+
+    def __init__(
+        self, setup: Setup, counted: Callable[[int], None] = lambda done: None, *, model: str | None = None
+    ) -> None:
+        self._recipe, self._store, self._counted = setup.recipe, setup.store, counted
+        self._store.check(setup.token)
+        recipe = setup.recipe
+        if model is not None:
+            recipe = replace(recipe, options={**recipe.options, "model": model})
+        self._pose = setup.open_pose(recipe)
+        self.about = self._pose.step.about
+
+    def run(self, job: Job) -> Outcome:
+        """Never raises for what a file or a disk can do wrong."""
+        started = time.perf_counter()
+        try:
+            outcome = self._run(job, started)
+        except (PoseError, ValueError, OSError, MemoryError) as error:
+            kind: Kind = "failed" if not _is_full(error) else "no space" if self._store.on_disk else "no room"
+            # after a source that cannot be read the model is as good as before; after anything else, who knows
+            spent = not isinstance(error, SourceError)
+            outcome = Outcome(kind=kind, error=describe(error), spent=spent)
+        self._counted(0)
+        return replace(outcome, seconds=time.perf_counter() - started)
+
+    def close(self) -> None:
+        self._pose.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _run(self, job: Job, started: float) -> Outcome:
+        results = self._recipe.results(job)
+        with self._store.attempt(job.place) as folder, _local(job) as path:
+            outcome = self._analyse(job, path, results, folder)
+            record = {
+                **{name: value for name, value in asdict(job).items() if name != "stale"},
+                **{
+                    "results": results.names,
+                    "frames": outcome.frames,
+                    "people": outcome.people,
+                    "video_s": outcome.video_s,
+                },
+                "seconds": round(time.perf_counter() - started, 3),
+                "host": socket.gethostname(),
+                "options": dict(self._recipe.options),
+                "model_digest": self._recipe.model_digest,
+            }
+            content = json.dumps(record, indent=1).encode()
+            self._store.commit(folder, results.names, self._recipe.record(job), content, job.stale)
+        return outcome
+
+    def _analyse(self, job: Job, path: str, results: Results, folder: Path) -> Outcome:
+        """Every frame of one file through the pipeline into its sinks. Raises what they raise."""
+        frames = people = 0
+        last_s = 0.0
+        recorder = Recorder()
+        json_path, save, table = (
+            folder / Path(name).name if name is not None else None
+            for name in (results.json, results.save, results.table)
+        )
+        with _Named(open_source(path), job.name) as source:
+            outputs = Outputs(open_sinks(save=save, json=json_path, table=table, show=None), recorder)
+            with finished(outputs), closing(self._pose.run(source, recorder=recorder)) as frames_of:
+                for result in frames_of:
+                    outputs.write(result)
+                    frames += 1
+                    people += len(result.people)
+                    last_s = result.frame.time_s
+                    self._counted(frames)
+        return Outcome(kind="done", frames=frames, people=people, video_s=last_s)
+
+
+@contextmanager
+def finished(outputs: Outputs) -> Iterator[None]:
+    """Closes the outputs; what went wrong before is what is raised."""
+    try:
+        yield
+    except BaseException:
+        with suppress(SinkError):
+            outputs.close()
+        raise
+    outputs.close()
+
+
+class _Named(Source):
+    """A source under another name: what its frames are called is what the user typed, wherever the file is read."""
+
+    def __init__(self, source: Source, name: str) -> None:
+        self._source = source
+        self.name, self.frame_count, self.frame_wh = name, source.frame_count, source.frame_wh
+
+    def __iter__(self) -> Iterator[Frame]:
+        for frame in self._source:
+            yield replace(frame, source=self.name)
+
+    def interrupt(self) -> None:
+        self._source.interrupt()
+
+    def close(self) -> None:
+        self._source.close()
+
+
+@contextmanager
+def _local(job: Job) -> Iterator[str]:
+    """A path by which this machine reads the job's file: its own, or that of a copy in the temporary folder."""
+    if not is_url(job.where):
+        yield job.where
+        return
+    folder = Path(tempfile.mkdtemp(prefix="higherpose-fetched-"))
+    try:
+        path = folder / Path(job.path).name
+        fetch(job.where, path)
+        yield str(path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_full(error: BaseException) -> bool:
+    """Whether a full disk is behind an error: the sinks' own errors carry it as their cause."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in NO_SPACE:
+            return True
+        cause = cause.__cause__
+    return False

@@ -1,0 +1,201 @@
+"""`python -m cluster` as it is typed, on processes of this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cluster.__main__ import main
+from tests.cluster.fakes import KILLS, SLEEPS, open_pictures, write_picture
+from tests.run_video.walk import Outcome
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = """
+    import sys
+    from cluster.__main__ import main
+    from tests.cluster.fakes import open_pictures
+    if __name__ == "__main__":
+        sys.exit(main(open_pose=open_pictures))
+"""
+
+
+@pytest.fixture
+def typed(capfd) -> Callable[..., Outcome]:
+    """Run the command in this process, with a step that does what pictures say."""
+
+    def run(*arguments: object) -> Outcome:
+        try:
+            status = main([str(argument) for argument in arguments], open_pose=open_pictures)
+        except SystemExit as stopped:  # argparse
+            status = int(str(stopped.code))
+        captured = capfd.readouterr()
+        return status, captured.out.splitlines(), captured.err.splitlines()
+
+    return run
+
+
+def refused(outcome: Outcome, words: str, status: int = 2) -> None:
+    """One line that says `words`, and the status."""
+    got, _, err = outcome
+    assert got == status, err
+    assert len(err) == 1, err
+    assert re.search(words, err[0]), err
+    assert err[0].startswith("python -m cluster: ")
+
+
+def test_a_run_a_second_one_and_what_failed(typed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for index in range(3):
+        write_picture(Path(f"in/{index}.png"), index)
+    Path("in/broken.png").write_bytes(b"no picture")
+    status, stdout, err = typed("in", "--out", "out", "--workers", 1, "--table", "csv", "--save")
+    assert status == 1
+    assert err[-1] == (
+        f"python -m cluster: 1 of 4 files failed; {tmp_path}/out/failed.jsonl says why, and --retry-failed tries them "
+        "again"
+    )
+    assert re.match(r"3 files in .* s: 3 frames, .* FPS, by 1 workers on 1 machines; .*/out", stdout[-1])
+    assert json.loads(Path("out/in/2.png.jsonl").read_text())["source"] == "in/2.png"
+    assert len(Path("out/in/2.png.csv").read_text().splitlines()) == 2
+    assert Path("out/in/2.png").stat().st_size > 0
+    summary = json.loads(Path("out/summary.json").read_text())
+    assert {name: summary[name] for name in ("files", "done", "failed", "skipped", "left", "retries", "ended")} == {
+        "files": 4, "done": 3, "failed": 1, "skipped": 0, "left": 0, "retries": 2, "ended": "finished",
+    }  # fmt: skip
+
+    status, _, err = typed("in", "--out", "out", "--workers", 1, "--table", "csv", "--save")
+    assert (status, len(err)) == (1, 1)  # nothing to do, and one file still failed
+    write_picture(Path("in/broken.png"), 3)  # mended: another size and time
+    status, stdout, err = typed("in", "--out", "out", "--workers", 1, "--table", "csv", "--save")
+    assert status == 0, err
+    assert stdout[-1].startswith("1 files in ")
+    assert "; 3 were done before; " in stdout[-1]
+    assert Path("out/failed.jsonl").read_text() == ""
+
+
+def test_what_failed_is_tried_again_when_asked(typed, tmp_path):
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no picture")
+    typed(bad, "--out", tmp_path / "out")
+    before = json.loads((tmp_path / "out" / "failed.jsonl").read_text())["at"]
+    status, _, _ = typed(bad, "--out", tmp_path / "out", "--retry-failed")
+    assert status == 1
+    assert json.loads((tmp_path / "out" / "failed.jsonl").read_text())["at"] > before
+
+
+def test_what_is_refused(typed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    picture = write_picture(tmp_path / "a.png", 1)
+    refused(typed("none.mp4", "--out", "out"), r"none\.mp4 does not exist")
+    refused(typed("0", "--out", "out"), "0 is live and may never end")
+    refused(typed("a.png"), "the following arguments are required: --out")
+    refused(typed("a.png", "--out", "out", "--workers", "0"), "--workers: got 0, expected a positive whole number")
+    refused(typed("a.png", "--out", "out", "--workers", "some"), "--workers: got some")
+    refused(typed("a.png", "--out", "out", "--table", "xlsx"), "--table: invalid choice")
+    refused(typed("a.png", "--out", "out", "--model", "huge"), "no model is called 'huge'")
+    refused(typed("a.png", "--out", "out", "--model", "none.onnx"), r"none\.onnx does not exist")
+    refused(
+        typed(picture, "--out", "/", "--save"), rf"result {picture} would replace that source; choose another --out"
+    )
+    refused(typed("a.png", "--out", "a.png"), r"a\.png/.* cannot be made: (Not a directory|File exists)")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "no-such-host.invalid:6379"])
+def test_where_no_cluster_is(typed, tmp_path, address):
+    pytest.importorskip("ray", reason="the extra `cluster` is not installed")
+    write_picture(tmp_path / "a.png", 1)
+    outcome = typed(tmp_path / "a.png", "--out", tmp_path / "out", "--address", address)
+    refused(outcome, f"no cluster answers at {address}: .*; start one with `ray start --head`")
+
+
+def test_ray_that_is_not_installed(typed, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    write_picture(tmp_path / "a.png", 1)
+    outcome = typed(tmp_path / "a.png", "--out", tmp_path / "out", "--address", "auto")
+    refused(outcome, r"--address needs Ray, which is not installed; pip install '\.\[cluster\]'")
+
+
+def test_an_output_that_another_driver_holds(typed, tmp_path):
+    from cluster.local_store import LocalStore
+
+    write_picture(tmp_path / "a.png", 1)
+    with LocalStore(tmp_path / "out").held():
+        refused(typed(tmp_path / "a.png", "--out", tmp_path / "out"), r"in use by another driver \(process \d+ on ")
+
+
+def test_a_disk_that_fills_in_the_middle(tmp_path):
+    """What is finished stays finished, and the next run goes on from there. On a real file system, a small one."""
+    out = tmp_path / "out"
+    out.mkdir()
+    mounted = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(out)]
+    if not hasattr(os, "geteuid") or os.geteuid() != 0 or subprocess.run(mounted, check=False).returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        for index in range(6):  # an annotated copy of each has half a megabyte
+            write_picture(tmp_path / "in" / f"{index}.png", index, wh=(480, 360), noise=True)
+        finished = command(tmp_path, "--workers", "1", "--save")
+        assert finished.returncode == 1, finished.stderr
+        (line,) = [line for line in finished.stderr.splitlines() if line.startswith("python -m cluster: ")]
+        assert "No space left on device" in line
+        done = len(list((out / ".higherpose" / "records").iterdir()))
+        assert 1 <= done <= 4
+        assert len(list(out.rglob("*.jsonl"))) >= done
+        assert not any((out / ".higherpose" / "partial").iterdir())
+
+        subprocess.run(["mount", "-o", "remount,size=20m", out], check=True)
+        finished = command(tmp_path, "--workers", "1", "--save")
+        assert finished.returncode == 0, finished.stderr
+        assert f"{6 - done} files in " in finished.stdout
+        assert f"{done} were done before" in finished.stdout
+    finally:
+        subprocess.run(["umount", out], check=True)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_run_and_its_workers(tmp_path, number, status):
+    for index in range(9):
+        write_picture(tmp_path / "in" / f"{index}.png", index, what=SLEEPS)
+    write_picture(tmp_path / "in" / "kills.png", 1, what=KILLS)
+    arguments = arguments_of(tmp_path, "--workers", "1")
+    process = subprocess.Popen(arguments, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    records = tmp_path / "out" / ".higherpose" / "records"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (records.is_dir() and any(records.iterdir())):
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == status
+    assert err.splitlines()[-1] == (
+        "python -m cluster: interrupted; what is finished stays, and the same command goes on from there"
+    )
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["ended"] == "interrupted"
+    assert summary["done"] + summary["failed"] + summary["left"] == 10
+    assert not any((tmp_path / "out" / ".higherpose" / "partial").iterdir())
+
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def arguments_of(folder: Path, *more: str) -> list[str]:
+    script = folder / "driver.py"
+    script.write_text(textwrap.dedent(SCRIPT))
+    return [sys.executable, str(script), str(folder / "in"), "--out", str(folder / "out"), *more]
+
+
+def command(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        arguments_of(folder, *more), env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=120
+    )

@@ -1,0 +1,160 @@
+"""A real S3-compatible server on this machine, spoken to by s3fs."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import cluster.object_store
+from cluster.driver import Driver
+from cluster.inputs import find_jobs
+from cluster.jobs import Recipe
+from cluster.local_pool import LocalPool
+from cluster.object_store import ObjectStore, fetch, list_remote, open_file_system
+from cluster.quarantine import Quarantine, plan
+from cluster.stores import open_store
+from cluster.worker import Setup
+from core.errors import EngineError, SinkError, SourceError
+from tests.cluster.fakes import open_pictures, write_picture
+from tests.cluster.test_driver import Notes
+
+RECIPE = Recipe()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    from moto.server import ThreadedMotoServer
+
+    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    yield f"http://{host}:{port}"
+    running.stop()
+
+
+@pytest.fixture
+def bucket(server, monkeypatch) -> str:
+    """An empty bucket; workers inherit how to reach it."""
+    for name, value in {
+        "AWS_ENDPOINT_URL": server,
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    name = f"videos-{time.monotonic_ns()}"
+    system, _ = open_file_system("s3://")
+    system.mkdir(name)  # type: ignore[attr-defined]
+    return name
+
+
+def put(url: str, path: Path) -> None:
+    system, remote = open_file_system(url)
+    system.put_file(str(path), remote)
+
+
+def run(source: str, out: str) -> Notes:
+    store = open_store(out)
+    notes = Notes()
+    with store.held() as token:
+        what = plan(find_jobs([source], out=out), RECIPE, store.contents(), Quarantine(store), retry_failed=False)
+        setup = Setup(recipe=RECIPE, store=store, token=token, open_pose=open_pictures, cores=1)
+        with LocalPool(setup, 1) as pool:
+            Driver(pool, notes, discard=store.discard).run(what.todo)
+    return notes
+
+
+def test_sources_and_results_in_buckets(bucket, tmp_path):
+    for index in range(3):
+        put(f"s3://{bucket}/in/{index}.png", write_picture(tmp_path / f"{index}.png", index))
+    out = f"s3://{bucket}/out"
+    assert len(run(f"s3://{bucket}/in", out).ended) == 3
+    line = json.loads(ObjectStore(out).read(f"{bucket}/in/2.png.jsonl") or b"")
+    assert line["source"] == f"s3://{bucket}/in/2.png"
+    assert line["people"][0]["keypoints"][0][0] == 2
+    contents = ObjectStore(out).contents()
+    assert len(contents.records) == len(contents.results) == 3
+
+    put(f"s3://{bucket}/in/1.png", write_picture(tmp_path / "1.png", 99))  # another ETag
+    notes = run(f"s3://{bucket}/in", out)
+    assert notes.ended == [f"{bucket}/in/1.png"]
+    assert len(ObjectStore(out).contents().records) == 3
+
+
+def test_results_below_the_sources_are_no_sources(bucket, tmp_path):
+    put(f"s3://{bucket}/a.png", write_picture(tmp_path / "a.png", 1))
+    put(f"s3://{bucket}/out/a.png", tmp_path / "a.png")
+    assert [job.name for job in find_jobs([f"s3://{bucket}"], out=f"s3://{bucket}/out")] == [f"s3://{bucket}/a.png"]
+    assert [file.url for file in list_remote(f"s3://{bucket}/*.png")] == [f"s3://{bucket}/a.png"]
+
+
+def test_a_second_driver_is_refused_until_the_first_ends_or_dies(bucket, monkeypatch):
+    first, second = (ObjectStore(f"s3://{bucket}/out") for _ in range(2))
+    with first.held() as token:
+        second.check(token)
+        with pytest.raises(SinkError, match=rf"s3://{bucket}/out is in use by another driver \(process \d+ on"):
+            second.held().__enter__()
+    with pytest.raises(SinkError, match="is not the driver's"):
+        second.check(token)
+    monkeypatch.setattr(cluster.object_store, "ALIVE_EVERY_S", 1e9)
+    held = first.held()
+    held.__enter__()
+    later = time.time() + cluster.object_store.DEAD_AFTER_S + 1
+    monkeypatch.setattr("time.time", lambda: later)
+    with second.held():  # the first has not renewed its hold
+        pass
+    held.__exit__(None, None, None)
+    assert not [thread for thread in threading.enumerate() if thread.name == "lease"]
+
+
+def test_a_driver_says_that_it_is_alive(bucket, monkeypatch):
+    monkeypatch.setattr(cluster.object_store, "ALIVE_EVERY_S", 0.02)
+    store = ObjectStore(f"s3://{bucket}/out")
+
+    def alive_at() -> float:
+        return float(json.loads(store.read(".higherpose/driver.json") or b"{}")["alive_at"])
+
+    with store.held():
+        before = alive_at()
+        deadline = time.monotonic() + 10
+        while alive_at() == before and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert alive_at() > before
+
+
+def test_a_bucket_that_is_not_there(bucket, tmp_path):
+    with pytest.raises(SourceError, match=r"s3://no-such-bucket/in cannot be listed|does not exist"):
+        find_jobs(["s3://no-such-bucket/in"], out="out")
+    with pytest.raises(SourceError, match=rf"s3://{bucket}/none does not exist, or nothing lies below it"):
+        find_jobs([f"s3://{bucket}/none"], out="out")
+    with (
+        pytest.raises(SinkError, match=r"s3://no-such-bucket/out/.higherpose/driver.json cannot be written: .*bucket"),
+        open_store("s3://no-such-bucket/out").held(),
+    ):
+        pass
+    with pytest.raises(SourceError, match=r"cannot be read: .*does not exist"):
+        fetch(f"s3://{bucket}/none", tmp_path / "copy")
+
+
+def test_a_server_that_does_not_answer(bucket, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    open_file_system("s3://")[0].clear_instance_cache()  # type: ignore[attr-defined]
+    with pytest.raises(SourceError, match=r"cannot be listed: .*Could not connect"):
+        find_jobs([f"s3://{bucket}/in"], out="out")
+    open_file_system("s3://")[0].clear_instance_cache()  # type: ignore[attr-defined]
+
+
+def test_a_protocol_that_nobody_knows():
+    with pytest.raises(ValueError, match="nonsense"):
+        open_file_system("nonsense://x")
+
+
+def test_fsspec_is_named_where_it_is_missing(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "fsspec", None)
+    with pytest.raises(EngineError, match=r"s3:// cannot be used: .*pip install '\.\[cluster\]'"):
+        open_file_system("s3://bucket")
