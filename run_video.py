@@ -24,11 +24,11 @@ from core.errors import PoseError, SinkError, SourceError
 from core.progress import progress_bar, progress_console
 from pipeline import Frame, PosePipeline, Source, open_source
 from pipeline.models import HOST_ENGINES
-from pipeline.pose import describe
 from pipeline.sinks import check_display
 from pipeline.sinks.outputs import Outputs, check_outputs, open_sinks
 from pipeline.sinks.web import WebSink
 from pipeline.sources.browser import BrowserSource
+from pipeline.stages import describe
 from pipeline.stats import Meter, Percentiles, Recorder, Summary, save_plot
 
 PROG = "run_video.py"

@@ -65,9 +65,9 @@ class Still(Source):
 class Nothing:
     """A FrameStep whose every stage takes 0 ms."""
 
-    spec, engine, about, slots, at_once = Sleeper.spec, "nothing", "", SLOTS, 1
+    spec, engine, about, slots, at_once, batch = Sleeper.spec, "nothing", "", SLOTS, 1, 1
 
-    def prepare(self, slot: int, image: Any) -> None:
+    def prepare(self, slot: int, images: object) -> None:
         pass
 
     def infer(self, slot: int) -> None:
@@ -76,8 +76,8 @@ class Nothing:
     def infer_beside(self, slot: int) -> None:
         pass
 
-    def finish(self, slot: int) -> People:
-        return NOBODY
+    def finish(self, slot: int) -> list[People]:
+        return [NOBODY]
 
     def settle(self) -> None:
         pass

@@ -20,7 +20,7 @@ from cluster.models import unpacked
 from cluster.pool import Crashed, Event, Finished, Lost, NotReady, Ready
 from cluster.worker import FileWorker, Outcome, Setup
 from core.errors import EngineError
-from pipeline.pose import describe
+from pipeline.stages import describe
 
 if TYPE_CHECKING:
     from ray import ObjectRef

@@ -11,6 +11,8 @@ from pipeline.models import DEVICES, ENGINES
 from pipeline.pose import LIVE_OPTIONS
 from pipeline.sinks.web.address import Address
 
+MAX_BATCH = 64
+
 EXAMPLES = f"""
 SOURCE is a video file, an image, a folder of either, a glob, a camera's number, a URL (rtsp://, http://), or
 `browser`: the camera of whoever opens the page of --web.
@@ -60,6 +62,13 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--size", type=input_side, metavar="N", help="short side of the network's input (default: the model's)"
     )
     model.add_argument("--flip", action="store_true", help="average with the mirrored frame: better, half as fast")
+    model.add_argument(
+        "--batch",
+        type=number(int, 1, MAX_BATCH, f"a whole number from 1 to {MAX_BATCH}"),
+        default=1,
+        metavar="N",
+        help="frames of one pass, of a file or of several live sources: more a second on a GPU (default: 1)",
+    )
 
 
 def add_people_options(parser: argparse.ArgumentParser) -> None:

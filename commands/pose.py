@@ -23,6 +23,7 @@ def open_pose(arguments: argparse.Namespace, progress: Progress = unseen) -> Pos
         size=arguments.size,
         flip=arguments.flip,
         device=arguments.device,
+        batch=arguments.batch,
         options=options,
         progress=progress,
     )

@@ -14,6 +14,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import prod
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
@@ -67,6 +68,14 @@ class DeviceArray:
             "strides": None,
             "version": 3,
         }
+
+    def reshaped(self, shape: tuple[int, ...]) -> DeviceArray:
+        """The same memory under another shape of as many elements; this array goes on owning it."""
+        if prod(shape) != prod(self.shape):
+            raise ValueError(f"an array of shape {self.shape} cannot be seen as {shape}")
+        view = DeviceArray(shape, self.dtype, self.pointer)
+        view._allocation = None
+        return view
 
     def free(self) -> None:
         if self._allocation is not None:

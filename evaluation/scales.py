@@ -46,21 +46,22 @@ class ScalesStep(HostStep):
         self._parts: list[list[tuple[Floats, Floats | None]]] = [[] for _ in range(self.slots)]
         self._bases: list[Letterbox | None] = [None] * self.slots
 
-    def prepare(self, slot: int, image: NDArray[np.uint8]) -> None:
+    def prepare(self, slot: int, images: Sequence[NDArray[np.uint8]]) -> None:
         from kernels.cpu import preprocess
 
+        (image,) = images
         frame_wh = image.shape[1], image.shape[0]
         self._bases[slot] = self._letterbox(frame_wh, 1.0)
         self._images[slot] = []
         for scale in self.scales:
             letterbox = self._letterbox(frame_wh, scale)
-            images = np.zeros((self._batch, 3, *letterbox.input_hw), np.float32)
+            inputs = np.zeros((self._passes, 3, *letterbox.input_hw), np.float32)
             preprocess(
-                image, images[0], scale=letterbox.scale, center=letterbox.center, mean=self.spec.mean, std=self.spec.std
+                image, inputs[0], scale=letterbox.scale, center=letterbox.center, mean=self.spec.mean, std=self.spec.std
             )
-            if self._batch == 2:
-                images[1] = images[0, :, :, ::-1]
-            self._images[slot].append(images)
+            if self._passes == 2:
+                inputs[1] = inputs[0, :, :, ::-1]
+            self._images[slot].append(inputs)
 
     def infer(self, slot: int) -> None:
         self._parts[slot] = []
@@ -70,17 +71,17 @@ class ScalesStep(HostStep):
             has_tags = scale == 1 or len(self.scales) == 1
             self._parts[slot].append((heads.heatmaps.copy(), heads.tags.copy() if has_tags else None))
 
-    def finish(self, slot: int) -> People:
+    def finish(self, slot: int) -> list[People]:
         from kernels.cpu import decode_scales
 
         base = self._bases[slot]
         assert base is not None
         keypoints, scores = decode_scales(self._parts[slot], base.input_hw, self._options)
-        return people_in_frame(keypoints, scores, base)
+        return [people_in_frame(keypoints, scores, base)]
 
     def input_shape(self, frame_wh: tuple[int, int]) -> tuple[int, int, int]:
         """Of scale 1, on which people are decoded."""
-        return self._batch, *self._letterbox(frame_wh, 1.0).input_hw
+        return self._passes, *self._letterbox(frame_wh, 1.0).input_hw
 
     def _letterbox(self, frame_wh: tuple[int, int], scale: float) -> Letterbox:
         short_side = self._size or self.spec.short_side

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -41,6 +41,7 @@ class _Shape:
 
     network: DeviceNetwork
     workspace: Any
+    maps: tuple[DeviceArray, DeviceArray]  # the network's heatmaps and tags, (N, T, K, h, w)
     used: int = 0  # the number of the last frame, to let the oldest shape go
     # The thread in which it last ran for the first time: kernels are compiled, plans are chosen. PyTorch chooses plans
     # per thread, and choosing synchronises: what one thread has run, another may not capture.
@@ -56,10 +57,11 @@ class _Shape:
 class _Slot:
     uploaded: Event
     done: Event
-    people: tuple[PinnedArray, PinnedArray, PinnedArray]  # keypoints (P, K, 3), scores (P,), count (1,)
+    people: tuple[PinnedArray, PinnedArray, PinnedArray]  # keypoints (N, P, K, 3), scores (N, P), count (N,)
     letterbox: Letterbox | None = None
-    pinned: PinnedArray | None = None  # (H, W, 3) uint8
-    frame: DeviceArray | None = None  # likewise
+    count: int = 0  # of the batch, the frames that were prepared
+    pinned: PinnedArray | None = None  # (batch, H, W, 3) uint8
+    frames: DeviceArray | None = None  # likewise
     graph: Graph | None = None
     graph_of: _Shape | None = None  # the shape whose buffers the graph uses
 
@@ -71,7 +73,7 @@ class DeviceStep:
     kernels: the module with `preprocess`, `decode` and `Workspace`, with `close`; by default `kernels.cuda`.
     graphs: launch each frame as one CUDA graph; may be switched between frames. Where none can be captured, plain
         launches follow, which is logged.
-    size, flip: as PosePipeline.
+    size, flip, batch: as PosePipeline.
     The step owns the device and closes it. Raises EngineError where the GPU lacks something.
     """
 
@@ -89,6 +91,7 @@ class DeviceStep:
         options: DecodeOptions,
         size: int | None = None,
         flip: bool = False,
+        batch: int = 1,
         graphs: bool = True,
         kernels: Any = None,
     ) -> None:
@@ -96,7 +99,8 @@ class DeviceStep:
             import kernels.cuda as kernels  # here: numba.cuda, and so a GPU, is not needed to import the pipeline
         self.spec, self.engine, self.about = spec, engine, about
         self.device, self._network_for, self._kernels = device, network_for, kernels
-        self._options, self._size, self._batch, self.graphs = options, size, 2 if flip else 1, graphs
+        self._options, self._size, self.batch, self.graphs = options, size, batch, graphs
+        self._passes = 2 if flip else 1  # images of a frame: itself, and mirrored
         self._shapes: dict[tuple[int, int, int], _Shape] = {}
         self._frames = 0
         self._graphs_change = threading.Lock()  # `prepare` and `infer` free graphs, each from its own thread
@@ -108,30 +112,32 @@ class DeviceStep:
                     device.event(),
                     device.event(),
                     (
-                        device.pinned((people, joints, 3), np.float32),
-                        device.pinned((people,), np.float32),
-                        device.pinned((1,), np.int32),
+                        device.pinned((batch, people, joints, 3), np.float32),
+                        device.pinned((batch, people), np.float32),
+                        device.pinned((batch,), np.int32),
                     ),
                 )
                 for _ in range(self.slots)
             ]
 
-    def prepare(self, slot: int, image: NDArray[np.uint8]) -> None:
+    def prepare(self, slot: int, images: Sequence[NDArray[np.uint8]]) -> None:
         kept = self._slots[slot]
         with self.device.current():
-            if kept.pinned is None or kept.frame is None or kept.pinned.array.shape != image.shape:
-                self._resize(kept, image.shape)
+            if kept.pinned is None or kept.frames is None or kept.pinned.array.shape[1:] != images[0].shape:
+                self._resize(kept, images[0].shape)
             assert kept.pinned is not None
-            assert kept.frame is not None
-            np.copyto(kept.pinned.array, image)
-            self._copy.upload(kept.frame, kept.pinned.array)
+            assert kept.frames is not None
+            kept.count = len(images)
+            for pinned, image in zip(kept.pinned.array, images, strict=False):
+                np.copyto(pinned, image)
+            self._copy.upload(kept.frames, kept.pinned.array)
             kept.uploaded.record(self._copy)
 
     def infer(self, slot: int) -> None:
         kept = self._slots[slot]
         assert kept.letterbox is not None
         with self.device.current():
-            shape = self._shape((self._batch, *kept.letterbox.input_hw))
+            shape = self._shape((self.batch * self._passes, *kept.letterbox.input_hw))
             self._compute.wait_for(kept.uploaded)
             if self.graphs and kept.graph is not None and kept.graph_of is shape:
                 kept.graph.launch(self._compute)
@@ -148,14 +154,16 @@ class DeviceStep:
     def infer_beside(self, slot: int) -> None:
         self.infer(slot)
 
-    def finish(self, slot: int) -> People:
+    def finish(self, slot: int) -> list[People]:
         kept = self._slots[slot]
         assert kept.letterbox is not None
         with self.device.current():
             kept.done.wait()
-        keypoints, scores, count = (pinned.array for pinned in kept.people)
-        found = int(count[0])
-        return people_in_frame(keypoints[:found], scores[:found].copy(), kept.letterbox)
+        keypoints, scores, counts = (pinned.array for pinned in kept.people)
+        return [
+            people_in_frame(keypoints[n, :found], scores[n, :found].copy(), kept.letterbox)
+            for n, found in enumerate(counts[: kept.count].tolist())
+        ]
 
     def settle(self) -> None:
         """A caller who leaves early leaves frames on their way: no slot may be written before they are done."""
@@ -167,12 +175,12 @@ class DeviceStep:
                 logger.warning("%s", error)
 
     def input_shape(self, frame_wh: tuple[int, int]) -> tuple[int, int, int]:
-        return self._batch, *Letterbox.for_model(frame_wh, self.spec, self._size).input_hw
+        return self.batch * self._passes, *Letterbox.for_model(frame_wh, self.spec, self._size).input_hw
 
     def warm_up(self, frame_wh: tuple[int, int]) -> None:
         blank = np.zeros((frame_wh[1], frame_wh[0], 3), np.uint8)
         for slot in (*range(self.slots), 0):  # the first pass compiles, each slot's next one captures its graph
-            self.prepare(slot, blank)
+            self.prepare(slot, [blank] * self.batch)
             self.infer(slot)
             self.finish(slot)
 
@@ -198,11 +206,11 @@ class DeviceStep:
 
         The parts: upload, preprocess, infer, group, download; at least three passes, repeated for about `seconds`.
         """
-        self.prepare(0, image)
+        self.prepare(0, [image] * self.batch)
         self.infer(0)
         self.finish(0)
         kept, shape = self._slots[0], self._shape(self.input_shape((image.shape[1], image.shape[0])))
-        pinned, frame = kept.pinned, kept.frame
+        pinned, frame = kept.pinned, kept.frames
         assert pinned is not None
         assert frame is not None
         with self.device.current():
@@ -243,11 +251,11 @@ class DeviceStep:
     def _resize(self, kept: _Slot, image_shape: tuple[int, ...]) -> None:
         """New buffers for frames of another size. The slot is free, so that nothing uses the old ones any more."""
         self._drop_graph(kept)
-        self.device.free(*(thing for thing in (kept.frame, kept.pinned) if thing is not None))
-        kept.pinned = kept.frame = None
+        self.device.free(*(thing for thing in (kept.frames, kept.pinned) if thing is not None))
+        kept.pinned = kept.frames = None
         kept.letterbox = Letterbox.for_model((image_shape[1], image_shape[0]), self.spec, self._size)
-        kept.pinned = self.device.pinned(image_shape, np.uint8)
-        kept.frame = self.device.empty(image_shape, np.uint8)
+        kept.pinned = self.device.pinned((self.batch, *image_shape), np.uint8)
+        kept.frames = self.device.empty((self.batch, *image_shape), np.uint8)
 
     def _shape(self, nhw: tuple[int, int, int]) -> _Shape:
         self._frames += 1
@@ -261,12 +269,21 @@ class DeviceStep:
 
     def _open_shape(self, nhw: tuple[int, int, int]) -> _Shape:
         network = self._network_for(nhw)
-        heatmaps = network.arrays["heatmaps"]
+        maps = self._of_each_frame(network)
         try:
-            return _Shape(network, self._kernels.Workspace(heatmaps.shape, self._options, dtype=heatmaps.dtype))
+            workspace = self._kernels.Workspace(maps[0].shape, self._options, dtype=maps[0].dtype)
+            return _Shape(network, workspace, maps)
         except BaseException:
             network.close()
             raise
+
+    def _of_each_frame(self, network: DeviceNetwork) -> tuple[DeviceArray, DeviceArray]:
+        """The network's outputs (N * T, ...) as (N, T, ...), T 2 with flip."""
+        heatmaps, tags = (
+            array.reshaped((self.batch, self._passes, *array.shape[1:]))
+            for array in (network.arrays["heatmaps"], network.arrays["tags"])
+        )
+        return heatmaps, tags
 
     def _forget_oldest(self) -> None:
         oldest = min(self._shapes, key=lambda nhw: self._shapes[nhw].used)
@@ -326,21 +343,20 @@ class DeviceStep:
 
         def preprocess() -> None:
             self._kernels.preprocess(
-                kept.frame,
+                kept.frames,
                 arrays["image"],
                 scale=letterbox.scale,
                 center=letterbox.center,
                 mean=self.spec.mean,
                 std=self.spec.std,
-                mirror=self._batch == 2,
+                mirror=self._passes == 2,
                 stream=stream.handle,
             )
 
         people: list[Any] = []
 
         def group() -> None:
-            maps = arrays["heatmaps"], arrays["tags"]
-            people[:] = self._kernels.decode(*maps, workspace=shape.workspace, stream=stream.handle)
+            people[:] = self._kernels.decode(*shape.maps, workspace=shape.workspace, stream=stream.handle)
 
         def download() -> None:
             for pinned, array in zip(kept.people, people, strict=True):

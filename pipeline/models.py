@@ -43,6 +43,7 @@ class _Wanted:
     size: int | None
     flip: bool
     device: str
+    batch: int
     options: DecodeOptions
     progress: Progress
 
@@ -55,6 +56,7 @@ def open_step(
     flip: bool,
     device: str | None = None,
     options: DecodeOptions,
+    batch: int = 1,
     progress: Progress = unseen,
 ) -> FrameStep:
     """The step for a model on an engine; its `about` says in one line what was picked and why.
@@ -70,7 +72,7 @@ def open_step(
     if device is not None and device not in DEVICES:
         raise ValueError(f"device is {device!r}; expected one of {', '.join(DEVICES)}")
     check_model(model)
-    wanted = _Wanted(model, size, flip, device or "CPU", options, progress)
+    wanted = _Wanted(model, size, flip, device or "CPU", batch, options, progress)
     is_plan = Path(model).suffix == PLAN_SUFFIX
     if device is not None and (is_plan or engine not in ("auto", "openvino")):
         raise ValueError(
@@ -136,6 +138,7 @@ def _on_host(wanted: _Wanted, engine: str, why: str) -> FrameStep:
         options=wanted.options,
         size=wanted.size,
         flip=wanted.flip,
+        batch=wanted.batch,
         beside=runner if runner.at_once > 1 else None,
         on_close=runner.close,
     )
@@ -210,6 +213,7 @@ def _on_device(
             options=wanted.options,
             size=wanted.size,
             flip=wanted.flip,
+            batch=wanted.batch,
         )
     except BaseException:
         device.close()

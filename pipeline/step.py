@@ -6,17 +6,18 @@ The pipeline knows slots and order; a step knows buffers. A step on a device kee
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.spec import ModelSpec
-from engine.runner import Heads, ParallelRunner, Runner
+from engine.runner import Heads, Images, ParallelRunner, Runner
 from kernels.options import DecodeOptions
 from pipeline.letterbox import Letterbox
 from pipeline.types import People
@@ -25,20 +26,21 @@ SLOTS = 3  # one being prepared, one in the engine, one being grouped
 
 
 class FrameStep(Protocol):
-    """Slots 0 .. slots - 1 hold one frame each on its way; the same slot is never in two calls at once.
+    """Slots 0 .. slots - 1 hold up to `batch` frames of one size each; the same slot is never in two calls at once.
 
-    Each of the three calls comes from a thread of its own, in frame order. Any frame may have another size than the
-    one before: the slot it is in is rebuilt, the other slots keep what they hold.
+    Each of the three calls comes from a thread of its own, in frame order. Any slot's frames may have another size than
+    those before: the slot they are in is rebuilt, the other slots keep what they hold.
     """
 
     spec: ModelSpec
     engine: str  # as in `--stats`
     about: str  # one line: what runs, and why it was picked
     slots: int
-    at_once: int  # frames whose passes, by `infer_beside`, are faster at the same time than one after another; else 1
+    batch: int  # frames that one pass takes; fewer are filled up with what the slot held before
+    at_once: int  # slots whose passes, by `infer_beside`, are faster at the same time than one after another; else 1
 
-    def prepare(self, slot: int, image: NDArray[np.uint8]) -> None:
-        """Take the frame (H, W, 3) uint8 BGR into the slot: resize, normalise. `image` may change afterwards."""
+    def prepare(self, slot: int, images: Sequence[NDArray[np.uint8]]) -> None:
+        """Take 1 to `batch` frames, all (H, W, 3) uint8 BGR, into the slot: resize, normalise. They may change then."""
 
     def infer(self, slot: int) -> None:
         """Run the network on the slot, or queue it."""
@@ -46,8 +48,8 @@ class FrameStep(Protocol):
     def infer_beside(self, slot: int) -> None:
         """As `infer`, for at most `at_once` slots at the same time, each from a thread of its own."""
 
-    def finish(self, slot: int) -> People:
-        """The slot's people in frame pixels; waits for them. The slot is free afterwards."""
+    def finish(self, slot: int) -> list[People]:
+        """The people of each of the slot's frames, in frame pixels; waits for them. The slot is free afterwards."""
         ...
 
     def settle(self) -> None:
@@ -80,10 +82,11 @@ class _Slot:
     """The buffers of one frame on its way; they live as long as the input shape stays the same."""
 
     letterbox: Letterbox | None = None
+    frames: int = 0  # of the batch, those that were prepared
     images: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 3, 0, 0), np.float32))  # (N, 3, H, W)
     heatmaps: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0, 0, 0), np.float32))
     tags: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0, 0, 0), np.float32))
-    half: NDArray[Any] | None = None  # `images` for a float16 model
+    half: NDArray[np.float16] | None = None  # `images` for a float16 model
 
 
 class HostStep:
@@ -92,7 +95,8 @@ class HostStep:
     runner_for: gives the Runner for an input (N, H, W); called when the shape changes, so it may build and keep plans.
         The step does not close what it gives; `close` runs `on_close`.
     beside: the runner of passes side by side, if one can do that.
-    size: short side instead of the model's own; flip: average with the mirrored frame, a batch of two.
+    size: short side instead of the model's own; flip: average with the mirrored frame, twice the images.
+    batch: frames of one pass.
     """
 
     def __init__(
@@ -105,6 +109,7 @@ class HostStep:
         options: DecodeOptions,
         size: int | None = None,
         flip: bool = False,
+        batch: int = 1,
         beside: ParallelRunner | None = None,
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
@@ -117,66 +122,72 @@ class HostStep:
         self.runner_for = runner_for
         self._options = options
         self._size = size
-        self._batch = 2 if flip else 1
+        self.batch = batch
+        self._passes = 2 if flip else 1  # images of a frame: itself, and mirrored
         self._on_close = on_close
         self._slots: Sequence[_Slot] = [_Slot() for _ in range(self.slots)]
 
-    def prepare(self, slot: int, image: NDArray[np.uint8]) -> None:
+    def prepare(self, slot: int, images: Sequence[NDArray[np.uint8]]) -> None:
         from kernels.cpu import preprocess
 
         kept = self._slots[slot]
-        letterbox = Letterbox.for_model((image.shape[1], image.shape[0]), self.spec, self._size)
+        letterbox = Letterbox.for_model((images[0].shape[1], images[0].shape[0]), self.spec, self._size)
         if kept.letterbox is None or kept.letterbox.input_hw != letterbox.input_hw:
-            kept.images = np.zeros((self._batch, 3, *letterbox.input_hw), np.float32)
-        kept.letterbox = letterbox
-        preprocess(
-            image,
-            kept.images[0],
-            scale=letterbox.scale,
-            center=letterbox.center,
-            mean=self.spec.mean,
-            std=self.spec.std,
-        )
-        if self._batch == 2:
-            kept.images[1] = kept.images[0, :, :, ::-1]
+            kept.images = np.zeros((self.batch * self._passes, 3, *letterbox.input_hw), np.float32)
+        kept.letterbox, kept.frames = letterbox, len(images)
+        for image, (upright, *mirrored) in zip(images, self._of_each_frame(kept.images), strict=False):
+            preprocess(
+                image,
+                upright,
+                scale=letterbox.scale,
+                center=letterbox.center,
+                mean=self.spec.mean,
+                std=self.spec.std,
+            )
+            for twin in mirrored:
+                twin[:] = upright[:, :, ::-1]
 
     def infer(self, slot: int) -> None:
         kept = self._slots[slot]
-        n, _, h, w = kept.images.shape
-        heads = self.runner_for((n, h, w)).infer(self._in_dtype(kept))
+        images, into = self._prepared(kept)
+        n, _, h, w = images.shape
+        heads = self.runner_for((n, h, w)).infer(images)
         # The runner's outputs hold until its next call, which comes before this slot is decoded: copy.
-        if kept.heatmaps.shape != heads.heatmaps.shape or kept.tags.shape != heads.tags.shape:
-            kept.heatmaps, kept.tags = np.empty_like(heads.heatmaps), np.empty_like(heads.tags)
-        np.copyto(kept.heatmaps, heads.heatmaps)
-        np.copyto(kept.tags, heads.tags)
+        np.copyto(into.heatmaps, heads.heatmaps)
+        np.copyto(into.tags, heads.tags)
 
     def infer_beside(self, slot: int) -> None:
         assert self._beside is not None, "at_once is 1"
-        kept = self._slots[slot]
-        n, _, h, w = kept.images.shape
-        heatmaps, tags = (n, self.spec.num_joints, h // 2, w // 2), (n, self.spec.tag_channels, h // 4, w // 4)
-        if kept.heatmaps.shape != heatmaps or kept.tags.shape != tags:
-            kept.heatmaps, kept.tags = np.empty(heatmaps, np.float32), np.empty(tags, np.float32)
-        self._beside.infer_into(self._in_dtype(kept), Heads(kept.heatmaps, kept.tags))
+        self._beside.infer_into(*self._prepared(self._slots[slot]))
 
-    def finish(self, slot: int) -> People:
+    def _prepared(self, kept: _Slot) -> tuple[Images, Heads]:
+        """The images of the frames that were prepared, and where the network's outputs for them belong."""
+        n, _, h, w = kept.images.shape
+        if kept.heatmaps.shape != (n, self.spec.num_joints, h // 2, w // 2):
+            kept.heatmaps = np.empty((n, self.spec.num_joints, h // 2, w // 2), np.float32)
+            kept.tags = np.empty((n, self.spec.tag_channels, h // 4, w // 4), np.float32)
+        there = kept.frames * self._passes
+        return self._in_dtype(kept)[:there], Heads(kept.heatmaps[:there], kept.tags[:there])
+
+    def finish(self, slot: int) -> list[People]:
         from kernels.cpu import decode
 
         kept = self._slots[slot]
         assert kept.letterbox is not None
-        keypoints, scores = decode(kept.heatmaps, kept.tags, self._options)  # (P, K, 3) in input pixels, (P,)
-        return people_in_frame(keypoints, scores, kept.letterbox)
+        maps = zip(self._of_each_frame(kept.heatmaps), self._of_each_frame(kept.tags), strict=True)
+        decoded = (decode(heatmaps, tags, self._options) for heatmaps, tags in itertools.islice(maps, kept.frames))
+        return [people_in_frame(keypoints, scores, kept.letterbox) for keypoints, scores in decoded]
 
     def settle(self) -> None:
         """Nothing to wait for: no call leaves work behind."""
 
     def input_shape(self, frame_wh: tuple[int, int]) -> tuple[int, int, int]:
-        return self._batch, *Letterbox.for_model(frame_wh, self.spec, self._size).input_hw
+        return self.batch * self._passes, *Letterbox.for_model(frame_wh, self.spec, self._size).input_hw
 
     def warm_up(self, frame_wh: tuple[int, int]) -> None:
         blank = np.zeros((frame_wh[1], frame_wh[0], 3), np.uint8)
         for slot in range(self.slots):
-            self.prepare(slot, blank)
+            self.prepare(slot, [blank] * self.batch)
             self.infer(slot)
             if self._beside is not None:
                 self.infer_beside(slot)
@@ -205,7 +216,7 @@ class HostStep:
         blank = np.zeros((frame_wh[1], frame_wh[0], 3), np.uint8)
         slots = range(self.at_once)
         for slot in slots:
-            self.prepare(slot, blank)
+            self.prepare(slot, [blank] * self.batch)
         deadline = time.perf_counter() + seconds
 
         def passes(slot: int) -> list[float]:
@@ -225,11 +236,15 @@ class HostStep:
         self._slots = []
         self._on_close()
 
-    def _in_dtype(self, kept: _Slot) -> NDArray[Any]:
+    def _of_each_frame(self, arrays: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(batch * T, ...) of one pass as (batch, T, ...), T 2 with flip."""
+        return arrays.reshape(self.batch, self._passes, *arrays.shape[1:])
+
+    def _in_dtype(self, kept: _Slot) -> Images:
         if self.spec.input_dtype == "float32":
             return kept.images
         if kept.half is None or kept.half.shape != kept.images.shape:
-            kept.half = np.empty(kept.images.shape, self.spec.input_dtype)
+            kept.half = np.empty(kept.images.shape, np.float16)
         np.copyto(kept.half, kept.images, casting="same_kind")
         return kept.half
 

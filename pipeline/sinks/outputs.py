@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from core.errors import SinkError, StageError
 from pipeline.draw import draw_people
-from pipeline.pose import describe, frame_name
 from pipeline.sinks import (
     VIDEO_FORMATS,
     FolderSink,
@@ -27,6 +26,7 @@ from pipeline.sinks import (
 )
 from pipeline.sinks.web import WebSink
 from pipeline.sources import IMAGE_SUFFIXES, is_image, is_url
+from pipeline.stages import describe, frame_name
 from pipeline.stats import Recorder
 from pipeline.types import Result
 

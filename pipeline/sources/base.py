@@ -24,12 +24,16 @@ class Source(ABC):
     name: what the user typed. live: frames come at their own time, and those that find no room are dropped.
     frame_count: how many frames will come, if that can be told beforehand (a container may be wrong).
     frame_wh: width and height of the first frame, if known beforehand.
+    keeps_newest: it waits for the reader with its newest frames, so that nobody has to drop any behind it.
+    dropped: frames that it dropped itself.
     """
 
     name: str = ""
     live: bool = False
     frame_count: int | None = None
     frame_wh: tuple[int, int] | None = None
+    keeps_newest: bool = False
+    dropped: int = 0
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -39,6 +43,31 @@ class Source(ABC):
     @abstractmethod
     def __iter__(self) -> Iterator[Frame]:
         """Raises SourceError where the source cannot be read further."""
+
+    def batches(self, size: int) -> Iterator[list[Frame]]:
+        """The frames in lists of up to `size`, all of one shape; the frames before a failure come out first."""
+        batch: list[Frame] = []
+        failure: Exception | None = None
+        frames = iter(self)
+        while failure is None:
+            try:
+                frame = next(frames)
+            except StopIteration:
+                break
+            except Exception as error:
+                failure = error
+                break
+            if batch and frame.image.shape != batch[0].image.shape:
+                yield batch
+                batch = []
+            batch.append(frame)
+            if len(batch) == size:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+        if failure is not None:
+            raise failure
 
     def interrupt(self) -> None:  # noqa: B027  (most sources never wait)
         """End a wait of the iterating thread, if it is in one. Safe from any thread."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -24,9 +25,9 @@ PLAIN, KILLS, RAISES, SLEEPS = 0, 10, 20, 30
 class PictureStep(FakeStep):
     """One person in each picture, at (green, red) of its first pixel. Blue: nothing, die, raise, or take a second."""
 
-    def prepare(self, slot: int, image: np.ndarray) -> None:
-        self.pixel = [int(value) for value in image[0, 0]]
-        self.in_slot[slot] = 0
+    def prepare(self, slot: int, images: Sequence[np.ndarray]) -> None:
+        self.pixel = [int(value) for value in images[0][0, 0]]
+        self.in_slot[slot] = [0]
 
     def infer(self, slot: int) -> None:
         if self.pixel[0] == KILLS:
@@ -36,9 +37,9 @@ class PictureStep(FakeStep):
         if self.pixel[0] == SLEEPS:
             time.sleep(1.0)
 
-    def finish(self, slot: int) -> People:
+    def finish(self, slot: int) -> list[People]:
         self.in_slot[slot] = None
-        return person_at(self.pixel[1], self.pixel[2])
+        return [person_at(self.pixel[1], self.pixel[2])]
 
 
 def open_pictures(recipe: Recipe) -> PosePipeline:

@@ -24,6 +24,11 @@ class FakeArray:
     def pointer(self):
         return id(self)
 
+    def reshaped(self, shape):
+        view = FakeArray(self.device, shape, self.dtype)
+        view.values = self.values.reshape(shape)  # the same memory
+        return view
+
     def free(self):
         self.values = None  # whoever reads it later fails loudly
 
@@ -174,7 +179,7 @@ class FakeDevice:
 
 
 class FakeNetwork:
-    """Its heatmaps are the first value of the input, everywhere."""
+    """The heatmaps of an image are its first value, everywhere."""
 
     def __init__(self, device, nhw, *, joints=17, fail_at=None):
         n, h, w = nhw
@@ -193,7 +198,7 @@ class FakeNetwork:
 
         def forward():
             assert not self.closed, "a network ran after it was closed"
-            self.arrays["heatmaps"].values[:] = self.arrays["image"].values[0, 0, 0, 0]
+            self.arrays["heatmaps"].values[:] = self.arrays["image"].values[:, :1, :1, :1]
 
         stream.enqueue(forward)
 
@@ -208,12 +213,12 @@ class FakeNetwork:
 class FakeWorkspace:
     """The buffers of a decode; numba can free them only while the context is current, so `close` checks it."""
 
-    def __init__(self, device, people, joints):
+    def __init__(self, device, frames, people, joints):
         self.device = device
         self.people = (
-            FakeArray(device, (people, joints, 3), np.float32),
-            FakeArray(device, (people,), np.float32),
-            FakeArray(device, (1,), np.int32),
+            FakeArray(device, (frames, people, joints, 3), np.float32),
+            FakeArray(device, (frames, people), np.float32),
+            FakeArray(device, (frames,), np.int32),
         )
         device.workspaces.append(self)
 
@@ -225,27 +230,32 @@ class FakeWorkspace:
 
 
 class FakeKernels:
-    """preprocess hands the frame's first pixel on; decode finds one person whose score is the heatmaps' value / 255."""
+    """preprocess hands on each first pixel; decode finds one person a frame, scored by the heatmaps: value / 255."""
 
     def __init__(self, device):
         self.device = device
 
     def Workspace(self, shape, options, *, dtype):
-        return FakeWorkspace(self.device, options.max_people, shape[1])
+        frames, _, joints, _, _ = shape
+        return FakeWorkspace(self.device, frames, options.max_people, joints)
 
-    def preprocess(self, frame, out, *, stream, mirror, **geometry):
+    def preprocess(self, frames, out, *, stream, mirror, **geometry):
         assert geometry.keys() == {"scale", "center", "mean", "std"}
-        assert len(out.values) == (2 if mirror else 1)
-        self.device.streams[stream].enqueue(lambda: out.values.fill(frame.values[0, 0, 0]))
+        passes = 2 if mirror else 1
+        assert len(out.values) == passes * len(frames.values)
+
+        def run():
+            out.values[:] = np.repeat(frames.values[:, 0, 0, 0], passes)[:, None, None, None]
+
+        self.device.streams[stream].enqueue(run)
 
     def decode(self, heatmaps, tags, *, workspace, stream):
         keypoints, scores, count = workspace.people
 
         def run():
-            value = heatmaps.values[0, 0, 0, 0]
-            keypoints.values[0] = (heatmaps.shape[3], heatmaps.shape[2], 0.5)  # the middle of the input
-            scores.values[0] = value / 255
-            count.values[0] = 1
+            keypoints.values[:, 0] = (heatmaps.shape[4], heatmaps.shape[3], 0.5)  # the middle of the input
+            scores.values[:, 0] = heatmaps.values[:, 0, 0, 0, 0] / 255
+            count.values[:] = 1
 
         self.device.streams[stream].enqueue(run)
         return workspace.people

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -66,29 +66,36 @@ class FakeStep:
         finish: Fault = no_fault,
         seconds: float = 0.0,
         at_once: int = 1,
+        batch: int = 1,
     ) -> None:
         """prepare, infer, finish: what goes wrong there. seconds: that a pass of the network takes."""
-        self.at_once = at_once
+        self.at_once, self.batch = at_once, batch
+        self.batches: list[int] = []  # frames of each slot that was prepared
         self.slots = 3 if at_once == 1 else at_once + 3
         self.spec = ModelSpec(name="fake")
         self.faults = {"prepare": prepare, "infer": infer, "finish": finish}
         self.seconds = seconds
-        self.in_slot: list[int | None] = [None] * self.slots
+        self.in_slot: list[list[int] | None] = [None] * self.slots
         self.most_in_flight = self.most_beside = 0
         self.passing: set[int] = set()
         self.closed = 0
 
-    def prepare(self, slot: int, image: np.ndarray) -> None:
+    def prepare(self, slot: int, images: Sequence[np.ndarray]) -> None:
         assert self.in_slot[slot] is None, "a slot was given out twice"
-        index = int(image[0, 0, 0])
-        self.faults["prepare"](index)
-        self.in_slot[slot] = index
+        assert 1 <= len(images) <= self.batch
+        assert len({image.shape for image in images}) == 1
+        indices = [int(image[0, 0, 0]) for image in images]
+        for index in indices:
+            self.faults["prepare"](index)
+        self.in_slot[slot] = indices
+        self.batches.append(len(indices))
         self.most_in_flight = max(self.most_in_flight, sum(i is not None for i in self.in_slot))
 
     def infer(self, slot: int) -> None:
-        index = self.in_slot[slot]
-        assert index is not None
-        self.faults["infer"](index)
+        indices = self.in_slot[slot]
+        assert indices is not None
+        for index in indices:
+            self.faults["infer"](index)
         time.sleep(self.seconds)
 
     def infer_beside(self, slot: int) -> None:
@@ -100,18 +107,19 @@ class FakeStep:
         finally:
             self.passing.remove(slot)
 
-    def finish(self, slot: int) -> People:
+    def finish(self, slot: int) -> list[People]:
         assert slot not in self.passing
-        index, self.in_slot[slot] = self.in_slot[slot], None
-        assert index is not None
-        self.faults["finish"](index)
-        return person_at(index, 0)
+        indices, self.in_slot[slot] = self.in_slot[slot], None
+        assert indices is not None
+        for index in indices:
+            self.faults["finish"](index)
+        return [person_at(index, 0) for index in indices]
 
     def settle(self) -> None:
         self.in_slot = [None] * self.slots
 
     def input_shape(self, frame_wh: tuple[int, int]) -> tuple[int, int, int]:
-        return 1, 64, 64
+        return self.batch, 64, 64
 
     def warm_up(self, frame_wh: tuple[int, int]) -> None:
         pass

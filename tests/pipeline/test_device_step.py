@@ -191,5 +191,16 @@ def test_each_part_of_a_frame_is_timed_by_events(device):
     times_ms = step.time_parts(np.full((64, 80, 3), 7, np.uint8), seconds=0.1)
     assert list(times_ms) == ["upload", "preprocess", "infer", "group", "download"]
     assert all(times == [5.0] * 4 for times in times_ms.values())  # 5 parts of 5 ms until 100 ms are full
-    assert number(step.finish(0)) == 7
+    assert number(step.finish(0)[0]) == 7
     step.close()
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_batch_gives_each_frame_its_own_people(device, batch, flip):
+    """Two sizes, so that batches are cut, and a partial batch at the end."""
+    step = make_step(device, batch=batch, flip=flip)
+    sizes = [(80, 64)] * 4 + [(64, 80)] * 5
+    with PosePipeline(step=step) as pose:
+        assert [number(result.people) for result in pose.run(Pictures(sizes))] == list(range(1, 10))
+    assert step.input_shape((80, 64))[0] == batch * (2 if flip else 1)

@@ -28,7 +28,7 @@ class Kernels:
         self.driver, self.device, self.workspaces = driver, device, 0
 
     def Workspace(self, shape, options, *, dtype):
-        return Workspace(self, options.max_people, shape[1])
+        return Workspace(self, options.max_people, shape[2])
 
     def preprocess(self, frame, out, *, stream, mirror, **geometry):
         source, target = self.values(frame), self.values(out)
@@ -53,7 +53,7 @@ class Workspace:
     def __init__(self, kernels, people, joints):
         self.kernels = kernels
         kernels.driver.Context.synchronize()
-        shapes = ((people, joints, 3), np.float32), ((people,), np.float32), ((1,), np.int32)
+        shapes = ((1, people, joints, 3), np.float32), ((1, people), np.float32), ((1,), np.int32)
         self.people = [kernels.device.empty(*shape) for shape in shapes]
         kernels.workspaces += 1
 
@@ -232,7 +232,7 @@ def test_parts_are_timed_as_graphs_of_their_own_and_leave_nothing(driver):
     step = make_step(driver)
     times_ms = step.time_parts(np.full((64, 80, 3), 7, np.uint8), seconds=0.01)
     assert list(times_ms) == ["upload", "preprocess", "infer", "group", "download"]
-    assert round(float(step.finish(0).scores[0]) * 255) == 7
+    assert round(float(step.finish(0)[0].scores[0]) * 255) == 7
     assert not driver.bindings.graphs
     step.close()
     assert not driver.live

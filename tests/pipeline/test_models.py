@@ -133,7 +133,7 @@ def test_a_gpu_that_fails_leaves_auto_on_the_cpu(onnx, monkeypatch):
 
 
 def test_tags_of_two_numbers_stay_on_the_cpu(onnx):
-    wanted = models._Wanted(str(onnx), None, False, "cpu", DecodeOptions(), lambda *_: None)
+    wanted = models._Wanted(str(onnx), None, False, "cpu", 1, DecodeOptions(), lambda *_: None)
     spec = ModelSpec(name="small", tag_dims=2)
     with pytest.raises(EngineError, match="reads tags of one number, and small's have 2; use --engine onnxruntime"):
         models._on_device(wanted, spec, "torch", "", lambda shape, device: None)

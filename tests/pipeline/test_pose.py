@@ -281,3 +281,33 @@ def test_a_thread_whose_start_is_interrupted_is_joined_too(monkeypatch):
     with PosePipeline(step=FakeStep()) as pose, pytest.raises(KeyboardInterrupt):
         list(pose.run(FakeSource(COUNT)))
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("serial", [False, True])
+@pytest.mark.parametrize(("count", "limit", "batches"), [(0, None, []), (7, None, [3, 3, 1]), (9, 4, [3, 1])])
+def test_a_slot_takes_a_batch(count, limit, batches, serial):
+    step = FakeStep(batch=3)
+    seen, error = drained(PosePipeline(step=step), FakeSource(count), serial=serial, limit=limit)
+    assert (seen, error) == (list(range(limit or count)), None)
+    assert step.batches[: len(batches)] == batches
+
+
+@pytest.mark.parametrize("bad", range(5))
+def test_the_frames_before_a_source_s_failure_come_out_though_their_batch_is_not_full(bad):
+    source = FakeSource(9, fault=raising_at(bad, SourceError("cut short")))
+    seen, error = drained(PosePipeline(step=FakeStep(batch=3)), source)
+    assert seen == list(range(bad))
+    assert str(error) == "cut short"
+
+
+def test_a_failure_in_a_batch_names_its_frames():
+    step = failing_step("infer", raising_at(4), batch=3)
+    seen, error = drained(PosePipeline(step=step), FakeSource(9))
+    assert seen == [0, 1, 2]
+    assert str(error) == "infer failed on frame 3 of fake and 2 more: ZeroDivisionError: at 4"
+
+
+def test_a_camera_never_waits_for_a_batch():
+    step = FakeStep(batch=3)
+    assert drained(PosePipeline(step=step), FakeSource(5, live=True, interval_s=0.01))[1] is None
+    assert set(step.batches) == {1}

@@ -22,9 +22,9 @@ PEOPLE = [(60.0, 50.0, 0.1), (200.0, 130.0, 0.5), (130.0, 180.0, 0.9)]
 
 @pytest.fixture
 def blobs(tmp_path) -> Callable[..., PosePipeline]:
-    def make(*, flip=False, size=None, spread=0, **spec) -> PosePipeline:
+    def make(*, flip=False, size=None, batch=1, spread=0, **spec) -> PosePipeline:
         path = write_blob_model(tmp_path / "blobs.onnx", blob_spec(**spec), spread=spread)
-        return PosePipeline(str(path), engine="onnxruntime", size=size, flip=flip)
+        return PosePipeline(str(path), engine="onnxruntime", size=size, flip=flip, batch=batch)
 
     return make
 
@@ -133,9 +133,9 @@ def test_the_runners_reused_outputs_are_not_read_late(tmp_path):
     runner = Reusing()
     step = HostStep(lambda shape: runner, runner.spec, engine="reusing", options=LIVE_OPTIONS)  # type: ignore[arg-type,return-value]
     for slot in range(3):
-        step.prepare(slot, np.zeros((128, 128, 3), np.uint8))
+        step.prepare(slot, [np.zeros((128, 128, 3), np.uint8)])
         step.infer(slot)
-    xs = [float(step.finish(slot).keypoints[0, 0, 0]) for slot in range(3)]
+    xs = [float(step.finish(slot)[0].keypoints[0, 0, 0]) for slot in range(3)]
     assert np.diff(xs) == pytest.approx([2, 2])
 
 
@@ -207,3 +207,29 @@ class Pictures(FakeSource):
     def __iter__(self) -> Iterator[Frame]:
         for frame, image in zip(super().__iter__(), self.images, strict=True):
             yield replace(frame, image=image)
+
+
+class Moving(FakeSource):
+    """One blob that moves to the right, frame by frame; the frame's size changes after the fourth."""
+
+    def __iter__(self) -> Iterator[Frame]:
+        for index in range(self.count):
+            wh = (256, 224) if index < 4 else (224, 256)
+            yield Frame(blob_frame(wh, [(60.0 + 8 * index, 50.0, 0.5)]), index, source="moving")
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_batch_gives_each_frame_its_own_people(blobs, flip, precision):
+    """Full batches, partial ones, and two sizes: as one frame after another."""
+    found = []
+    for batch in (1, 3):
+        with blobs(flip=flip, batch=batch, precision=precision) as pose:
+            found.append([result.people for result in pose.run(Moving(9))])
+    assert len(found[0]) == len(found[1]) == 9
+    for alone, batched in zip(*found, strict=True):
+        assert alone.keypoints == pytest.approx(batched.keypoints, abs=1e-3)
+        assert alone.scores == pytest.approx(batched.scores, abs=1e-6)
+    assert [float(people.keypoints[0, 0, 0]) for people in found[1]] == pytest.approx(
+        [60 + 8 * i for i in range(9)], abs=1.0
+    )
