@@ -83,7 +83,7 @@ def open_all(
     if show is not None:
         check_display()
     with progress_bar() as progress:
-        pose = stack.enter_context(open_pose(arguments, progress))
+        pose = stack.enter_context(open_pose(arguments, progress, frame_wh=source.frame_wh))
         if pose.step.engine not in HOST_ENGINES and source.frame_wh is not None:
             pose.warm_up(source.frame_wh)  # builds the plan, compiles the kernels
     print(pose.step.about)

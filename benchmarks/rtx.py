@@ -38,7 +38,7 @@ from pipeline import open_source
 from pipeline.letterbox import Letterbox
 
 TARGETS = (None, "CURRENT", "SM80")  # None: portable, what the project builds
-CLIP = Path(__file__).resolve().parents[2] / "samples" / "crowd.mp4"
+CLIP = Path(__file__).resolve().parents[1] / "samples" / "crowd.mp4"
 FP32 = MODELS_FOLDER / "tiny.onnx"
 FRAMES = 20
 PASSES = 200  # timed together
@@ -77,7 +77,7 @@ def build(path: Path, target: str | None) -> Path:
 
 def run(plan: Path) -> str:
     """How far its heads are from onnxruntime's, and what a pass takes. Raises EngineError where it does not run."""
-    with Device() as device, TensorRTRunner(plan, device=device) as runner, OnnxRunner(FP32) as reference:
+    with Device() as device, TensorRTRunner(plan, device) as runner, OnnxRunner(FP32) as reference:
         apart: list[float] = []
         for images in inputs():
             ours, theirs = forward(runner, device, images.astype(np.float16)), reference.infer(images)

@@ -59,6 +59,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--device", choices=DEVICES, help="what OpenVINO runs on: GPU is Intel's graphics (default: CPU)"
     )
     model.add_argument(
+        "--gpu",
+        type=number(int, 0, 1023, "a whole number from 0 on"),
+        metavar="N",
+        help="which NVIDIA GPU, of those that CUDA_VISIBLE_DEVICES shows (default: 0)",
+    )
+    model.add_argument(
         "--size", type=input_side, metavar="N", help="short side of the network's input (default: the model's)"
     )
     model.add_argument("--flip", action="store_true", help="average with the mirrored frame: better, half as fast")

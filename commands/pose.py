@@ -9,7 +9,9 @@ from kernels.options import DecodeOptions
 from pipeline import LIVE_OPTIONS, PosePipeline
 
 
-def open_pose(arguments: argparse.Namespace, progress: Progress = unseen) -> PosePipeline:
+def open_pose(
+    arguments: argparse.Namespace, progress: Progress = unseen, *, frame_wh: tuple[int, int] | None = None
+) -> PosePipeline:
     """arguments: of `add_model_options` and `add_people_options`. Raises what PosePipeline raises."""
     options = DecodeOptions(
         max_people=arguments.max_people,
@@ -23,6 +25,8 @@ def open_pose(arguments: argparse.Namespace, progress: Progress = unseen) -> Pos
         size=arguments.size,
         flip=arguments.flip,
         device=arguments.device,
+        gpu=arguments.gpu,
+        frame_wh=frame_wh,
         batch=arguments.batch,
         options=options,
         progress=progress,

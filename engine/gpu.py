@@ -13,25 +13,30 @@ _COMPUTE_CAPABILITY = (75, 76)  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, 
 
 @dataclass(frozen=True)
 class Gpu:
-    """The first GPU the driver shows. driver: the highest CUDA version it supports, (major, minor)."""
+    """A GPU that the driver shows. driver: the highest CUDA version it supports, (major, minor)."""
 
     name: str
     compute_capability: tuple[int, int]
     memory_bytes: int
     driver: tuple[int, int]
 
+    @property
+    def capability(self) -> str:
+        """The compute capability as it is written: "8.6"."""
+        return ".".join(map(str, self.compute_capability))
+
     def __str__(self) -> str:
-        major, minor = self.compute_capability
         cuda = ".".join(map(str, self.driver))
         return (
-            f"{self.name} (compute capability {major}.{minor}, {self.memory_bytes >> 20} MiB, driver for CUDA {cuda})"
+            f"{self.name} (compute capability {self.capability}, {self.memory_bytes >> 20} MiB, driver for CUDA {cuda})"
         )
 
 
-def find_gpu(libcuda: Any = None) -> tuple[Gpu | None, str]:
-    """The first GPU, or None; and in words what was found or why nothing was.
+def find_gpu(index: int = 0, libcuda: Any = None) -> tuple[Gpu | None, str]:
+    """A GPU, or None; and in words what was found or why nothing was.
 
-    libcuda: a loaded driver library; by default the system's.
+    index: among those that the driver shows; CUDA_VISIBLE_DEVICES chooses and orders these. libcuda: a loaded driver
+    library; by default the system's.
     """
     try:
         cuda = libcuda or ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
@@ -42,11 +47,13 @@ def find_gpu(libcuda: Any = None) -> tuple[Gpu | None, str]:
         return None, f"the NVIDIA driver does not start (cuInit gave {status})"
     if cuda.cuDeviceGetCount(ctypes.byref(count)) != _SUCCESS or count.value == 0:
         return None, "the NVIDIA driver shows no GPU (is CUDA_VISIBLE_DEVICES set?)"
+    if not 0 <= index < count.value:
+        return None, f"GPU {index} was asked for, {count.value} found; expected 0 to {count.value - 1}"
     device, version = ctypes.c_int(), ctypes.c_int()
     name, memory = ctypes.create_string_buffer(256), ctypes.c_size_t()
     capability = [ctypes.c_int(), ctypes.c_int()]
     calls = [
-        cuda.cuDeviceGet(ctypes.byref(device), 0),
+        cuda.cuDeviceGet(ctypes.byref(device), index),
         cuda.cuDeviceGetName(name, len(name), device),
         cuda.cuDeviceTotalMem_v2(ctypes.byref(memory), device),
         cuda.cuDriverGetVersion(ctypes.byref(version)),

@@ -8,7 +8,7 @@ and in the same thread, and neither happens again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 from core.errors import EngineError
@@ -29,17 +29,9 @@ class TorchNetwork:
     engine = "torch"
 
     def __init__(self, graph: Any, spec: ModelSpec, shape: Shape, device: Device) -> None:
-        try:
-            import torch
-        except ImportError as error:
-            raise EngineError(f"torch cannot be loaded ({error}); pip install torch, a CUDA build") from error
-        if not torch.cuda.is_available():
-            raise EngineError(
-                f"torch {torch.__version__} finds no GPU; expected a CUDA build and a driver: pip install torch"
-            )
+        torch = load_torch()
         self.spec = spec
         self._torch, self._device = torch, device
-        self._on: Callable[..., torch.cuda.Stream] = torch.cuda.ExternalStream
         torch.backends.cudnn.benchmark = True  # one shape for ever: the search pays at the first pass
         self._gpu = gpu = torch.device("cuda", device.index)
         self._graph = graph.to(device=gpu, memory_format=torch.channels_last).eval()
@@ -51,7 +43,7 @@ class TorchNetwork:
     def enqueue(self, stream: Stream) -> None:
         """Put one forward pass on `stream`. Returns at once; may be captured after one pass on the same stream."""
         torch, tensors = self._torch, self._tensors
-        with torch.inference_mode(), torch.cuda.stream(self._on(stream.handle, device=self._gpu)):
+        with torch.inference_mode(), torch.cuda.stream(torch.cuda.ExternalStream(stream.handle, self._gpu)):
             image = tensors["image"].contiguous(memory_format=torch.channels_last)
             heatmaps, tags = self._graph(image)
             tensors["heatmaps"].copy_(heatmaps)
@@ -64,3 +56,16 @@ class TorchNetwork:
         """Release the memory. May be called twice."""
         self._device.free(*self.arrays.values())
         self.arrays, self._tensors, self._graph = {}, {}, None
+
+
+def load_torch() -> ModuleType:
+    """The module `torch`. Raises EngineError where it is not installed or cannot use the GPU."""
+    try:
+        import torch
+    except ImportError as error:
+        raise EngineError(f"torch cannot be loaded ({error}); pip install torch, a CUDA build") from error
+    if not torch.cuda.is_available():
+        raise EngineError(
+            f"torch {torch.__version__} finds no GPU; expected a CUDA build and a driver: pip install torch"
+        )
+    return torch

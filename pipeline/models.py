@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.errors import EngineError, ModelError
+from core.errors import EngineError, ModelError, PoseError
 from core.files import cache_folder
 from core.progress import Progress, unseen
 from core.spec import SIDE_MULTIPLE, ModelSpec
@@ -22,8 +22,10 @@ from kernels.options import DecodeOptions
 from pipeline.step import FrameStep, HostStep
 
 if TYPE_CHECKING:
+    from engine.device import Device
     from engine.onnx_runner import OnnxRunner
     from engine.openvino_runner import OpenVinoRunner
+    from engine.runner import DeviceNetwork
 
 DEVICES = openvino_runner.DEVICES
 HOST_ENGINES = ("openvino", "onnxruntime")
@@ -31,6 +33,8 @@ ENGINES = ("auto", "tensorrt", "tensorrt-rtx", "openvino", "onnxruntime", "torch
 X86 = ("x86_64", "amd64")  # elsewhere onnxruntime is the one that was measured
 ONNX_SUFFIX, PLAN_SUFFIX = ".onnx", ".plan"
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".safetensors")
+
+USUAL_WH = (640, 480)  # frames, where nothing is known of them
 
 Shape = tuple[int, int, int]
 
@@ -43,6 +47,8 @@ class _Wanted:
     size: int | None
     flip: bool
     device: str
+    gpu: int
+    frame_wh: tuple[int, int]
     batch: int
     options: DecodeOptions
     progress: Progress
@@ -55,6 +61,8 @@ def open_step(
     size: int | None,
     flip: bool,
     device: str | None = None,
+    gpu: int | None = None,
+    frame_wh: tuple[int, int] | None = None,
     options: DecodeOptions,
     batch: int = 1,
     progress: Progress = unseen,
@@ -62,6 +70,9 @@ def open_step(
     """The step for a model on an engine; its `about` says in one line what was picked and why.
 
     device: one of DEVICES, of OpenVINO; None: the processor.
+    gpu: the NVIDIA GPU to run on, counted among those that CUDA_VISIBLE_DEVICES shows; None: the first, if it is used.
+    frame_wh: of the frames to come, if that is known: where "auto" picks a GPU, the step comes back having run one, so
+        that what fails there leads to the CPU as well.
     progress: told of what takes long: a download, an export, the building of a plan.
     Raises ValueError for an unknown name or a size the model cannot take, ModelError, EngineError, DownloadError.
     """
@@ -72,8 +83,20 @@ def open_step(
     if device is not None and device not in DEVICES:
         raise ValueError(f"device is {device!r}; expected one of {', '.join(DEVICES)}")
     check_model(model)
-    wanted = _Wanted(model, size, flip, device or "CPU", batch, options, progress)
+    wanted = _Wanted(
+        model,
+        size,
+        flip,
+        device or "CPU",
+        gpu or 0,
+        frame_wh or USUAL_WH,
+        batch=batch,
+        options=options,
+        progress=progress,
+    )
     is_plan = Path(model).suffix == PLAN_SUFFIX
+    if gpu is not None and (device is not None or engine in HOST_ENGINES):
+        raise ValueError(f"--gpu {gpu} is for an NVIDIA GPU, got --engine {engine if device is None else 'openvino'}")
     if device is not None and (is_plan or engine not in ("auto", "openvino")):
         raise ValueError(
             f"--device {device} is for --engine openvino, got {model if is_plan else engine}; leave it out"
@@ -84,18 +107,32 @@ def open_step(
         return _on_host(wanted, engine, "as asked") if engine in HOST_ENGINES else _on_gpu(wanted, engine, "as asked")
     if device is not None:
         return _on_host(wanted, "openvino", "for its device")
-    picked, why = _pick(model)
+    picked, why = _pick(model, wanted.gpu)
     if picked is not None:
         try:
-            return _on_gpu(wanted, picked, why)
+            return _having_run(_on_gpu(wanted, picked, why), wanted.frame_wh)
         except EngineError as error:
             why = f"{picked} was tried: {error}"
+    if gpu is not None:
+        raise EngineError(f"--gpu {gpu} cannot be used: {why}; leave it out to run on the CPU")
     return _on_best_host(wanted, why)
 
 
-def _pick(model: str) -> tuple[str | None, str]:
+def _having_run(step: FrameStep, frame_wh: tuple[int, int]) -> FrameStep:
+    """The step after its first frames: plans are built, kernels compiled. EngineError whatever library failed there."""
+    try:
+        step.warm_up(frame_wh)
+    except BaseException as error:
+        step.close()
+        if isinstance(error, PoseError) or not isinstance(error, Exception):
+            raise
+        raise EngineError(f"its first frame failed: {type(error).__name__}: {' '.join(str(error).split())}") from error
+    return step
+
+
+def _pick(model: str, index: int = 0) -> tuple[str | None, str]:
     """The best engine for an NVIDIA GPU that is installed here, or None, and why it is that."""
-    gpu, words = find_gpu()
+    gpu, words = find_gpu(index)
     if gpu is None:
         return None, words
     if importlib.util.find_spec("pycuda") is None:
@@ -159,7 +196,15 @@ def _open_host_runner(path: Path, engine: str, device: str) -> tuple[OnnxRunner 
 
 
 def _on_gpu(wanted: _Wanted, engine: str, why: str) -> FrameStep:
-    _require_gpu(engine)
+    _require_gpu(engine, wanted.gpu)
+    flavor: Flavor = "tensorrt-rtx" if engine == "tensorrt-rtx" else "tensorrt"
+    # What is not installed is said before anything is downloaded, exported or built.
+    if engine == "torch":
+        from engine.torch_runner import load_torch
+
+        load_torch()
+    else:
+        _require_tensorrt(flavor)
     onnx = _onnx_of(wanted, fp16=True)
     from engine.onnx_file import read_spec
 
@@ -167,11 +212,11 @@ def _on_gpu(wanted: _Wanted, engine: str, why: str) -> FrameStep:
     _check_fixed(wanted, onnx, spec, 1)
     if engine == "torch":
         return _on_device(wanted, spec, engine, why, _torch_networks(wanted, spec))
-    flavor: Flavor = "tensorrt-rtx" if engine == "tensorrt-rtx" else "tensorrt"
     return _on_device(wanted, spec, engine, why, _tensorrt_networks(wanted, onnx, flavor))
 
 
 def _open_plan(wanted: _Wanted, engine: str) -> FrameStep:
+    from engine.tensorrt.plan import OpenPlan
     from engine.tensorrt.runner import TensorRTRunner
     from engine.tensorrt.sidecar import read_sidecar
 
@@ -181,18 +226,19 @@ def _open_plan(wanted: _Wanted, engine: str) -> FrameStep:
         raise ValueError(f"{plan} is a plan of {sidecar.flavor}, which {engine} cannot run; leave out --engine")
     if wanted.size is not None and sidecar.shapes.is_static:
         raise ValueError(f"{plan} is built for {sidecar.shapes} (NxHxW) and cannot do --size; run its .onnx instead")
-    _require_gpu(sidecar.flavor)
+    _require_gpu(sidecar.flavor, wanted.gpu)
+    opened: list[OpenPlan] = []  # once for all shapes; its device closes it
 
-    def network_for(shape: Shape, device: Any) -> Any:
-        runner = TensorRTRunner(plan, device=device)
-        runner.bind(shape)
-        return runner
+    def network_for(shape: Shape, device: Device) -> DeviceNetwork:
+        if not opened:
+            opened.append(OpenPlan(plan, device))
+        return TensorRTRunner(opened[0], device).bound(shape)
 
     return _on_device(wanted, sidecar.spec, sidecar.flavor, "as the plan was built", network_for)
 
 
 def _on_device(
-    wanted: _Wanted, spec: ModelSpec, engine: str, why: str, network_for: Callable[[Shape, Any], Any]
+    wanted: _Wanted, spec: ModelSpec, engine: str, why: str, network_for: Callable[[Shape, Device], DeviceNetwork]
 ) -> FrameStep:
     from engine.device import Device
     from pipeline.device_step import DeviceStep
@@ -202,7 +248,7 @@ def _on_device(
             f"the decode on a GPU reads tags of one number, and {spec.name}'s have {spec.tag_dims}; "
             "use --engine onnxruntime"
         )
-    device = Device()
+    device = Device(wanted.gpu)
     try:
         return DeviceStep(
             device,
@@ -220,18 +266,13 @@ def _on_device(
         raise
 
 
-def _tensorrt_networks(wanted: _Wanted, onnx: Path, flavor: Flavor) -> Callable[[Shape, Any], Any]:
-    from engine.tensorrt.flavor import load_tensorrt
+def _tensorrt_networks(wanted: _Wanted, onnx: Path, flavor: Flavor) -> Callable[[Shape, Device], DeviceNetwork]:
     from engine.tensorrt.plan_cache import cached_plan
     from engine.tensorrt.runner import TensorRTRunner
 
-    load_tensorrt(flavor)  # what is missing is said now, not at the first frame
-
-    def network_for(shape: Shape, device: Any) -> Any:
-        plan = cached_plan(onnx, shape, flavor, progress=wanted.progress)
-        runner = TensorRTRunner(plan, device=device)
-        runner.bind(shape)
-        return runner
+    def network_for(shape: Shape, device: Device) -> DeviceNetwork:
+        plan = cached_plan(onnx, shape, flavor, progress=wanted.progress, device=device)
+        return TensorRTRunner(plan, device).bound(shape)
 
     return network_for
 
@@ -252,15 +293,28 @@ def torch_graph(model: str, spec: ModelSpec) -> Any:
     return graph.half() if spec.precision == "fp16" else graph
 
 
-def _torch_networks(wanted: _Wanted, spec: ModelSpec) -> Callable[[Shape, Any], Any]:
+def _torch_networks(wanted: _Wanted, spec: ModelSpec) -> Callable[[Shape, Device], DeviceNetwork]:
     from engine.torch_runner import TorchNetwork
 
     graph = torch_graph(wanted.model, spec)
     return lambda shape, device: TorchNetwork(graph, spec, shape, device)
 
 
-def _require_gpu(engine: str) -> None:
-    gpu, words = find_gpu()
+def _require_tensorrt(flavor: Flavor) -> None:
+    """EngineError where it is not installed; the other flavour is named where that one is."""
+    from engine.tensorrt.flavor import load_tensorrt
+
+    try:
+        load_tensorrt(flavor)
+    except EngineError as error:
+        others = [name for name in MODULES if name != flavor and importlib.util.find_spec(MODULES[name]) is not None]
+        if not others:
+            raise
+        raise EngineError(f"{error}; or use --engine {others[0]}, which is installed") from error
+
+
+def _require_gpu(engine: str, index: int) -> None:
+    gpu, words = find_gpu(index)
     if gpu is None:
         raise EngineError(
             f"engine {engine} needs an NVIDIA GPU: {words}; run `make gpu` on a machine that has one, "

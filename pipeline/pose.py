@@ -43,6 +43,8 @@ class PosePipeline:
     model: a name of the zoo ("tiny" is bundled), an ONNX file made by `python -m export`, or a plan.
     engine: "auto", "openvino", "onnxruntime", "tensorrt", "tensorrt-rtx" or "torch".
     device: of OpenVINO: "CPU", "GPU" (Intel's graphics) or "NPU".
+    gpu: the NVIDIA GPU, counted from 0 among those that CUDA_VISIBLE_DEVICES shows; by default the first.
+    frame_wh: of the frames to come, if known: "auto" runs one on a GPU, and takes the CPU if that fails.
     size: the frame's short side in the network, instead of the model's own; a multiple of 64.
     flip: average with the mirrored frame: more accurate, twice the work.
     batch: frames of one pass, of several live sources or of a file: more frames a second on a GPU, each of them later.
@@ -57,6 +59,8 @@ class PosePipeline:
         size: int | None = None,
         flip: bool = False,
         device: str | None = None,
+        gpu: int | None = None,
+        frame_wh: tuple[int, int] | None = None,
         batch: int = 1,
         options: DecodeOptions = LIVE_OPTIONS,
         progress: Progress = unseen,
@@ -70,6 +74,8 @@ class PosePipeline:
                 size=size,
                 flip=flip,
                 device=device,
+                gpu=gpu,
+                frame_wh=frame_wh,
                 batch=batch,
                 options=options,
                 progress=progress,

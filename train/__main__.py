@@ -145,7 +145,6 @@ def _mixture(options: argparse.Namespace) -> Any:
         side=options.side,
         short_side=options.short_side,
         strides=(4, 2, 1)[: 1 + options.deconvolutions],
-        sigma=options.sigma,
         augmentation=Augmentation(about_person=options.about_person),
         seed=options.seed,
     )

@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 
 from core.command_line import CommandParser, file_path
-from train.targets import SIGMA
 
 PACKED_SIDE = 384  # short side of packed pictures: enough for crops of 256 at scale 1.5
 
@@ -82,9 +81,6 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     add("--average-decay", type=float, default=0.999, help="of the moving average of the weights (0.999)")
     add("--heatmap-weight", type=float, default=1.0, help="(1)")
     add("--foreground", type=float, default=10.0, metavar="X", help="a cell at a joint weighs 1 + X (10)")
-    told = "cross-entropy for the heatmaps at 1/4 that are probabilities, as those of tiny (losses.py)"
-    add("--focal", action="store_true", help=told)
-    add("--sigma", type=float, default=SIGMA, metavar="CELLS", help=f"of the Gaussians around joints ({SIGMA:g})")
     add("--pull-weight", type=float, default=1e-3, help="(1e-3, as the authors)")
     add("--push-weight", type=float, default=1e-3, help="(1e-3, as the authors)")
     add("--seed", type=int, default=0, help="(0)")

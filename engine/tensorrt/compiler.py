@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from core.files import write_whole
 from core.progress import Progress, unseen
 from core.spec import ModelSpec
 from engine.shapes import ShapeRange
-from engine.tensorrt.flavor import make_log
+from engine.tensorrt.flavor import MODULES, make_log
 
 logger = logging.getLogger(__name__)
 
@@ -28,21 +30,26 @@ def compile_plan(
     timing_cache: Path | None = None,
     progress: Progress = unseen,
     target: str | None = None,
+    within: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> bytes:
     """The serialised engine of an ONNX file for `shapes`.
 
     timing_cache: file of kernel timings, read if it is there, and brought up to date. target: of TensorRT-RTX, the one
-    kind of GPU to build for, a ComputeCapability by name ("CURRENT", "SM80"); by default a portable plan. Ctrl-C stops
-    the build at TensorRT's next step. Raises ModelError for a file TensorRT cannot parse, naming the node, ValueError
-    for shapes the model does not take, EngineError if the build fails; and what `progress` raises.
+    kind of GPU to build for, a ComputeCapability by name ("CURRENT", "SM80"); by default a portable plan. within: makes
+    the GPU to build on current in a thread, by default the first one. Ctrl-C stops the build at TensorRT's next step.
+    Raises ModelError for a file TensorRT cannot parse, naming the node, ValueError for shapes the model does not take,
+    EngineError if the build fails; and what `progress` raises.
     """
     monitor = _make_monitor(trt, progress)
+
     # In a thread of its own: the main thread then waits where Ctrl-C reaches it, and TensorRT's callbacks, which must
     # not raise, never run there.
+    def build() -> bytes:
+        with within():
+            return _compile(trt, onnx, spec, shapes, timing_cache=timing_cache, monitor=monitor, target=target)
+
     with ThreadPoolExecutor(1, thread_name_prefix="tensorrt-build") as pool:
-        building = pool.submit(
-            _compile, trt, onnx, spec, shapes, timing_cache=timing_cache, monitor=monitor, target=target
-        )
+        building = pool.submit(build)
         try:
             return building.result()
         except BaseException:
@@ -78,18 +85,22 @@ def _compile(
     target: str | None,
 ) -> bytes:
     log = make_log(trt)
+    log.forget()
     builder = trt.Builder(log)
     network, parser = parse(trt, builder, onnx, log)
     _check_tensors(trt, network, onnx, spec)
     config = builder.create_builder_config()
     config.progress_monitor = monitor
     _set_shapes(builder, network, config, onnx, shapes)
+    if trt.__name__ == MODULES["tensorrt-rtx"]:
+        # A pass that allocates by itself cannot be captured into a CUDA graph.
+        config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
     if target is not None:
         config.num_compute_capabilities = 1
-        config.set_compute_capability(getattr(trt.ComputeCapability, target), 0)
+        if not config.set_compute_capability(getattr(trt.ComputeCapability, target), 0):
+            raise EngineError(f"TensorRT cannot build for {target}: {log.last_error()}; leave the target out")
     if timing_cache is not None:
-        known = timing_cache.read_bytes() if timing_cache.is_file() else b""
-        config.set_timing_cache(config.create_timing_cache(known), ignore_mismatch=False)
+        _use_timings(config, timing_cache)
     plan = builder.build_serialized_network(network, config)
     del parser  # kept until here: the network's weights are its
     if monitor.error is not None:
@@ -98,8 +109,30 @@ def _compile(
         reason = "it was stopped" if monitor.stopped else log.last_error()
         raise EngineError(f"TensorRT could not build {onnx} for {shapes}: {reason}")
     if timing_cache is not None:
-        write_whole(timing_cache, bytes(config.get_timing_cache().serialize()))
+        _keep_timings(config, timing_cache)
     return bytes(plan)
+
+
+def _use_timings(config: Any, path: Path) -> None:
+    """The timings of earlier builds; none where the file is of another GPU or version: they only save time."""
+    known = path.read_bytes() if path.is_file() else b""
+    for content in (known, b"") if known else (b"",):
+        timings = config.create_timing_cache(content)
+        if timings is not None and config.set_timing_cache(timings, ignore_mismatch=False):
+            return
+    logger.warning("TensorRT does not take timings (%s); this build measures every kernel", path)
+
+
+def _keep_timings(config: Any, path: Path) -> None:
+    """For the next build. Never raises: the plan is built."""
+    timings = config.get_timing_cache()
+    serialised = None if timings is None else timings.serialize()
+    if serialised is None:
+        return
+    try:
+        write_whole(path, bytes(serialised))
+    except OSError as error:
+        logger.warning("%s cannot be written (%s); the next build measures again", path, error.strerror or error)
 
 
 def _check_tensors(trt: Any, network: Any, onnx: Path, spec: ModelSpec) -> None:

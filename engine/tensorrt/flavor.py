@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import logging
@@ -39,26 +40,34 @@ def pick_flavor() -> Flavor:
     return "tensorrt-rtx"
 
 
-def build_target(flavor: Flavor) -> tuple[str, str]:
-    """Name and compute capability of the GPU that a plan built now is for; ("portable", "portable") for any.
+def build_target(flavor: Flavor, index: int = 0) -> tuple[str, str]:
+    """Name and compute capability of the GPU that a plan built now is for; "portable": whichever has the capability.
 
-    Raises EngineError where the flavour needs a GPU and there is none.
+    ("portable", "portable") is a TensorRT-RTX plan for any GPU from PORTABLE_FROM on; one for an older GPU, which has
+    to be named, is built where such a GPU is. index: of the GPU, as find_gpu counts. Raises EngineError where the
+    flavour needs a GPU and there is none.
     """
+    gpu, why = find_gpu(index)
     if flavor == "tensorrt-rtx":
-        return PORTABLE, PORTABLE
-    gpu, why = find_gpu()
+        capability = PORTABLE_FROM if gpu is None else gpu.compute_capability
+        named = capability < PORTABLE_FROM and capability in RTX_CAPABILITIES
+        return PORTABLE, ".".join(map(str, capability)) if named else PORTABLE
     if gpu is None:
         raise EngineError(f"tensorrt builds on the GPU that will run the plan: {why}; or use tensorrt-rtx")
-    return gpu.name, ".".join(map(str, gpu.compute_capability))
+    return gpu.name, gpu.capability
 
 
+@functools.cache
 def make_log(trt: Any) -> Any:
-    """A trt.ILogger that passes messages on to logging and keeps the errors, as `log.errors`."""
+    """The one trt.ILogger of this process for a flavour's module, which warns when it is handed a second.
+
+    It passes messages on to logging, and keeps the last error since `forget`.
+    """
 
     class Log(trt.ILogger):  # type: ignore[misc]  # its base is known at run time only
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
-            self.errors: list[str] = []
+            self._error: str | None = None
             # The highest severity that TensorRT passes to each of logging's levels; the rest is left out.
             self._levels = {
                 trt.ILogger.Severity.INTERNAL_ERROR: logging.WARNING,
@@ -72,11 +81,15 @@ def make_log(trt: Any) -> Any:
             if level is None:
                 return
             if level == logging.WARNING:
-                self.errors.append(" ".join(message.split()))
+                self._error = " ".join(message.split())
                 level = logging.INFO  # whoever meets the failure raises it; said once is enough
             logger.log(level, "TensorRT: %s", message)
 
+        def forget(self) -> None:
+            """Something new begins: what went wrong before is not its reason."""
+            self._error = None
+
         def last_error(self) -> str:
-            return self.errors[-1] if self.errors else "TensorRT gave no reason"
+            return self._error or "TensorRT gave no reason"
 
     return Log()

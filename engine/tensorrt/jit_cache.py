@@ -19,12 +19,11 @@ def cache_path(plan: Path) -> Path:
     return plan.with_name(plan.name + ".jit")
 
 
-def context_with_cache(engine: Any, plan: Path) -> tuple[Any, Any]:
-    """An execution context, None if the GPU's memory is full, and the cache it compiles into.
+def load_cache(runtime_config: Any, plan: Path) -> Any:
+    """The cache that contexts of `runtime_config`, an IRuntimeConfig, find compiled kernels in and compile into.
 
-    engine: an ICudaEngine of tensorrt_rtx. The CUDA context must be current: the cache is checked against it.
+    The CUDA context must be current: the cache is checked against it.
     """
-    runtime_config = engine.create_runtime_config()
     cache = runtime_config.create_runtime_cache()
     try:
         blob = cache_path(plan).read_bytes()
@@ -32,8 +31,9 @@ def context_with_cache(engine: Any, plan: Path) -> tuple[Any, Any]:
         blob = b""  # the first run
     if blob and not cache.deserialize(blob):
         logger.info("%s is of another GPU, driver or version; kernels are compiled anew", cache_path(plan))
-    runtime_config.set_runtime_cache(cache)
-    return engine.create_execution_context(runtime_config), cache
+    if not runtime_config.set_runtime_cache(cache):
+        logger.warning("TensorRT-RTX does not take %s; kernels are compiled at every start", cache_path(plan))
+    return cache
 
 
 def save_cache(cache: Any, plan: Path) -> None:

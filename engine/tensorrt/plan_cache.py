@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,13 +13,16 @@ from core.errors import EngineError, ModelError
 from core.files import cache_folder, locked
 from core.progress import Progress, unseen
 from core.spec import SIDE_MULTIPLE, ModelSpec
+from engine.device import Device
 from engine.onnx_file import read_spec, sha256_of
 from engine.shapes import Shape, ShapeRange
 from engine.tensorrt.compiler import compile_plan
-from engine.tensorrt.flavor import Flavor, build_target, load_tensorrt, pick_flavor
+from engine.tensorrt.flavor import PORTABLE, Flavor, build_target, load_tensorrt, pick_flavor
 from engine.tensorrt.sidecar import Sidecar, read_sidecar, write_plan
 
 logger = logging.getLogger(__name__)
+
+RECIPE = 2  # goes up when plans of the same ONNX file come out otherwise; 2: a TensorRT-RTX plan can be captured
 
 
 def build_plan(
@@ -28,26 +32,39 @@ def build_plan(
     flavor: Flavor | None = None,
     shapes: ShapeRange | Shape | None = None,
     progress: Progress = unseen,
+    device: Device | None = None,
 ) -> Path:
     """A plan at `out`, with its sidecar beside it; the path is returned. Both are whole or absent.
 
     onnx: a file of python -m export. flavor: by default what suits this machine. shapes: (N, H, W) for a static plan,
-    or a range; by default static, for one frame of 4:3. Raises ModelError for a file that cannot be read or parsed,
-    ValueError for shapes the model does not take, EngineError if TensorRT or the GPU is missing or the build fails.
+    or a range; by default static, for one frame of 4:3. device: whose GPU it is for, by default the
+    first. Raises ModelError for a file that cannot be read or parsed, ValueError for shapes the model does not take,
+    EngineError if TensorRT or the GPU is missing or the build fails.
     """
     onnx, out = Path(onnx), Path(out)
     flavor = flavor or pick_flavor()
     spec = read_spec(onnx)
     wanted = _range(shapes, spec)
     trt = load_tensorrt(flavor)
-    gpu, compute_capability = build_target(flavor)
+    gpu, compute_capability = build_target(flavor, 0 if device is None else device.index)
     try:
         onnx_sha256 = sha256_of(onnx)
     except OSError as error:
         raise ModelError(f"{onnx} cannot be read: {error.strerror or error}") from error
     # TensorRT-RTX times nothing here: it compiles on the device at the first run.
     timings = None if flavor == "tensorrt-rtx" else _timings(flavor, trt.__version__, gpu)
-    plan = compile_plan(trt, onnx, spec, wanted, timing_cache=timings, progress=progress)
+    named = flavor == "tensorrt-rtx" and compute_capability != PORTABLE
+    target = "SM" + compute_capability.replace(".", "") if named else None
+    plan = compile_plan(
+        trt,
+        onnx,
+        spec,
+        wanted,
+        timing_cache=timings,
+        progress=progress,
+        target=target,
+        within=nullcontext if device is None else device.current,
+    )
     sidecar = Sidecar(
         flavor=flavor,
         version=trt.__version__,
@@ -71,6 +88,7 @@ def cached_plan(
     *,
     folder: Path | None = None,
     progress: Progress = unseen,
+    device: Device | None = None,
 ) -> Path:
     """A static plan of `onnx` for this machine, from `folder` (default: the cache), built there the first time.
 
@@ -82,16 +100,16 @@ def cached_plan(
     folder = cache_folder("plans") if folder is None else folder
     spec = read_spec(onnx)
     shapes = ShapeRange.static(shape_nhw)
-    gpu, compute_capability = build_target(flavor)
+    gpu, compute_capability = build_target(flavor, 0 if device is None else device.index)
     version = load_tensorrt(flavor).__version__
-    key = [sha256_of(onnx), str(shapes), spec.precision, flavor, version, gpu, compute_capability]
+    key = [sha256_of(onnx), str(shapes), spec.precision, flavor, version, gpu, compute_capability, RECIPE]
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
     path = folder / f"{spec.name}-{shapes}-{spec.precision}-{flavor}-{digest}.plan"
     try:
         with locked(path.with_name(path.name + ".lock")):
             if not _is_whole(path):
                 logger.info("building %s", path)
-                build_plan(onnx, path, flavor=flavor, shapes=shapes, progress=progress)
+                build_plan(onnx, path, flavor=flavor, shapes=shapes, progress=progress, device=device)
     except OSError as error:
         if isinstance(error, EngineError | ModelError):
             raise

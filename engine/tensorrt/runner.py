@@ -5,39 +5,36 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+
 from core.errors import EngineError, EngineMismatch
-from engine.device import Device, DeviceArray, Stream
-from engine.gpu import find_gpu
+from engine.device import Device, DeviceArray, Stream, exclusive
 from engine.runner import tensors_of
 from engine.shapes import Shape
-from engine.tensorrt.flavor import load_tensorrt, make_log
-from engine.tensorrt.jit_cache import context_with_cache, save_cache
-from engine.tensorrt.sidecar import read_plan, read_sidecar
+from engine.tensorrt.plan import OpenPlan
 
 
 class TensorRTRunner:
     """A plan, open: bind() it to an input shape, fill `arrays["image"]`, enqueue(), read the others.
 
+    plan: its file, or one that is open on `device` already and stays so: a dynamic plan serves several runners.
     arrays: "image", "heatmaps", "tags" in device memory; shapes and types as tensors_of says.
-    device: one that is already open, and stays so; by default one of its own.
-    Raises EngineError where the runtime, pycuda or the GPU is missing or the plan is damaged, EngineMismatch where
-    the plan was built for something else. A plan is code: open only those from a folder you trust.
+    Raises EngineError where the runtime is missing, the plan damaged or the GPU full, EngineMismatch where the plan was
+    built for something else. A plan is code: open only those from a folder you trust.
     """
 
-    def __init__(self, plan: str | Path, *, device: Device | None = None) -> None:
-        self._path = Path(plan)
-        self.engine = read_sidecar(self._path).flavor
-        trt = load_tensorrt(self.engine)
-        serialised, self.sidecar = read_plan(self._path, version=trt.__version__, flavor=self.engine, gpu=find_gpu()[0])
-        self.spec = self.sidecar.spec
-        self._own_device = device is None
-        self._device = device or Device()
+    def __init__(self, plan: str | Path | OpenPlan, device: Device) -> None:
+        self._device = device
+        self._owns_plan = not isinstance(plan, OpenPlan)
+        self._plan = plan if isinstance(plan, OpenPlan) else OpenPlan(plan, device)
+        self.engine, self.spec, self.sidecar = self._plan.flavor, self._plan.spec, self._plan.sidecar
         self.arrays: dict[str, DeviceArray] = {}
+        self._scratch: DeviceArray | None = None
         self._shape: Shape | None = None
-        self._runtime = self._engine = self._context = self._jit_cache = None
+        self._context: Any = None
         try:
-            with self._device.current():
-                self._load(trt, serialised)
+            with device.current():
+                self._context = self._plan.context()
         except BaseException:
             self.close()
             raise
@@ -49,46 +46,58 @@ class TensorRTRunner:
         if not self.sidecar.shapes.contains(shape):
             n, h, w = shape
             raise EngineMismatch(
-                f"{self._path} takes {self.sidecar.shapes} (NxHxW), got {n}x{h}x{w}; build another: "
+                f"{self._plan.path} takes {self.sidecar.shapes} (NxHxW), got {n}x{h}x{w}; build another: "
                 f"python -m engine {self.sidecar.onnx} --shape {n}x{h}x{w} --out other.plan"
             )
         self._shape = None
         context, tensors = self._open_context(), tensors_of(self.spec, shape)
-        with self._device.current():
-            self._device.free(*self.arrays.values())
+        with self._device.current(), exclusive():
+            self._plan.log.forget()
+            self._free_memory()
             self.arrays = {name: self._device.empty(*tensor) for name, tensor in tensors.items()}
-            context.set_input_shape("image", self.arrays["image"].shape)
+            self._demand(context.set_input_shape("image", self.arrays["image"].shape), f"take the input shape {shape}")
             for name, array in self.arrays.items():
                 got = tuple(context.get_tensor_shape(name))
                 if got != array.shape:
-                    raise EngineMismatch(f"{self._path} gives {name} as {got}, expected {array.shape}; build it again")
-                context.set_tensor_address(name, array.pointer)
+                    raise EngineMismatch(
+                        f"{self._plan.path} gives {name} as {got}, expected {array.shape}; build it again"
+                    )
+                self._demand(context.set_tensor_address(name, array.pointer), f"take the memory of {name}")
+            if self._plan.user_allocates:
+                size_bytes = int(context.update_device_memory_size_for_shapes())
+                self._scratch = self._device.empty((size_bytes,), np.uint8)
+                context.set_device_memory(self._scratch.pointer, size_bytes)
         self._shape = shape
+
+    def bound(self, shape: Shape) -> Self:
+        """This runner after `bind`; closed if that fails."""
+        try:
+            self.bind(shape)
+        except BaseException:
+            self.close()
+            raise
+        return self
 
     def enqueue(self, stream: Stream) -> None:
         """Put one forward pass on `stream`, from and to `arrays`. Returns at once."""
-        if not self._open_context().execute_async_v3(stream.handle):
-            raise EngineError(f"TensorRT could not run {self._path}: {self._log.last_error()}")
+        self._demand(self._open_context().execute_async_v3(stream.handle), "run a pass")
 
     def capture_problem(self, stream: Stream) -> str | None:
         """TensorRT-RTX can tell; of TensorRT, every pass after the first at a shape can be captured."""
         if self.engine != "tensorrt-rtx" or self._open_context().is_stream_capturable(stream.handle):
             return None
-        return f"TensorRT-RTX says that {self._path} is not stream capturable"
+        rebuild = self.sidecar.rebuild_command(self._plan.path)
+        return f"TensorRT-RTX says that {self._plan.path} is not stream capturable; rebuild it: {rebuild}"
 
     def close(self) -> None:
-        """Release the plan; and the device, if it was opened here. May be called twice."""
-        if self._runtime is not None:
-            with self._device.current():
-                if self._jit_cache is not None:
-                    save_cache(self._jit_cache, self._path)
-                self._context = self._jit_cache = self._engine = self._runtime = (
-                    None  # in this order, by their last references
-                )
-                self._device.free(*self.arrays.values())
-        self.arrays, self._shape = {}, None
-        if self._own_device:
-            self._device.close()
+        """Release the context and its memory, and the plan, if it was opened here. May be called twice."""
+        if self._context is not None or self._owns_plan:
+            with self._device.current(), exclusive():
+                self._context = None
+                self._free_memory()
+                if self._owns_plan:
+                    self._device.free(self._plan)
+        self._shape, self._owns_plan = None, False
 
     def __enter__(self) -> Self:
         return self
@@ -96,34 +105,16 @@ class TensorRTRunner:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _load(self, trt: Any, serialised: bytes) -> None:
-        self._log = make_log(trt)
-        self._runtime = runtime = trt.Runtime(self._log)
-        self._engine = engine = runtime.deserialize_cuda_engine(serialised)
-        if engine is None:
-            raise EngineError(
-                f"{self.engine} cannot load {self._path}: {self._log.last_error()}; "
-                "a GPU and its driver are needed: see what nvidia-smi says"
-            )
-        types = {"float16": trt.DataType.HALF, "float32": trt.DataType.FLOAT}
-        expected = {
-            name: (trt.TensorIOMode.INPUT if name == "image" else trt.TensorIOMode.OUTPUT, types[dtype])
-            for name, (_, dtype) in tensors_of(self.spec, self.sidecar.shapes.best).items()
-        }
-        names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
-        if {name: (engine.get_tensor_mode(name), engine.get_tensor_dtype(name)) for name in names} != expected:
-            raise EngineMismatch(
-                f"{self._path} has the tensors {', '.join(names)}, which are not those of {self.spec.name}; "
-                f"rebuild it: {self.sidecar.rebuild_command(self._path)}"
-            )
-        if self.engine == "tensorrt-rtx":
-            self._context, self._jit_cache = context_with_cache(engine, self._path)
-        else:
-            self._context = engine.create_execution_context()
-        if self._context is None:
-            raise EngineError(f"{self._path} cannot be made ready: {self._log.last_error()}; is the GPU's memory full?")
+    def _free_memory(self) -> None:
+        scratch = () if self._scratch is None else (self._scratch,)
+        self._device.free(*self.arrays.values(), *scratch)
+        self.arrays, self._scratch = {}, None
+
+    def _demand(self, done: bool, what: str) -> None:
+        if not done:
+            raise EngineError(f"TensorRT could not {what} of {self._plan.path}: {self._plan.log.last_error()}")
 
     def _open_context(self) -> Any:
         if self._context is None:
-            raise EngineError(f"the runner of {self._path} is closed; open another")
+            raise EngineError(f"the runner of {self._plan.path} is closed; open another")
         return self._context

@@ -21,7 +21,7 @@ FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Sidecar:
-    """gpu and compute_capability: "portable" for a TensorRT-RTX plan. built_at: ISO 8601, UTC."""
+    """gpu and compute_capability: as `build_target` says. built_at: ISO 8601, UTC."""
 
     flavor: Flavor
     version: str
@@ -100,17 +100,7 @@ def read_plan(path: Path, *, version: str, flavor: Flavor, gpu: Gpu | None) -> t
             + (rebuild if flavor == sidecar.flavor else f"install {sidecar.flavor}, or {rebuild}")
         )
     if gpu is not None:
-        here = ".".join(map(str, gpu.compute_capability))
-        if sidecar.gpu == PORTABLE and gpu.compute_capability < PORTABLE_FROM:
-            lowest = ".".join(map(str, PORTABLE_FROM))
-            raise EngineMismatch(
-                f"{path} runs from compute capability {lowest} on, {gpu.name} has {here}; use tensorrt"
-            )
-        if sidecar.gpu != PORTABLE and (gpu.name, here) != (sidecar.gpu, sidecar.compute_capability):
-            raise EngineMismatch(
-                f"{path} was built for {sidecar.gpu} (compute capability {sidecar.compute_capability}), "
-                f"this is {gpu.name} ({here}); {rebuild}"
-            )
+        _check_gpu(path, sidecar, gpu, rebuild)
     try:
         plan = path.read_bytes()
     except OSError as error:
@@ -118,3 +108,19 @@ def read_plan(path: Path, *, version: str, flavor: Flavor, gpu: Gpu | None) -> t
     if hashlib.sha256(plan).hexdigest() != sidecar.plan_sha256:
         raise EngineError(f"{path} is damaged: its bytes are not those its sidecar tells of; {rebuild}")
     return plan, sidecar
+
+
+def _check_gpu(path: Path, sidecar: Sidecar, gpu: Gpu, rebuild: str) -> None:
+    """Raises EngineMismatch where the plan is for another GPU."""
+    here, built = gpu.capability, sidecar.compute_capability
+    if sidecar.gpu == PORTABLE and built == PORTABLE:
+        if gpu.compute_capability < PORTABLE_FROM:
+            lowest = ".".join(map(str, PORTABLE_FROM))
+            raise EngineMismatch(
+                f"{path} runs from compute capability {lowest} on, {gpu.name} has {here}; on this machine {rebuild}"
+            )
+    elif built != here or sidecar.gpu not in (PORTABLE, gpu.name):
+        kind = "any GPU" if sidecar.gpu == PORTABLE else sidecar.gpu
+        raise EngineMismatch(
+            f"{path} was built for {kind} (compute capability {built}), this is {gpu.name} ({here}); {rebuild}"
+        )

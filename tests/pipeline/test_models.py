@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
+from types import ModuleType
 
 import pytest
 
@@ -17,8 +19,8 @@ from tests.pipeline.onnx_models import blob_spec, write_blob_model
 GPU = Gpu("NVIDIA Test", (8, 6), 1 << 33, (13, 0))
 
 
-def opened(model, engine="auto", *, size=None, flip=False, device=None):
-    return open_step(str(model), engine=engine, size=size, flip=flip, device=device, options=DecodeOptions())
+def opened(model, engine="auto", *, size=None, flip=False, device=None, gpu=None):
+    return open_step(str(model), engine=engine, size=size, flip=flip, device=device, gpu=gpu, options=DecodeOptions())
 
 
 @pytest.fixture
@@ -28,14 +30,14 @@ def onnx(tmp_path):
 
 @pytest.fixture
 def no_gpu(monkeypatch):
-    monkeypatch.setattr(models, "find_gpu", lambda: (None, "no driver here"))
+    monkeypatch.setattr(models, "find_gpu", lambda index: (None, "no driver here"))
 
 
 @pytest.fixture
 def installed(monkeypatch):
     """A machine with a GPU on which just these packages are installed."""
     packages: set[str] = set()
-    monkeypatch.setattr(models, "find_gpu", lambda: (GPU, str(GPU)))
+    monkeypatch.setattr(models, "find_gpu", lambda index=0: (GPU, str(GPU)))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if name in packages else None)
     return packages
 
@@ -115,12 +117,12 @@ def test_auto_takes_the_best_that_is_installed(installed, packages, model, picke
 
 def test_tensorrt_rtx_is_not_picked_for_a_gpu_it_is_not_made_for(installed, monkeypatch):
     installed |= {"pycuda", "tensorrt_rtx"}
-    monkeypatch.setattr(models, "find_gpu", lambda: (Gpu("H", (9, 0), 1, (13, 0)), "H"))
+    monkeypatch.setattr(models, "find_gpu", lambda index: (Gpu("H", (9, 0), 1, (13, 0)), "H"))
     assert models._pick("tiny")[0] is None
 
 
 def test_a_gpu_that_fails_leaves_auto_on_the_cpu(onnx, monkeypatch):
-    monkeypatch.setattr(models, "_pick", lambda model: ("tensorrt", "a GPU"))
+    monkeypatch.setattr(models, "_pick", lambda model, index: ("tensorrt", "a GPU"))
 
     def fails(*_: object) -> None:
         raise EngineError("the driver is too old")
@@ -133,10 +135,12 @@ def test_a_gpu_that_fails_leaves_auto_on_the_cpu(onnx, monkeypatch):
 
 
 def test_tags_of_two_numbers_stay_on_the_cpu(onnx):
-    wanted = models._Wanted(str(onnx), None, False, "cpu", 1, DecodeOptions(), lambda *_: None)
+    wanted = models._Wanted(
+        str(onnx), None, False, "cpu", 0, (640, 480), batch=1, options=DecodeOptions(), progress=lambda *_: None
+    )
     spec = ModelSpec(name="small", tag_dims=2)
     with pytest.raises(EngineError, match="reads tags of one number, and small's have 2; use --engine onnxruntime"):
-        models._on_device(wanted, spec, "torch", "", lambda shape, device: None)
+        models._on_device(wanted, spec, "torch", "", lambda shape, device: pytest.fail("it was opened"))
 
 
 def test_a_missing_package_is_named(installed, onnx):
@@ -163,8 +167,9 @@ def test_a_size_that_no_network_takes_is_refused(onnx, size):
 
 @pytest.mark.parametrize("asked", [{"size": 256}, {"flip": True}], ids=str)
 @pytest.mark.parametrize("engine", ["onnxruntime", "tensorrt", "auto"])
-def test_a_fixed_model_says_how_to_rebuild_it(tmp_path, installed, engine, asked):
+def test_a_fixed_model_says_how_to_rebuild_it(tmp_path, installed, monkeypatch, engine, asked):
     installed |= {"pycuda", "tensorrt"}
+    monkeypatch.setitem(sys.modules, "tensorrt", ModuleType("tensorrt"))
     path = write_blob_model(tmp_path / "fixed.onnx", blob_spec(fixed_hw=(128, 192)))
     with pytest.raises(ValueError, match=r"fixed to 1x3x128x192 and cannot do --.*; export it without --fixed"):
         opened(path, engine, **asked)

@@ -119,7 +119,7 @@ def test_a_noise_or_truncated_model(typed, clip, model, tmp_path, share):
 
 
 def test_an_engine_without_its_gpu(typed, clip, monkeypatch):
-    monkeypatch.setattr("pipeline.models.find_gpu", lambda: (None, "no driver here"))
+    monkeypatch.setattr("pipeline.models.find_gpu", lambda index: (None, "no driver here"))
     refused(typed(clip, "--engine", "tensorrt"), "engine tensorrt needs an NVIDIA GPU: no driver here; run `make gpu`")
 
 

@@ -239,28 +239,34 @@ class Wrapped:
         setattr(self.real, name, value)
 
 
-def test_a_timing_cache_is_handed_over_and_kept(small_onnx, tmp_path):
-    """TensorRT-RTX has no timings; the path is the same, so a stand-in for the configuration notes the calls."""
-    calls = []
+class Timings:
+    def serialize(self):
+        return b"new timings"
 
-    class Timings:
-        def serialize(self):
-            return b"new timings"
 
-    class Config(Wrapped):
-        def create_timing_cache(self, content):
-            calls.append(content)
-            return "cache"
+class TimingConfig(Wrapped):
+    """TensorRT-RTX has no timings; the path is the same, so this notes the calls. It takes only what it is told to."""
 
-        def set_timing_cache(self, cache, ignore_mismatch):
-            calls.append((cache, ignore_mismatch))
+    def create_timing_cache(self, content):
+        self.real_calls.append(content)
+        return None if content in self.unreadable else "cache"
 
-        def get_timing_cache(self):
-            return Timings()
+    def set_timing_cache(self, cache, ignore_mismatch):
+        self.real_calls.append((cache, ignore_mismatch))
+        return self.takes
+
+    def get_timing_cache(self):
+        return self.kept
+
+
+def timed(calls, *, unreadable=(), takes=True, kept=Timings()):  # noqa: B008  # it has no state
+    """tensorrt_rtx with a configuration that has timings."""
 
     class Builder(Wrapped):
         def create_builder_config(self):
-            return Config(self.real.create_builder_config())
+            config = TimingConfig(self.real.create_builder_config())
+            config.__dict__.update(real_calls=calls, unreadable=unreadable, takes=takes, kept=kept)
+            return config
 
         def build_serialized_network(self, network, config):
             return self.real.build_serialized_network(network, config.real)
@@ -269,13 +275,56 @@ def test_a_timing_cache_is_handed_over_and_kept(small_onnx, tmp_path):
         def Builder(self, log):
             return Builder(trt.Builder(log))
 
+    return Module(trt)
+
+
+def build_with_timings(module, onnx, kept):
+    return compile_plan(module, onnx, read_spec(onnx), ShapeRange.static((1, 64, 64)), timing_cache=kept)
+
+
+def test_a_timing_cache_is_handed_over_and_kept(small_onnx, tmp_path):
     kept = tmp_path / "timings" / "kept.cache"
     for known in (b"", b"new timings"):
-        calls.clear()
-        shapes = ShapeRange.static((1, 64, 64))
-        compile_plan(Module(trt), small_onnx, read_spec(small_onnx), shapes, timing_cache=kept)
+        calls: list[object] = []
+        build_with_timings(timed(calls), small_onnx, kept)
         assert calls == [known, ("cache", False)]
         assert kept.read_bytes() == b"new timings"
+
+
+def test_timings_of_another_gpu_or_damaged_ones_are_left_and_replaced(small_onnx, tmp_path):
+    kept = tmp_path / "kept.cache"
+    kept.write_bytes(b"of another version")
+    calls: list[object] = []
+    build_with_timings(timed(calls, unreadable=(b"of another version",)), small_onnx, kept)
+    assert calls == [b"of another version", b"", ("cache", False)]
+    assert kept.read_bytes() == b"new timings"
+
+
+def test_timings_that_are_not_taken_or_not_given_cost_time_and_not_the_plan(small_onnx, tmp_path, caplog):
+    kept = tmp_path / "kept.cache"
+    assert build_with_timings(timed([], takes=False, kept=None), small_onnx, kept)
+    assert "TensorRT does not take timings" in caplog.text
+    assert not kept.exists()
+    (tmp_path / "file").write_text("in the way")
+    assert build_with_timings(timed([]), small_onnx, tmp_path / "file" / "kept.cache")
+    assert "the next build measures again" in caplog.text
+
+
+def test_a_portable_plan_can_be_captured_into_a_graph(small_onnx, monkeypatch):
+    """TensorRT-RTX demands the flag of whoever captures; other TensorRTs have no such flag."""
+    flags = []
+
+    class Builder(Wrapped):
+        def build_serialized_network(self, network, config):
+            flags.append(config.get_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION))
+            return self.real.build_serialized_network(network, config)
+
+    class Module(Wrapped):
+        def Builder(self, log):
+            return Builder(trt.Builder(log))
+
+    compile_plan(Module(trt), small_onnx, read_spec(small_onnx), ShapeRange.static((1, 64, 64)))
+    assert flags == [True]
 
 
 def test_a_flavour_that_is_not_installed_is_one_line(monkeypatch):

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from engine.tensorrt.jit_cache import cache_path, context_with_cache, save_cache
+from engine.tensorrt.jit_cache import cache_path, load_cache, save_cache
 
 
 class FakeCache:
@@ -25,23 +25,19 @@ class FakeCache:
         return memoryview(self.gpu + b"k" * self.kernels)
 
 
-class FakeEngine:
-    def __init__(self, gpu=b"A"):
-        self.gpu, self.given = gpu, None
+class FakeConfig:
+    """An IRuntimeConfig on a machine with such a GPU."""
 
-    def create_runtime_config(self):
-        return self
+    def __init__(self, gpu=b"A", *, takes=True):
+        self.gpu, self.takes = gpu, takes
+        self.given: FakeCache | None = None
 
     def create_runtime_cache(self):
         return FakeCache(self.gpu)
 
     def set_runtime_cache(self, cache):
         self.given = cache
-        return True
-
-    def create_execution_context(self, runtime_config):
-        assert runtime_config.given is not None
-        return "context"
+        return self.takes
 
 
 @pytest.fixture
@@ -50,25 +46,30 @@ def plan(tmp_path):
 
 
 def test_what_one_run_compiled_the_next_one_finds(plan):
-    context, cache = context_with_cache(FakeEngine(), plan)
-    assert context == "context"
+    config = FakeConfig()
+    cache = load_cache(config, plan)
+    assert config.given is cache is not None
     cache.kernels = 7
     save_cache(cache, plan)
-    assert context_with_cache(FakeEngine(), plan)[1].kernels == 7
+    assert load_cache(FakeConfig(), plan).kernels == 7
+
+
+def test_a_cache_that_is_not_taken_is_a_warning(plan, caplog):
+    load_cache(FakeConfig(takes=False), plan)
+    assert "kernels are compiled at every start" in caplog.text
 
 
 def test_a_run_that_compiled_nothing_writes_nothing(plan):
-    _, cache = context_with_cache(FakeEngine(), plan)
-    save_cache(cache, plan)
+    save_cache(load_cache(FakeConfig(), plan), plan)
     before = cache_path(plan).stat().st_mtime_ns
-    save_cache(context_with_cache(FakeEngine(), plan)[1], plan)
+    save_cache(load_cache(FakeConfig(), plan), plan)
     assert cache_path(plan).stat().st_mtime_ns == before
 
 
 def test_a_cache_of_another_gpu_is_replaced_and_said(plan, caplog):
     cache_path(plan).write_bytes(b"Bkkk")
     with caplog.at_level(logging.INFO):
-        _, cache = context_with_cache(FakeEngine(), plan)
+        cache = load_cache(FakeConfig(), plan)
     assert "compiled anew" in caplog.text
     cache.kernels = 1
     save_cache(cache, plan)
@@ -77,6 +78,6 @@ def test_a_cache_of_another_gpu_is_replaced_and_said(plan, caplog):
 
 def test_a_folder_that_cannot_be_written_is_a_warning(plan, caplog):
     cache_path(plan).mkdir()  # not a file, and no file can take its place
-    _, cache = context_with_cache(FakeEngine(), plan)
+    cache = load_cache(FakeConfig(), plan)
     save_cache(cache, plan)
     assert "the next start compiles again" in caplog.text

@@ -10,7 +10,7 @@ import pytest
 trt = pytest.importorskip("tensorrt_rtx")
 
 FOLDER = Path(__file__).parents[3] / "engine" / "tensorrt"
-FILES = ("compiler.py", "flavor.py", "jit_cache.py", "runner.py")
+FILES = ("compiler.py", "flavor.py", "jit_cache.py", "plan.py", "runner.py")
 
 # What a variable or attribute of this name holds, in those files.
 HELD = {
@@ -26,6 +26,7 @@ HELD = {
     "runtime": "Runtime",
     "runtime_config": "IRuntimeConfig",
     "tensor": "ITensor",
+    "timings": "ITimingCache",
 }
 # What calls give whose result is used on the spot.
 GIVEN = {"get_timing_cache": "ITimingCache", "get_input": "ITensor", "_open_context": "IExecutionContext"}
@@ -82,6 +83,11 @@ def test_the_names_that_matter_are_seen():
         "ICudaEngine.num_io_tensors",
         "IExecutionContext.execute_async_v3",
         "IRuntimeCache.deserialize",
+        "BuilderFlag.REQUIRE_USER_ALLOCATION",
+        "DynamicShapesKernelSpecializationStrategy.EAGER",
+        "ExecutionContextAllocationStrategy.USER_MANAGED",
+        "IExecutionContext.is_stream_capturable",
+        "IExecutionContext.set_device_memory",
         "IRuntimeConfig.set_runtime_cache",
         "IExecutionContext.set_input_shape",
         "IExecutionContext.set_tensor_address",
@@ -106,7 +112,7 @@ def test_what_is_overridden_exists():
             if isinstance(node, ast.ClassDef) and node.name in OURS:
                 methods = [item.name for item in node.body if isinstance(item, ast.FunctionDef)]
                 overridden[node.name] = methods
-    assert overridden["Log"] == ["__init__", "log", "last_error"]
+    assert overridden["Log"] == ["__init__", "log", "forget", "last_error"]
     assert overridden["Monitor"][:4] == ["__init__", "phase_start", "step_complete", "phase_finish"]
     assert all(hasattr(trt.IProgressMonitor, name) for name in overridden["Monitor"][:4])
     assert hasattr(trt.ILogger, "log")

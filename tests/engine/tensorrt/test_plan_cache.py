@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from unittest import mock
 
 import pytest
@@ -23,7 +24,7 @@ from engine.tensorrt import plan_cache as build
 from engine.tensorrt.compiler import compile_plan
 from engine.tensorrt.flavor import Flavor, pick_flavor
 from engine.tensorrt.plan_cache import build_plan, cached_plan, usual_range
-from engine.tensorrt.sidecar import read_sidecar, sidecar_path
+from engine.tensorrt.sidecar import read_plan, read_sidecar, sidecar_path
 
 trt = pytest.importorskip("tensorrt_rtx")
 
@@ -79,7 +80,7 @@ def test_the_cache_knows_plans_apart(small_onnx, tmp_path, monkeypatch):
     plans.add(ask())
     monkeypatch.setattr(trt, "__version__", "9.9")
     plans.add(ask())
-    monkeypatch.setattr(build, "build_target", lambda flavor: ("NVIDIA H100", "9.0"))
+    monkeypatch.setattr(build, "build_target", lambda flavor, index: ("NVIDIA H100", "9.0"))
     plans.add(ask())
     assert len(plans) == len(made) == 6
 
@@ -163,13 +164,13 @@ def test_tensorrt_is_picked_where_it_is_installed_and_has_a_gpu(monkeypatch):
     gpu = Gpu("NVIDIA H100", (9, 0), 1, (13, 0))
     for installed, found, picked in ((True, gpu, "tensorrt"), (True, None, RTX), (False, gpu, RTX)):
         monkeypatch.setattr("engine.tensorrt.flavor.importlib.util.find_spec", lambda _, there=installed: there or None)
-        monkeypatch.setattr("engine.tensorrt.flavor.find_gpu", lambda found=found: (found, "why"))
+        monkeypatch.setattr("engine.tensorrt.flavor.find_gpu", lambda index=0, found=found: (found, "why"))
         assert pick_flavor() == picked
 
 
 def test_tensorrt_without_a_gpu_says_what_it_needs(small_onnx, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt", trt)
-    monkeypatch.setattr("engine.tensorrt.flavor.find_gpu", lambda: (None, "no NVIDIA driver is installed"))
+    monkeypatch.setattr("engine.tensorrt.flavor.find_gpu", lambda index=0: (None, "no NVIDIA driver is installed"))
     for ask in (
         lambda: build_plan(small_onnx, tmp_path / "x.plan", flavor="tensorrt"),
         lambda: cached_plan(small_onnx, (1, 64, 64), "tensorrt", folder=tmp_path),
@@ -255,3 +256,52 @@ def test_a_foreign_onnx_file_is_refused(tmp_path):
     onnx.save(onnx.helper.make_model(graph), tmp_path / "foreign.onnx")
     with pytest.raises(ModelError, match="expected a file made by python -m export"):
         build_plan(tmp_path / "foreign.onnx", tmp_path / "x.plan", flavor=RTX)
+
+
+@pytest.mark.parametrize("case", [((7, 5), "SM75", "7.5"), ((8, 6), None, "portable"), (None, None, "portable")])
+def test_a_gpu_too_old_for_portable_plans_is_named_as_the_target(case, small_onnx, tmp_path, monkeypatch):
+    """TensorRT-RTX builds for it, no GPU needed, and our own check then takes the plan."""
+    capability, target, runs_as = case
+    gpu = None if capability is None else Gpu("NVIDIA Test", capability, 1, (13, 0))
+    monkeypatch.setattr("engine.tensorrt.flavor.find_gpu", lambda index=0: (gpu, "why"))
+    targets = []
+
+    def noted(*arguments, target, **others):
+        targets.append(target)
+        return compile_plan(*arguments, target=target, **others)
+
+    monkeypatch.setattr(build, "compile_plan", noted)
+    path = build_plan(small_onnx, tmp_path / "x.plan", flavor=RTX, shapes=(1, 64, 64))
+    assert targets == [target]
+    assert (read_sidecar(path).gpu, read_sidecar(path).compute_capability) == ("portable", runs_as)
+    assert read_plan(path, version=trt.__version__, flavor=RTX, gpu=gpu)
+
+
+def test_a_plan_is_built_on_the_gpu_of_the_device_that_will_run_it(small_onnx, tmp_path, monkeypatch):
+    """The building thread is another than the caller's, and a context is current in one thread only."""
+    asked, built = [], []
+
+    def build_target(flavor, index):
+        asked.append(index)
+        return "NVIDIA Test", "8.6"
+
+    class SecondGpu:
+        index = 1
+
+        @contextmanager
+        def current(self):
+            current.append(threading.get_ident())
+            yield
+            current.clear()
+
+    current: list[int] = []
+
+    def compile_here(*arguments, **options):
+        built.append(current == [threading.get_ident()])
+        return b"plan"
+
+    monkeypatch.setattr(build, "build_target", build_target)
+    monkeypatch.setattr("engine.tensorrt.compiler._compile", compile_here)
+    cached_plan(small_onnx, (1, 64, 64), RTX, folder=tmp_path, device=SecondGpu())  # type: ignore[arg-type]
+    assert asked == [1, 1]
+    assert built == [True]

@@ -4,107 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
-from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 
 from benchmarks.forward import forward
 from core.errors import EngineError, EngineMismatch
-from core.spec import ModelSpec
 from engine.device import Device
 from engine.gpu import find_gpu
-from engine.runner import tensors_of
 from engine.shapes import ShapeRange
+from engine.tensorrt.plan import OpenPlan
 from engine.tensorrt.plan_cache import build_plan
 from engine.tensorrt.runner import TensorRTRunner
-from engine.tensorrt.sidecar import Sidecar, read_sidecar, sidecar_path, write_plan
+from engine.tensorrt.sidecar import read_sidecar, sidecar_path, write_plan
 from tests.engine.fake_pycuda import FakeDriver
-
-SPEC = ModelSpec(name="small", precision="fp16", short_side=128)
-SHAPES = ShapeRange((1, 64, 64), (1, 64, 128), (2, 128, 128))
-
-
-class FakeTensorRT(ModuleType):
-    """Notes what is called; "runs" a network whose outputs are the mean of its input."""
-
-    __version__ = "10.0"
-
-    def __init__(self, driver, spec=SPEC):
-        super().__init__("tensorrt")
-        self.calls: list[tuple] = []
-        self.loads = self.has_memory = self.runs = True
-        self.types = {"image": spec.input_dtype, "heatmaps": "float32", "tags": "float32"}
-        self.DataType = SimpleNamespace(HALF="float16", FLOAT="float32")
-        self.TensorIOMode = SimpleNamespace(INPUT="in", OUTPUT="out")
-        fake = self
-
-        class ILogger:
-            Severity = SimpleNamespace(INTERNAL_ERROR=0, ERROR=1, WARNING=2, INFO=3, VERBOSE=4)
-
-        class Context:
-            def __init__(self):
-                self.shape, self.addresses = (0, 0, 0, 0), {}
-
-            def set_input_shape(self, name, shape):
-                fake.calls.append(("shape", name, shape))
-                self.shape = shape
-                return True
-
-            def get_tensor_shape(self, name):
-                n, _, h, w = self.shape
-                return tensors_of(spec, (n, h, w))[name][0]
-
-            def set_tensor_address(self, name, address):
-                fake.calls.append(("address", name))
-                self.addresses[name] = address
-                return True
-
-            def execute_async_v3(self, stream):
-                driver.need_context("execute_async_v3")
-                fake.calls.append(("run", stream))
-                image = driver.memory[self.addresses["image"]].view(np.float16)
-                for name in ("heatmaps", "tags"):
-                    driver.memory[self.addresses[name]].view(np.float32)[:] = image.astype(np.float32).mean()
-                return fake.runs
-
-        class Engine:
-            @property
-            def num_io_tensors(self):
-                return len(fake.types)
-
-            def get_tensor_name(self, index):
-                return list(fake.types)[index]
-
-            def get_tensor_mode(self, name):
-                return "in" if name == "image" else "out"
-
-            def get_tensor_dtype(self, name):
-                return fake.types[name]
-
-            def create_execution_context(self):
-                return Context() if fake.has_memory else None
-
-        class Runtime:
-            def __init__(self, log):
-                self.log = log
-
-            def deserialize_cuda_engine(self, plan):
-                driver.need_context("deserialize_cuda_engine")
-                assert plan == b"plan"
-                if not fake.loads:
-                    self.log.log(1, "CUDA driver version\n is insufficient")
-                return Engine() if fake.loads else None
-
-        self.ILogger, self.Runtime = ILogger, Runtime
+from tests.engine.tensorrt.fake_tensorrt import PORTABLE, SCRATCH_BYTES, SHAPES, SPEC, FakeTensorRT, written
 
 
 @pytest.fixture
 def driver(monkeypatch):
     fake = FakeDriver()
     fake.install(monkeypatch)
-    monkeypatch.setattr("engine.tensorrt.runner.find_gpu", lambda: (None, "not asked"))
+    monkeypatch.setattr("engine.tensorrt.plan.find_gpu", lambda index: (None, "not asked"))
     return fake
 
 
@@ -116,27 +39,37 @@ def trt(driver, monkeypatch):
 
 
 @pytest.fixture
+def rtx(driver, monkeypatch):
+    fake = FakeTensorRT(driver, rtx=True)
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", fake)
+    return fake
+
+
+@contextmanager
+def opened(plan):
+    with Device() as device, TensorRTRunner(plan, device) as runner:
+        yield runner
+
+
+def open_and_close(plan):
+    with opened(plan):
+        pass
+
+
+@pytest.fixture
 def plan(tmp_path):
-    sidecar = Sidecar(
-        flavor="tensorrt",
-        version="10.0",
-        gpu="Fake GPU",
-        compute_capability="9.0",
-        onnx="small.onnx",
-        onnx_sha256="",
-        plan_sha256=hashlib.sha256(b"plan").hexdigest(),
-        shapes=SHAPES,
-        spec=SPEC,
-        built_at="",
-    )
-    path = tmp_path / "small.plan"
-    write_plan(path, b"plan", sidecar)
-    return path
+    return written(tmp_path / "small.plan")
+
+
+@pytest.fixture
+def portable(tmp_path):
+    """A TensorRT-RTX plan of one shape."""
+    return written(tmp_path / "small.plan", **PORTABLE, shapes=ShapeRange.static((1, 64, 128)))
 
 
 def test_a_forward_pass(plan, trt, driver):
     images = np.full((1, 3, 64, 128), 0.5, np.float16)
-    with Device() as device, TensorRTRunner(plan, device=device) as runner:
+    with Device() as device, TensorRTRunner(plan, device) as runner:
         assert (runner.engine, runner.spec) == ("tensorrt", SPEC)
         for _ in range(2):
             heatmaps, tags = forward(runner, device, images)
@@ -155,8 +88,90 @@ def test_a_forward_pass(plan, trt, driver):
     assert driver.retained == 0
 
 
+def test_an_output_of_another_shape_than_the_specs_is_refused(plan, trt, driver):
+    trt.shapes["heatmaps"] = (1, 17, 16, 16)
+    with (
+        opened(plan) as runner,
+        pytest.raises(EngineMismatch, match=r"gives heatmaps as \(1, 17, 16, 16\), expected \(1, 17, 32, 32\)"),
+    ):
+        runner.bind((1, 64, 64))
+    assert not driver.live
+
+
+@pytest.mark.parametrize("setter", ["set_input_shape", "set_tensor_address tags"])
+def test_a_setter_that_says_no_is_an_error(plan, trt, driver, setter):
+    trt.refuses.add(setter)
+    with opened(plan) as runner, pytest.raises(EngineError, match=r"TensorRT could not take the .* of "):
+        runner.bind((1, 64, 64))
+    assert not driver.live
+
+
+def test_tensorrt_rtx_works_in_memory_that_is_given_to_it(portable, rtx, driver):
+    """What it allocated by itself during a pass would break the capture of a graph."""
+    with Device() as device, TensorRTRunner(portable, device) as runner, device.current():
+        runner.bind((1, 64, 128))
+        stream = device.stream()
+        runner.enqueue(stream)
+        assert runner.capture_problem(stream) is None
+        device.own(stream.capture(lambda: runner.enqueue(stream))).launch(stream)
+    assert ("memory", SCRATCH_BYTES) in rtx.calls
+    assert not driver.live
+    assert rtx.contexts == 0
+
+
+def test_tensorrt_rtx_is_asked_whether_it_can_be_captured(portable, rtx):
+    rtx.capturable = False
+    with Device() as device, TensorRTRunner(portable, device) as runner, device.current():
+        runner.bind((1, 64, 128))
+        problem = runner.capture_problem(device.stream())
+    assert problem is not None
+    assert "is not stream capturable; rebuild it: python -m engine small.onnx --flavor tensorrt-rtx" in problem
+
+
+@pytest.mark.parametrize(
+    ("shapes", "strategy"), [(SHAPES, "eager"), (ShapeRange.static((1, 64, 128)), "lazy")], ids=["dynamic", "static"]
+)
+def test_a_graph_of_a_dynamic_plan_holds_no_stand_in_kernels(shapes, strategy, rtx, driver, tmp_path):
+    path = written(tmp_path / "x.plan", **PORTABLE, shapes=shapes)
+    with opened(path) as runner:
+        config = runner._open_context().config
+        assert config.dynamic_shapes_kernel_specialization_strategy == strategy
+        assert config.cuda_graph_strategy == "disabled"
+
+
+def test_a_dynamic_plan_is_deserialised_once_for_all_shapes(plan, trt, driver):
+    with Device() as device:
+        shared = OpenPlan(plan, device)
+        runners = [TensorRTRunner(shared, device) for _ in range(3)]
+        for runner, shape in zip(runners, [(1, 64, 64), (1, 64, 128), (2, 128, 128)], strict=True):
+            runner.bind(shape)
+        assert trt.deserialised == 1
+        assert trt.contexts == 3
+        for runner in runners:
+            runner.close()
+        assert trt.contexts == 0
+        TensorRTRunner(shared, device).close()  # the plan stays open until its device closes
+    assert trt.deserialised == 1
+    assert not driver.live
+
+
+def test_all_runtimes_of_a_process_get_one_logger(plan, trt):
+    for _ in range(3):
+        open_and_close(plan)
+    assert len(trt.loggers) == 1
+
+
+def test_an_error_of_before_is_not_the_reason_of_now(plan, trt):
+    trt.loads = False
+    with pytest.raises(EngineError, match="CUDA driver version"):
+        open_and_close(plan)
+    trt.loads, trt.has_memory = True, False
+    with pytest.raises(EngineError, match="TensorRT gave no reason; is the GPU's memory full"):
+        open_and_close(plan)
+
+
 def test_another_shape_takes_other_memory_and_gives_the_old_back(plan, trt, driver):
-    with TensorRTRunner(plan) as runner:
+    with opened(plan) as runner:
         runner.bind((1, 64, 64))
         before = len(driver.live)
         runner.bind((2, 128, 128))
@@ -167,7 +182,7 @@ def test_another_shape_takes_other_memory_and_gives_the_old_back(plan, trt, driv
 
 def test_a_shared_device_stays_open(plan, trt, driver):
     with Device() as device:
-        runner = TensorRTRunner(plan, device=device)
+        runner = TensorRTRunner(plan, device)
         runner.bind((1, 64, 64))
         runner.close()
         runner.close()
@@ -178,7 +193,7 @@ def test_a_shared_device_stays_open(plan, trt, driver):
 
 def test_an_input_the_plan_does_not_take(plan, trt):
     with (
-        TensorRTRunner(plan) as runner,
+        opened(plan) as runner,
         pytest.raises(EngineMismatch, match="got 4x64x64; build another: python -m"),
     ):
         runner.bind((4, 64, 64))
@@ -187,13 +202,13 @@ def test_an_input_the_plan_does_not_take(plan, trt):
 def test_what_tensorrt_refuses_is_one_line_and_leaves_nothing(plan, trt, driver):
     trt.loads = False
     with pytest.raises(EngineError, match=r"tensorrt cannot load .*: CUDA driver version is insufficient; a GPU"):
-        TensorRTRunner(plan)
+        open_and_close(plan)
     trt.loads, trt.has_memory = True, False
     with pytest.raises(EngineError, match="is the GPU's memory full"):
-        TensorRTRunner(plan)
+        open_and_close(plan)
     trt.has_memory, trt.types = True, {"input": "float32", "output": "float32"}
     with pytest.raises(EngineMismatch, match="has the tensors input, output, which are not those of small"):
-        TensorRTRunner(plan)
+        open_and_close(plan)
     assert not driver.live
     assert driver.retained == 0
 
@@ -201,13 +216,13 @@ def test_what_tensorrt_refuses_is_one_line_and_leaves_nothing(plan, trt, driver)
 def test_types_must_be_the_specs(plan, trt):
     trt.types["image"] = "float32"
     with pytest.raises(EngineMismatch, match=r"rebuild it: python -m engine small.onnx"):
-        TensorRTRunner(plan)
+        open_and_close(plan)
 
 
 def test_a_pass_that_fails_and_a_closed_runner_are_errors(plan, trt):
     images = np.zeros((1, 3, 64, 64), np.float16)
     with Device() as device:
-        with TensorRTRunner(plan, device=device) as runner:
+        with TensorRTRunner(plan, device) as runner:
             trt.runs = False
             with pytest.raises(EngineError, match=r"could not run .*TensorRT gave no reason"):
                 forward(runner, device, images)
@@ -218,8 +233,8 @@ def test_a_pass_that_fails_and_a_closed_runner_are_errors(plan, trt):
 def test_another_version_is_refused_before_a_gpu_is_touched(plan, trt, driver):
     trt.__version__ = "11.0"
     with pytest.raises(EngineMismatch, match=r"built by tensorrt 10\.0, this is tensorrt 11\.0; rebuild it"):
-        TensorRTRunner(plan)
-    assert not driver.log
+        open_and_close(plan)
+    assert driver.log == ["init", "synchronize"]  # a device was opened and closed
 
 
 DAMAGES = {
@@ -239,22 +254,22 @@ def rtx_plan(small_onnx, tmp_path):
 @pytest.mark.skipif(find_gpu()[0] is not None, reason="says what happens without a GPU")
 def test_a_real_plan_without_a_driver_says_what_is_needed(rtx_plan, driver):
     with pytest.raises(EngineError, match=r"tensorrt-rtx cannot load .*; a GPU and its driver are needed") as caught:
-        TensorRTRunner(rtx_plan)
+        open_and_close(rtx_plan)
     assert "\n" not in str(caught.value)
 
 
 def test_without_pycuda_it_says_so(rtx_plan, monkeypatch):
     monkeypatch.setitem(sys.modules, "pycuda", None)
     with pytest.raises(EngineError, match="pycuda cannot be loaded"):
-        TensorRTRunner(rtx_plan)
+        open_and_close(rtx_plan)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_plans_never_reach_tensorrt(damage, rtx_plan, driver):
     rtx_plan.write_bytes(DAMAGES[damage](rtx_plan.read_bytes()))
     with pytest.raises(EngineError, match=r"is damaged: .*rebuild it: python -m engine"):
-        TensorRTRunner(rtx_plan)
-    assert not driver.log
+        open_and_close(rtx_plan)
+    assert driver.log == ["init", "synchronize"]  # a device was opened and closed
 
 
 @pytest.mark.skipif(find_gpu()[0] is not None, reason="what TensorRT answers differs where it can run")
@@ -265,5 +280,5 @@ def test_damaged_plans_do_not_crash_tensorrt_either(damage, rtx_plan, driver):
     sidecar = replace(read_sidecar(rtx_plan), plan_sha256=hashlib.sha256(content).hexdigest())
     write_plan(rtx_plan, content, sidecar)
     with pytest.raises(EngineError, match="cannot load"):
-        TensorRTRunner(rtx_plan)
+        open_and_close(rtx_plan)
     assert sidecar_path(rtx_plan).is_file()

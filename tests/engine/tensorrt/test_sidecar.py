@@ -54,8 +54,19 @@ def test_a_portable_plan_runs_on_newer_gpus(path):
     write_plan(path, PLAN, PORTABLE)
     for gpu in (H100, None):
         assert read_plan(path, version="1.7.1", flavor="tensorrt-rtx", gpu=gpu)[0] == PLAN
-    with pytest.raises(EngineMismatch, match=r"from compute capability 8\.0 on, Tesla T4 has 7\.5; use tensorrt"):
+    with pytest.raises(
+        EngineMismatch, match=r"from compute capability 8\.0 on, Tesla T4 has 7\.5; on this machine rebuild it: "
+    ):
         read_plan(path, version="1.7.1", flavor="tensorrt-rtx", gpu=TURING)
+
+
+def test_a_plan_for_one_compute_capability_runs_on_any_gpu_of_it(path):
+    write_plan(path, PLAN, replace(PORTABLE, compute_capability="7.5"))
+    for gpu in (TURING, replace(TURING, name="NVIDIA GeForce RTX 2080"), None):
+        assert read_plan(path, version="1.7.1", flavor="tensorrt-rtx", gpu=gpu)[0] == PLAN
+    message = r"for any GPU \(compute capability 7\.5\), this is NVIDIA H100 \(9\.0\); rebuild it: "
+    with pytest.raises(EngineMismatch, match=message):
+        read_plan(path, version="1.7.1", flavor="tensorrt-rtx", gpu=H100)
 
 
 @pytest.mark.parametrize(
