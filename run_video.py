@@ -11,6 +11,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -20,15 +21,17 @@ from commands.interrupts import Interrupts
 from commands.machine import describe_machine
 from commands.pose import open_pose
 from core.command_line import FAILED, OK, REFUSED, complain
-from core.errors import PoseError, SinkError, SourceError
+from core.errors import PoseError, SinkError, SourceError, describe
 from core.progress import progress_bar, progress_console
 from pipeline import Frame, PosePipeline, Source, open_source
 from pipeline.models import HOST_ENGINES
 from pipeline.sinks import check_display
 from pipeline.sinks.outputs import Outputs, check_outputs, open_sinks
 from pipeline.sinks.web import WebSink
+from pipeline.sources.base import BROWSER
 from pipeline.sources.browser import BrowserSource
-from pipeline.stages import describe
+from pipeline.sources.reconnect import Reconnecting
+from pipeline.sources.several import Several, SourceState
 from pipeline.stats import Meter, Percentiles, Recorder, Summary, save_plot
 
 PROG = "run_video.py"
@@ -47,12 +50,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         with Interrupts() as interrupts, ExitStack() as stack:
             source, pose, outputs = open_all(arguments, stack, recorder)
             measured = arguments.benchmark or arguments.stats is not None
-            beside = not (source.live or arguments.serial)  # as the pipeline runs it
+            beside = (source.keeps_newest or not source.live) and not arguments.serial  # as the pipeline runs it
             engine_ms = time_engine(pose, source, beside=beside) if measured else []
             opened = True
             last = run(arguments, source, pose, outputs, recorder=recorder, meter=meter, interrupts=interrupts)
             engine_ms += time_engine(pose, source, beside=beside) if measured else []
-            report(arguments, pose, recorder=recorder, meter=meter, last=last, engine_ms=engine_ms)
+            states = source.states() if isinstance(source, Several) else []
+            report(arguments, pose, recorder=recorder, meter=meter, last=last, engine_ms=engine_ms, sources=states)
     except KeyboardInterrupt as error:
         stop = stop_of(error)
         return complain(PROG, f"{stop} after {meter.frames} frames; what was written is finished", stop.status)
@@ -70,13 +74,34 @@ def open_all(
         raise ValueError("--tls is for the page; add --web 8000")
     visitor = BrowserSource() if arguments.web is not None else None
     source = stack.enter_context(
-        open_source(*arguments.sources, realtime=arguments.realtime, loop=arguments.loop, browser=visitor)
+        open_source(
+            *arguments.sources,
+            realtime=arguments.realtime,
+            loop=arguments.loop,
+            reconnect=arguments.reconnect,
+            camera=arguments.camera,
+            browser=visitor,
+        )
     )
+    several = source if isinstance(source, Several) else None
+    if several is not None and arguments.serial:
+        raise ValueError("--serial measures one source; name one")
     check_outputs(source.parts, save=arguments.save, others=[arguments.json, arguments.plot], table=arguments.table)
     web = None
     if arguments.web is not None:  # before the model is loaded: the page says that it starts
-        camera = visitor if source is visitor else None
-        web = WebSink(arguments.web, source.parts, live=source.live, tls=arguments.tls, camera=camera)
+        camera = visitor if BROWSER in source.parts else None
+        web = WebSink(
+            arguments.web,
+            source.parts,
+            side_by_side=several is not None,
+            live=source.live,
+            tls=arguments.tls,
+            camera=camera,
+        )
+        if several is not None:
+            several.listen(partial(tell_page, web))
+        elif isinstance(source, Reconnecting):
+            source.told = partial(tell_page_of_one, web, source.name)
         stack.callback(web.close)
         print(web.url, flush=True)
     show = source.name if arguments.show else None
@@ -87,10 +112,27 @@ def open_all(
         if pose.step.engine not in HOST_ENGINES and source.frame_wh is not None:
             pose.warm_up(source.frame_wh)  # builds the plan, compiles the kernels
     print(pose.step.about)
-    sinks = open_sinks(save=arguments.save, json=arguments.json, table=arguments.table, show=show)
+    sinks = open_sinks(
+        save=arguments.save,
+        json=arguments.json,
+        table=arguments.table,
+        show=show,
+        side_by_side=several is not None,
+    )
     outputs = Outputs([*sinks, *([web] if web is not None else [])], recorder)
     stack.callback(outputs.close)  # `run` closes them; this is for what fails in between
     return source, pose, outputs
+
+
+def tell_page(web: WebSink, state: SourceState) -> None:
+    """What the page says of a source that is not live."""
+    if state.state != "live":
+        web.tell(state.name, state.state, state.text)
+
+
+def tell_page_of_one(web: WebSink, name: str, why: str | None) -> None:
+    if why is not None:
+        web.tell(name, "reconnecting", why)
 
 
 def time_engine(pose: PosePipeline, source: Source, *, beside: bool) -> list[float]:
@@ -168,6 +210,7 @@ def report(
     meter: Meter,
     last: Frame | None,
     engine_ms: Sequence[float],
+    sources: Sequence[SourceState],
 ) -> None:
     """The table, end to end in a sentence; with --benchmark the machine; with --stats the line for programs."""
     batch, height, width = pose.step.input_shape(last.wh) if last is not None else (0, 0, 0)
@@ -188,10 +231,13 @@ def report(
         input_wh=(width, height),
         precision=pose.step.spec.precision,
         batch=batch,
+        sources=tuple(sources),
     )
     console = Console(highlight=False)
     console.print(summary.table())
     console.print(summary.sentence(), soft_wrap=True)
+    for line in summary.source_lines():
+        console.print(line, soft_wrap=True, markup=False)
     machine = describe_machine() if arguments.benchmark else None
     if machine is not None:
         console.print(f"input {width}x{height}, batch {batch}, {summary.precision}", soft_wrap=True)

@@ -18,7 +18,7 @@ from cluster.cores import Share
 from cluster.jobs import Job
 from cluster.pool import Crashed, Event, Finished, NotReady, Ready
 from cluster.worker import FileWorker, Outcome, Setup
-from pipeline.stages import describe
+from core.errors import describe
 
 PLACE = "this machine"
 STOP_S = 5.0  # a worker that has no job ends by itself; after this long it is killed

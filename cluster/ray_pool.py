@@ -19,8 +19,7 @@ from cluster.jobs import Job
 from cluster.models import unpacked
 from cluster.pool import Crashed, Event, Finished, Lost, NotReady, Ready
 from cluster.worker import FileWorker, Outcome, Setup
-from core.errors import EngineError
-from pipeline.stages import describe
+from core.errors import EngineError, describe
 
 if TYPE_CHECKING:
     from ray import ObjectRef

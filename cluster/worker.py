@@ -16,11 +16,10 @@ from typing import Literal, Self
 from cluster.jobs import Job, Recipe, Results
 from cluster.object_store import fetch
 from cluster.store import NO_SPACE, Store
-from core.errors import PoseError, SinkError, SourceError
+from core.errors import PoseError, SinkError, SourceError, describe
 from pipeline import Frame, PosePipeline, Source, open_source
 from pipeline.sinks.outputs import Outputs, open_sinks
 from pipeline.sources import is_url
-from pipeline.stages import describe
 from pipeline.stats import Recorder
 
 Kind = Literal["done", "failed", "no space", "no room"]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 
-from core.command_line import CommandParser, count, file_path, input_side, number
+from core.command_line import CommandParser, count, file_path, input_side, number, parsed_by
 from export.zoo import MODELS
 from kernels.options import MAX_PEOPLE_LIMIT
 from pipeline.models import DEVICES, ENGINES
 from pipeline.pose import LIVE_OPTIONS
 from pipeline.sinks.web.address import Address
+from pipeline.sources.camera import CameraMode
 
 MAX_BATCH = 64
 
@@ -24,6 +25,7 @@ examples:
   python run_video.py 0 --web 8000                                 live, on a page: open http://127.0.0.1:8000/
   python run_video.py browser --web 8000                           your browser's camera; from another machine come by
                                                                    ssh -L 8000:localhost:8000 HOST, or add --tls
+  python run_video.py 0 1 rtsp://host/stream --web 8000            several cameras on one page, in one batch
   python run_video.py street.mp4 --web 8000 --realtime --loop      a file on the page, again and again
   python run_video.py photo.jpg --save pose.jpg                    one picture
   python run_video.py photos/ 'clips/*.mp4' --save poses/          many inputs, one output each
@@ -36,13 +38,6 @@ or an .onnx file made by `python -m export`, a checkpoint, or a .plan made by `p
 A plan is code that your machine will run: load only plans that you built or trust.
 
 """
-
-
-def _address(text: str) -> Address:
-    try:
-        return Address.parse(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -108,7 +103,18 @@ def build_parser() -> argparse.ArgumentParser:
         description="Find every person's pose in videos, images or live streams.",
         epilog=EXAMPLES,
     )
-    parser.add_argument("sources", nargs="+", metavar="SOURCE", help="what to look at; several run one after another")
+    parser.add_argument(
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="what to look at; files run one by one, live sources together",
+    )
+    parser.add_argument(
+        "--camera", type=parsed_by(CameraMode.parse), metavar="WxH[@FPS]", help="what is asked of cameras: 1280x720@30"
+    )
+    parser.add_argument(
+        "--reconnect", action="store_true", help="wait for a camera or stream that is away, at the start too"
+    )
 
     add_model_options(parser)
     add_people_options(parser)
@@ -127,7 +133,7 @@ def build_parser() -> argparse.ArgumentParser:
     output.add_argument("--show", action="store_true", help="in a window; q quits")
     output.add_argument(
         "--web",
-        type=_address,
+        type=parsed_by(Address.parse),
         metavar="[HOST:]PORT",
         help="on a page in the browser; HOST (default: 127.0.0.1) other than this machine's own asks for a token",
     )

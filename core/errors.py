@@ -45,3 +45,10 @@ class EngineMismatch(EngineError):
 
 class StageError(PoseError, RuntimeError):
     """A stage of the pipeline failed on one frame; `__cause__` is what it raised."""
+
+
+def describe(error: BaseException) -> str:
+    """One line for a user: the message, after the type's name where the message alone would puzzle."""
+    text = " ".join(str(error).split())
+    known = isinstance(error, PoseError | ValueError | OSError)
+    return text if known and text else f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -10,7 +10,7 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
 
-from core.errors import PoseError, StageError
+from core.errors import PoseError, StageError, describe
 from pipeline.channel import Cancelled, Channel
 from pipeline.sources import Source
 from pipeline.stats import Recorder
@@ -139,10 +139,3 @@ def frames_name(frames: list[Frame]) -> str:
     """The same for several: the first one's name, and how many more."""
     more = f" and {len(frames) - 1} more" if len(frames) > 1 else ""
     return frame_name(frames[0]) + more
-
-
-def describe(error: BaseException) -> str:
-    """One line for a user: the message, after the type's name where the message alone would puzzle."""
-    text = " ".join(str(error).split())
-    known = isinstance(error, PoseError | ValueError | OSError)
-    return text if known and text else f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import SinkError
+from pipeline.sources.several import SourceState
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -114,6 +115,7 @@ class Summary:
     input_wh: tuple[int, int]
     precision: str
     batch: int
+    sources: tuple[SourceState, ...] = ()  # of several side by side
 
     def to_json(self, machine: Mapping[str, str] | None = None) -> str:
         """One line, the form of `--stats json`. machine: of a benchmark, which adds what it was measured with."""
@@ -128,6 +130,10 @@ class Summary:
             "model": self.model,
             "input": list(self.input_wh),
         }
+        if self.sources:
+            document["sources"] = [
+                {**asdict(one), "age_s": None if one.age_s is None else round(one.age_s, 3)} for one in self.sources
+            ]
         if machine is not None:
             document["latency_ms"] = None if self.latency is None else self.latency.rounded()
             if self.device:
@@ -154,6 +160,13 @@ class Summary:
             table.add_section()
             table.add_row("latency", *(f"{v:.2f}" for v in vars(self.latency).values()), "")
         return table
+
+    def source_lines(self) -> list[str]:
+        """Of each source of several: its state, and the frames that were taken and dropped."""
+        return [
+            f"{one.name}: {one.state}, {one.frames} frames, {one.dropped} dropped{f'; {one.text}' if one.text else ''}"
+            for one in self.sources
+        ]
 
     def sentence(self) -> str:
         """End to end, in one line."""

@@ -18,29 +18,39 @@ from pipeline.types import Result
 class FolderSink(Sink):
     """A file per source in one folder: `street.avi` becomes `street.mp4`, `a.jpg` stays `a.jpg`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, side_by_side: bool = False) -> None:
+        """side_by_side: the sources' frames come mixed; else one source has ended when the next begins."""
         self.folder = folder
         try:
             folder.mkdir(exist_ok=True)
         except OSError as error:
             raise SinkError(f"folder {folder} cannot be made: {reason(error)}") from error
-        self._current: Sink | None = None
-        self._last = ("", -1)  # source and index of the last frame
+        self._side_by_side = side_by_side
+        self._open: dict[str, Sink] = {}  # by source; one at a time unless they run side by side
+        self._last_index = -1
         self._names: set[str] = set()
 
     def write(self, result: Result, picture: NDArray[np.uint8]) -> None:
         frame = result.frame
         # the first frame of the next source may have been dropped; the same source may come twice
-        if self._current is None or frame.source != self._last[0] or frame.index <= self._last[1]:
-            self.close()
-            self._current = self._next(frame.source)
-        self._last = (frame.source, frame.index)
-        self._current.write(result, picture)
+        comes_again = not self._side_by_side and frame.index <= self._last_index
+        if frame.source not in self._open or comes_again:
+            if not self._side_by_side:
+                self.close()
+            self._open[frame.source] = self._next(frame.source)
+        self._last_index = frame.index
+        self._open[frame.source].write(result, picture)
 
     def close(self) -> None:
-        if self._current is not None:
-            current, self._current = self._current, None
-            current.close()
+        failures = []
+        while self._open:
+            _, sink = self._open.popitem()
+            try:
+                sink.close()
+            except SinkError as error:  # raised below, when all are closed
+                failures.append(error)
+        if failures:
+            raise failures[0]
 
     def _next(self, source: str) -> Sink:
         name = file_name(source)

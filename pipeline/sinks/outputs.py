@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from core.errors import SinkError, StageError
+from core.errors import SinkError, StageError, describe
 from pipeline.draw import draw_people
 from pipeline.sinks import (
     VIDEO_FORMATS,
@@ -26,7 +26,7 @@ from pipeline.sinks import (
 )
 from pipeline.sinks.web import WebSink
 from pipeline.sources import IMAGE_SUFFIXES, is_image, is_url
-from pipeline.stages import describe, frame_name
+from pipeline.stages import frame_name
 from pipeline.stats import Recorder
 from pipeline.types import Result
 
@@ -127,14 +127,24 @@ def check_outputs(
             raise ValueError(f"output {path} cannot be written: folder {path.parent} does not exist; make it first")
 
 
-def open_sinks(*, save: Path | None, json: Path | None, show: str | None, table: Path | None = None) -> list[Sink]:
-    """The sinks, opened; if one cannot be, those before it are closed again. show: the window's title."""
+def open_sinks(
+    *,
+    save: Path | None,
+    json: Path | None,
+    show: str | None,
+    table: Path | None = None,
+    side_by_side: bool = False,
+) -> list[Sink]:
+    """The sinks, opened; if one cannot be, those before it are closed again.
+
+    show: the window's title. side_by_side: several sources at the same time, each with a window and file of its own.
+    """
     sinks: list[Sink] = []
     try:
         if show is not None:
-            sinks.append(WindowSink(show))
+            sinks.append(WindowSink(None if side_by_side else show))
         if save is not None:
-            sinks.append(_save_sink(save))
+            sinks.append(_save_sink(save, side_by_side))
         if json is not None:
             sinks.append(JsonSink(json))
         if table is not None:
@@ -146,9 +156,9 @@ def open_sinks(*, save: Path | None, json: Path | None, show: str | None, table:
     return sinks
 
 
-def _save_sink(save: Path) -> Sink:
+def _save_sink(save: Path, side_by_side: bool) -> Sink:
     if _is_folder(save):
-        return FolderSink(save)
+        return FolderSink(save, side_by_side=side_by_side)
     return ImageSink(save) if save.suffix.lower() in IMAGE_SUFFIXES else VideoSink(save)
 
 

@@ -18,43 +18,46 @@ from pipeline.types import Result
 
 
 class WindowSink(Sink):
-    """A live window. `quit` turns true when the user presses q or Escape, or closes it."""
+    """Live windows: one, or one for each source. `quit` turns true when the user presses q or Escape, or closes one.
 
-    def __init__(self, title: str) -> None:
+    title: of the one window; None for a window a source, with the source's name.
+    """
+
+    def __init__(self, title: str | None) -> None:
         check_display()
         self.quit = False
         self._title = title
-        self._shown = False
         self._canvas: NDArray[np.uint8] = np.empty((0, 0, 3), np.uint8)
-        self._times: deque[float] = deque(maxlen=30)  # of the last frames: their rate is shown
+        self._times: dict[str, deque[float]] = {}  # of each window's last frames: their rate is shown
 
     def write(self, result: Result, picture: NDArray[np.uint8]) -> None:
+        title = result.frame.source if self._title is None else self._title
         try:
-            if not self._shown:
-                cv2.namedWindow(self._title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
-                cv2.resizeWindow(self._title, *result.frame.wh)
-                self._shown = True
-            cv2.imshow(self._title, self._captioned(picture, len(result.people)))
+            if title not in self._times:
+                cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+                cv2.resizeWindow(title, *result.frame.wh)
+                self._times[title] = deque(maxlen=30)
+            cv2.imshow(title, self._captioned(picture, len(result.people), self._times[title]))
             key = cv2.waitKey(1) & 0xFF
-            closed = cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1
+            closed = cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) < 1
         except cv2.error as error:
             raise SinkError(
                 f"no window can be shown: {' '.join(str(error).split())}; use --save FILE instead"
             ) from error
         self.quit = self.quit or closed or key in (ord("q"), 27)
 
-    def _captioned(self, picture: NDArray[np.uint8], people: int) -> NDArray[np.uint8]:
-        self._times.append(time.perf_counter())
+    def _captioned(self, picture: NDArray[np.uint8], people: int, times: deque[float]) -> NDArray[np.uint8]:
+        times.append(time.perf_counter())
         if self._canvas.shape != picture.shape:
             self._canvas = np.empty_like(picture)
         np.copyto(self._canvas, picture)  # other sinks get it without the caption
-        elapsed = self._times[-1] - self._times[0]
-        rate = f"{(len(self._times) - 1) / elapsed:.0f} FPS, " if elapsed > 0 else ""
+        elapsed = times[-1] - times[0]
+        rate = f"{(len(times) - 1) / elapsed:.0f} FPS, " if elapsed > 0 else ""
         return draw_caption(self._canvas, f"{rate}{people} people")
 
     def close(self) -> None:
-        if self._shown:
-            self._shown = False
+        if self._times:
+            self._times.clear()
             cv2.destroyAllWindows()
 
 

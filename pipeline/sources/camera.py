@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +15,42 @@ from core.errors import SourceError
 from pipeline.sources.base import Source, natural_order
 from pipeline.types import Frame
 
+logger = logging.getLogger(__name__)
+
+UNCOMPRESSED_SIDE = 640  # largest side that cameras give at full rate without compression
 MAX_INDEX = 99  # OpenCV takes the hundreds of a larger number for the backend to open it with
 MAX_DIGITS = 1000  # Python reads numbers of up to 4300
 
 
+@dataclass(frozen=True)
+class CameraMode:
+    """What is asked of a camera: width and height, and frames a second."""
+
+    wh: tuple[int, int]
+    fps: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> CameraMode:
+        """Of "WxH" or "WxH@FPS". Raises ValueError."""
+        match = re.fullmatch(r"(\d{2,5})x(\d{2,5})(?:@(\d{1,3}(?:\.\d+)?))?", text)
+        if match is None or (match[3] is not None and not float(match[3])):
+            raise ValueError(f"got {text}, expected WxH or WxH@FPS, such as 1280x720@30")
+        return cls((int(match[1]), int(match[2])), None if match[3] is None else float(match[3]))
+
+    def __str__(self) -> str:
+        rate = "" if self.fps is None else f"@{self.fps:g}"
+        return f"{self.wh[0]}x{self.wh[1]}{rate}"
+
+
 class CameraSource(Source):
-    """A local camera, by OpenCV. Time counts from its first frame."""
+    """A local camera, by OpenCV. Time counts from its first frame.
+
+    mode: asked of it; a camera that has no such mode gives its nearest, which is logged.
+    """
 
     live = True
 
-    def __init__(self, index: int) -> None:
+    def __init__(self, index: int, mode: CameraMode | None = None) -> None:
         import cv2
 
         self.name = str(index)
@@ -36,8 +65,12 @@ class CameraSource(Source):
         if not self._camera.isOpened():
             raise SourceError(f"camera {index} cannot be opened; {_cameras()}")
         self._camera.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the newest frame, not one that waited in the driver
+        if mode is not None:
+            self._ask_for(mode)
         width, height = (int(self._camera.get(p)) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
         self.frame_wh = (width, height) if width > 0 and height > 0 else None
+        if mode is not None and self.frame_wh != mode.wh:
+            logger.warning("camera %d has no mode %s; it gives %dx%d", index, mode, width, height)
 
     def __iter__(self) -> Iterator[Frame]:
         index, first_at = 0, 0.0
@@ -52,6 +85,17 @@ class CameraSource(Source):
 
     def close(self) -> None:
         self._camera.release()
+
+    def _ask_for(self, mode: CameraMode) -> None:
+        import cv2
+
+        if max(mode.wh) > UNCOMPRESSED_SIDE:
+            # 30 uncompressed frames a second of this size do not fit through USB 2
+            self._camera.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
+        self._camera.set(cv2.CAP_PROP_FRAME_WIDTH, mode.wh[0])
+        self._camera.set(cv2.CAP_PROP_FRAME_HEIGHT, mode.wh[1])
+        if mode.fps is not None:
+            self._camera.set(cv2.CAP_PROP_FPS, mode.fps)
 
 
 def camera_index(name: str) -> int:

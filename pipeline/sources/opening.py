@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from core.errors import SourceError
@@ -18,44 +19,93 @@ from pipeline.sources.base import (
     is_url,
     natural_order,
 )
-from pipeline.sources.camera import CameraSource, camera_index
+from pipeline.sources.camera import CameraMode, CameraSource, camera_index
 from pipeline.sources.files import ImageSource, check_file
 from pipeline.sources.loop import Loop
 from pipeline.sources.names import public_name
 from pipeline.sources.realtime import RealTime
+from pipeline.sources.reconnect import Reconnecting
+from pipeline.sources.several import Several
 from pipeline.types import Frame
+
+MOST_SIDE_BY_SIDE = 64  # each has a thread and a decoder
 
 
 def open_source(
-    *sources: str | int | Path, realtime: bool = False, loop: bool = False, browser: Source | None = None
+    *sources: str | int | Path,
+    realtime: bool = False,
+    loop: bool = False,
+    reconnect: bool = False,
+    camera: CameraMode | None = None,
+    browser: Source | None = None,
 ) -> Source:
-    """One source out of what a user types: video files, URLs, cameras, images, folders, globs; several run in turn.
+    """One source out of what a user types: video files, URLs, cameras, images, folders, globs.
 
     A number is a camera. A folder or glob gives its images and videos in natural order. Every file is looked at now,
-    so that a wrong one is reported before any work.
+    so that a wrong one is reported before any work. Several files run in turn; several live sources, and videos with
+    `realtime`, side by side (`Several`).
     realtime: play files at their own speed as if they were cameras, dropping what comes too fast.
-    loop: play files again and again. browser: what the source `browser` stands for.
-    Raises SourceError (missing, empty or unreadable) or ValueError (no source given).
+    loop: play files again and again. camera: the mode asked of cameras. browser: what the source `browser` stands for.
+    reconnect: a camera or stream is opened again when it fails, and waited for if it cannot be opened now. Of several,
+    one that opened once is always opened again.
+    Raises SourceError (missing, empty or unreadable) or ValueError (none given, or some that do not go together).
     """
     parts = [part for source in sources for part in _expand(str(source))]
     if not parts or not all(parts):
         raise ValueError("no source given; expected a video, image, folder, URL or camera index")
-    live = [part for part in parts if is_camera(part) or is_stream(part) or is_browser(part)]
-    if live and len(parts) > 1:
-        shown, others = public_name(live[0]), len(parts) - 1
-        raise ValueError(f"{shown} is live and may never end; name it alone, without the other {others}")
-    if live and loop:
+    live = [part for part in parts if is_live(part)]
+    if live and loop and len(live) == len(parts):
         raise ValueError(f"--loop repeats files, and {public_name(live[0])} is live; leave it out")
-    if is_browser(parts[0]):
-        if browser is None:
-            raise ValueError("the source browser is the camera of whoever opens the page; add --web 8000")
-        return browser
+    if len(parts) > 1 and (live or (realtime and not any(is_image(part) for part in parts))):
+        open_live = partial(_open_live, wait_for_first=reconnect, camera=camera, browser=browser)
+        return _side_by_side(parts, partial(open_live, reconnect=True), realtime=realtime, loop=loop)
+    if live:
+        return _open_live(live[0], reconnect=reconnect, wait_for_first=reconnect, camera=camera, browser=browser)
 
     def open_parts() -> Source:
         return _open_part(parts[0]) if len(parts) == 1 else Chain(parts)
 
     source = Loop(open_parts) if loop else open_parts()
     return RealTime(source) if realtime and not source.live else source
+
+
+def is_live(name: str) -> bool:
+    """Whether a source of this name gives frames at its own time."""
+    return is_camera(name) or is_stream(name) or is_browser(name)
+
+
+def _side_by_side(parts: Sequence[str], open_live: Callable[[str], Source], *, realtime: bool, loop: bool) -> Several:
+    files = [part for part in parts if not is_live(part)]
+    if files and not realtime:
+        raise ValueError(f"{files[0]} is a file among live sources; add --realtime, or name it alone")
+    if len(parts) > MOST_SIDE_BY_SIDE:
+        raise ValueError(f"{len(parts)} sources side by side; expected at most {MOST_SIDE_BY_SIDE}")
+    if len(set(parts)) < len(parts):
+        twice = next(part for part in parts if parts.count(part) > 1)
+        raise ValueError(f"{public_name(twice)} is named twice; sources that run side by side must differ")
+    opened: list[Source] = []
+    try:
+        for part in parts:
+            if is_live(part):
+                opened.append(open_live(part))
+            else:
+                opened.append(RealTime(Loop(partial(_open_part, part)) if loop else _open_part(part)))
+        return Several(opened)
+    except BaseException:
+        for source in opened:
+            source.close()
+        raise
+
+
+def _open_live(
+    part: str, *, reconnect: bool, wait_for_first: bool, camera: CameraMode | None, browser: Source | None
+) -> Source:
+    if is_browser(part):
+        if browser is None:
+            raise ValueError("the source browser is the camera of whoever opens the page; add --web 8000")
+        return browser  # it waits for its visitor by itself
+    open_again = partial(_open_part, part, camera)
+    return Reconnecting(public_name(part), open_again, wait_for_first=wait_for_first) if reconnect else open_again()
 
 
 class Chain(Source):
@@ -112,9 +162,9 @@ def _expand(source: str) -> list[str]:
     return [source]
 
 
-def _open_part(name: str) -> Source:
+def _open_part(name: str, camera: CameraMode | None = None) -> Source:
     if is_camera(name):
-        return CameraSource(camera_index(name))
+        return CameraSource(camera_index(name), camera)
     if is_image(name):
         return ImageSource(name)
     if not is_url(name):

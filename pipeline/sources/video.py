@@ -34,6 +34,7 @@ class VideoSource(Source):
     ) -> None:
         self.name = public_name(name)
         self.live = is_stream(name)
+        self._read_timeout_s = read_timeout_s
         # RTSP over TCP: over UDP, lost packets tear the picture
         options = {"rtsp_transport": "tcp"} if name.lower().startswith("rtsp") else {}
         timeout = (open_timeout_s, read_timeout_s) if is_url(name) else None
@@ -98,6 +99,10 @@ class VideoSource(Source):
                 for frame in self._stream.codec_context.decode(None):  # those the decoder held back, to reorder them
                     count += 1
                     yield frame
+        if isinstance(damage, av.error.ExitError):  # FFmpeg's word for the time limit
+            raise SourceError(
+                f"{self.name} sent nothing for {self._read_timeout_s:g} s, after {count} frames"
+            ) from damage
         if count == 0:
             raise SourceError(f"{self.name} holds no frame that can be decoded") from damage
         if self._cut_short:

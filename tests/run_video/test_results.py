@@ -164,3 +164,21 @@ def test_q_in_the_window_is_a_good_end(typed, clip, tmp_path, monkeypatch):
     status, _, err = typed(clip, "--show", "--json", tmp_path / "a.jsonl")
     assert (status, err) == (0, [])
     assert len(shown) == len(json_lines(tmp_path / "a.jsonl")) == 4
+
+
+def test_videos_side_by_side_have_each_their_own_file_and_state(typed, clip, tmp_path):
+    other = write_clip(tmp_path / "other.mp4", 6, wh=WH, picture=lambda i: blob_frame(WH, [(*position(i), 0.5)]))
+    folder, lines = tmp_path / "out", tmp_path / "out.jsonl"
+    status, out, err = typed(clip, other, "--realtime", "--save", folder, "--json", lines, "--stats", "json")
+    assert (status, err) == (0, [])
+    stats = json.loads(out[-1])
+    assert [state["name"] for state in stats["sources"]] == [str(clip), str(other)]
+    assert [state["state"] for state in stats["sources"]] == ["ended", "ended"]
+    documents = json_lines(lines)
+    for path, state in zip((clip, other), stats["sources"], strict=True):
+        indices = [document["frame"] for document in documents if document["source"] == str(path)]
+        assert indices == sorted(set(indices))
+        assert len(indices) == state["frames"] > 0
+        assert len(frames_of(folder / f"{path.stem}.mp4")) == len(indices)
+    assert any(line.startswith(f"{clip}: ended, ") for line in out)
+    assert stats["dropped"] == sum(state["dropped"] for state in stats["sources"])

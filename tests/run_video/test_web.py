@@ -133,7 +133,7 @@ def test_a_taken_port_ends_with_one_line(typed, clip):
         (["--web", "99999"], r"--web: got 99999, expected \[HOST:\]PORT"),
         (["--tls", "cert.pem", "key.pem"], "--tls is for the page; add --web 8000"),
         (["--web", "0", "--tls", "no.pem", "no.key"], "--tls no.pem does not exist"),
-        (["browser"], "browser is live and may never end; name it alone"),
+        (["browser"], "is a file among live sources; add --realtime"),
     ],
 )
 def test_what_cannot_be_served_ends_with_one_line(typed, clip, arguments, words):

@@ -87,5 +87,5 @@ def test_without_a_page_there_is_no_visitor():
         open_source("browser")
     source = BrowserSource()
     assert open_source("browser", browser=source) is source
-    with pytest.raises(ValueError, match="name it alone"):
-        open_source("browser", "0", browser=source)
+    with open_source("browser", "97", browser=source, reconnect=True) as both:
+        assert both.parts == ("browser", "97")

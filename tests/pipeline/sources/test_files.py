@@ -14,6 +14,8 @@ import pytest
 from core.errors import SourceError
 from pipeline.sources import RealTime, open_source, read_image
 from pipeline.sources.base import natural_order
+from pipeline.sources.camera import CameraMode, CameraSource
+from pipeline.sources.several import Several
 from tests.pipeline.fakes import FakeSource, write_clip
 
 
@@ -97,9 +99,29 @@ def test_what_cannot_be_opened_is_refused_before_any_frame(tmp_path):
 
 
 @pytest.mark.parametrize("live", ["0", "rtsp://127.0.0.1/a"])
-def test_what_is_live_runs_alone(tmp_path, live):
-    with pytest.raises(ValueError, match="is live and may never end; name it alone"):
+def test_a_file_among_live_sources_needs_its_own_speed(tmp_path, live):
+    with pytest.raises(ValueError, match=r"a\.png is a file among live sources; add --realtime, or name it alone"):
         open_source(write_image(tmp_path / "a.png"), live)
+
+
+def test_what_runs_side_by_side(tmp_path):
+    """Live sources, and videos at their own speed; pictures and files take turns."""
+    clips = [write_clip(tmp_path / name) for name in ("a.mp4", "b.mp4")]
+    with open_source(*clips, realtime=True) as source:
+        assert isinstance(source, Several)
+        assert source.parts == tuple(map(str, clips))
+    with open_source(*clips) as source:
+        assert not isinstance(source, Several)
+    with open_source(write_image(tmp_path / "a.png"), clips[0], realtime=True) as source:
+        assert not isinstance(source, Several)
+    with pytest.raises(SourceError, match="camera 98 cannot be opened"):
+        open_source("98", clips[0], realtime=True)
+    with open_source("98", clips[0], realtime=True, reconnect=True) as source:
+        assert source.parts == ("98", str(clips[0]))
+    with pytest.raises(ValueError, match=r"a\.mp4 is named twice"):
+        open_source(clips[0], clips[0], realtime=True)
+    with pytest.raises(ValueError, match="65 sources side by side; expected at most 64"):
+        open_source(*(f"rtsp://127.0.0.1:1/{n}" for n in range(65)))
 
 
 def test_no_source_is_refused():
@@ -126,11 +148,13 @@ class FakeCamera:
 
     def __init__(self, index: int) -> None:
         self.reads, self.released = 0, False
+        self.asked: dict[int, float] = {}
 
     def isOpened(self) -> bool:
         return True
 
     def set(self, prop: int, value: float) -> bool:
+        self.asked[prop] = value
         return True
 
     def get(self, prop: int) -> float:
@@ -155,6 +179,32 @@ def test_a_camera_counts_its_time_from_the_first_frame_and_says_when_it_ends(mon
             next(frames)
 
 
+def test_a_camera_is_asked_for_its_mode(monkeypatch, caplog):
+    opened = []
+
+    class Noted(FakeCamera):
+        def __init__(self, index: int) -> None:
+            super().__init__(index)
+            opened.append(self)
+
+    monkeypatch.setattr(cv2, "VideoCapture", Noted)
+    with CameraSource(0, CameraMode.parse("1280x720@30")):
+        asked = opened[-1].asked
+        wanted = {cv2.CAP_PROP_FRAME_WIDTH: 1280, cv2.CAP_PROP_FRAME_HEIGHT: 720, cv2.CAP_PROP_FPS: 30}
+        assert wanted.items() <= asked.items()
+        assert asked[cv2.CAP_PROP_FOURCC] == cv2.VideoWriter.fourcc(*"MJPG")
+    assert "camera 0 has no mode 1280x720@30; it gives 20x10" in caplog.text
+    with CameraSource(0, CameraMode.parse("20x10")):
+        assert cv2.CAP_PROP_FOURCC not in opened[-1].asked
+    assert str(CameraMode.parse("640x480")) == "640x480"
+
+
+@pytest.mark.parametrize("text", ["", "1280", "1280x", "x720", "1280x720@", "1280x720@0", "-1x2", "1280x720@30fps"])
+def test_what_is_no_mode_of_a_camera(text):
+    with pytest.raises(ValueError, match=f"got {text}, expected WxH or WxH@FPS, such as 1280x720@30"):
+        CameraMode.parse(text)
+
+
 def test_realtime_plays_at_the_sources_own_speed():
     started = time.monotonic()
     with RealTime(FakeSource(4)) as source:
@@ -169,7 +219,7 @@ def test_realtime_starts_anew_with_each_source(tmp_path):
     for name in ("a.mp4", "b.mp4"):
         write_clip(tmp_path / name, 3)
     started = time.monotonic()
-    with open_source(tmp_path / "a.mp4", tmp_path / "b.mp4", realtime=True) as source:
+    with RealTime(open_source(tmp_path / "a.mp4", tmp_path / "b.mp4")) as source:
         assert [frame.index for frame in source] == [0, 1, 2] * 2
     assert time.monotonic() - started < 0.8
 

@@ -9,6 +9,7 @@ import pytest
 from core.errors import SourceError
 from pipeline.sources import open_source
 from pipeline.sources.loop import Loop
+from pipeline.sources.realtime import RealTime
 from tests.pipeline.fakes import FakeSource, write_clip
 
 
@@ -33,7 +34,7 @@ def test_several_files_begin_again_and_each_counts_its_own_frames(tmp_path):
 
 def test_at_its_own_speed_it_stays_there_over_the_rounds(tmp_path):
     paths = [write_clip(tmp_path / f"{name}.mp4", count) for name, count in (("a", 1), ("b", 4))]
-    with open_source(*paths, loop=True, realtime=True) as source:
+    with RealTime(open_source(*paths, loop=True)) as source:
         start = time.monotonic()
         list(itertools.islice(source, 12))
     assert 0.6 < time.monotonic() - start < 1.5  # 0.3 s a round of b; without clocks of their own 0 or 2 s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import threading
 import time
@@ -226,3 +227,33 @@ def test_the_file_is_let_go(tmp_path):
         {Path(link).resolve() for link in Path("/proc/self/fd").glob("*")} if Path("/proc/self/fd").exists() else {}
     )
     assert path not in opened
+
+
+def test_a_stream_whose_sender_stops_says_so(tmp_path):
+    """UDP: nobody closes anything, packets only cease to come."""
+    clip = write_clip(tmp_path / "a.ts", 20)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    stop = threading.Event()
+
+    def send() -> None:
+        content = clip.read_bytes()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            for at in itertools.cycle(range(0, len(content), 188)):
+                if stop.wait(0.002):
+                    return
+                sender.sendto(content[at : at + 188], ("127.0.0.1", port))
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        source = VideoSource(f"udp://127.0.0.1:{port}", open_timeout_s=10, read_timeout_s=0.5)
+    finally:
+        stop.set()
+        thread.join()
+    with (
+        source,
+        pytest.raises(SourceError, match=rf"udp://127\.0\.0\.1:{port} sent nothing for 0\.5 s, after \d+ frames"),
+    ):
+        list(source)
