@@ -64,6 +64,13 @@ class ModelSpec:
         """Channels of the output `tags`: D * K."""
         return self.tag_dims * self.num_joints
 
+    def misfit(self, output: str, channels: int) -> str | None:
+        """What the spec says of `output`, "heatmaps" or "tags", in words, if it does not have so many channels."""
+        if channels == (self.tag_channels if output == "tags" else self.num_joints):
+            return None
+        numbers = " by two numbers" if output == "tags" and self.tag_dims == 2 else ""
+        return f"{channels} channels; its spec says {self.num_joints} joints{numbers}"
+
     @property
     def input_dtype(self) -> str:
         """NumPy name of the input's type."""

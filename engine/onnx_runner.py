@@ -140,9 +140,9 @@ def _check(session: Any, spec: ModelSpec, path: Path) -> None:
         if FLOAT_TYPES.get(node.type) != dtype or len(node.shape) != 4:
             raise ModelError(f"{path}: {name} is {node.type} {node.shape}; its spec says {dtype} with 4 axes")
     for name in OUTPUTS:
-        joints = outputs[name].shape[1]
-        if isinstance(joints, int) and joints != spec.num_joints:
-            raise ModelError(f"{path}: {name} has {joints} channels; its spec says {spec.num_joints} joints")
+        channels = outputs[name].shape[1]
+        if isinstance(channels, int) and (misfit := spec.misfit(name, channels)):
+            raise ModelError(f"{path}: {name} has {misfit}")
     sides = tuple(inputs[INPUT].shape[2:])
     if spec.fixed_hw is not None and all(isinstance(side, int) for side in sides) and sides != spec.fixed_hw:
         raise ModelError(f"{path}: input is {sides}; its spec says fixed {spec.fixed_hw}")

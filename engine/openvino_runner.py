@@ -140,7 +140,8 @@ class OpenVinoRunner:
             if not model.input(INPUT).get_partial_shape().compatible(self._partial_shape([n, 3, h, w])):
                 raise EngineError(f"{self._path} takes {model.input(INPUT).get_partial_shape()}, got {n}x3x{h}x{w}")
             model.reshape({INPUT: [n, 3, h, w]})
-            expected = [[n, self.spec.num_joints, h // step, w // step] for step in (2, 4)]
+            channels = {2: self.spec.num_joints, 4: self.spec.tag_channels}
+            expected = [[n, channels[step], h // step, w // step] for step in (2, 4)]
             got = [list(model.output(name).get_shape()) for name in OUTPUTS]
             if got != expected:
                 raise EngineError(
@@ -258,10 +259,8 @@ def _check(model: openvino.Model, spec: ModelSpec, path: Path) -> int | None:
         shape, kind = port.get_partial_shape(), port.get_element_type().get_type_name()
         if TYPES.get(kind) != dtype or len(shape) != 4:
             raise ModelError(f"{path}: {name} is {kind} {shape}; its spec says {dtype} with 4 axes")
-        if name in OUTPUTS and shape[1].is_static and shape[1].get_length() != spec.num_joints:
-            raise ModelError(
-                f"{path}: {name} has {shape[1].get_length()} channels; its spec says {spec.num_joints} joints"
-            )
+        if name in OUTPUTS and shape[1].is_static and (misfit := spec.misfit(name, shape[1].get_length())):
+            raise ModelError(f"{path}: {name} has {misfit}")
     batch = ports[INPUT].get_partial_shape()[0]
     return batch.get_length() if batch.is_static else None
 

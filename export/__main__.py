@@ -82,7 +82,7 @@ def _list_models() -> None:
     console.print(named, ablation)
     console.print("AP: published with the weights, with flip test. One multiply-add is two floating-point operations.")
     licences = dict.fromkeys(f"{entry.licence}" for entry in zoo.MODELS.values() if entry.url)
-    console.print(f"Downloaded weights: {', '.join(licences)}. tiny: models/README.md.")
+    console.print(f"Downloaded weights: {', '.join(licences)}. tiny, small: models/README.md.")
 
 
 def _parser() -> argparse.ArgumentParser:

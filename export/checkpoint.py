@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from core.errors import ModelError
 from export.head import HigherHead
 from export.hrnet import HigherHRNet
-from export.model import build_model
+from export.model import BUNDLED, build_model
 
 State = dict[str, Tensor]
 
@@ -25,17 +25,18 @@ LISTED = 6  # names of each kind in an error; the rest are counted
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """What a checkpoint's keys and shapes tell. width: channels of the finest branch, None for tiny."""
+    """What a checkpoint's keys and shapes tell. width: channels of the finest branch, None for `bundled`."""
 
     width: int | None
     joints: int
     deconvolutions: int
     concatenate: bool
     residual_blocks: int
+    bundled: str = ""  # "tiny" or "small", where it is one
 
     def __str__(self) -> str:
         if self.width is None:
-            return f"tiny with {self.joints} joints"
+            return f"{self.bundled} with {self.joints} joints"
         text = f"HigherHRNet-W{self.width} with {self.joints} joints"
         if (self.deconvolutions, self.concatenate, self.residual_blocks) != (1, True, 4):
             text += f", {self.deconvolutions} deconvolution modules of {self.residual_blocks} residual blocks"
@@ -45,7 +46,7 @@ class Architecture:
     def build(self) -> HigherHead:
         """The network with random weights."""
         if self.width is None:
-            return build_model("tiny", joints=self.joints)
+            return build_model(self.bundled, joints=self.joints)
         return HigherHRNet(
             self.width,
             self.joints,
@@ -121,9 +122,9 @@ def read_state(path: str | Path) -> State:
 
 def infer_architecture(state: State) -> Architecture | None:
     """The network whose keys these are, going by those that tell variants apart; None for a foreign file."""
-    tiny = _tiny_joints(state)
-    if tiny is not None:
-        return Architecture(width=None, joints=tiny, deconvolutions=1, concatenate=True, residual_blocks=0)
+    bundled = _bundled(state)
+    if bundled is not None:
+        return bundled
     head = state.get("final_layers.0.weight")
     if head is None or head.ndim != 4 or head.shape[0] < 2:
         return None
@@ -144,15 +145,24 @@ def infer_architecture(state: State) -> Architecture | None:
     )
 
 
-def _tiny_joints(state: State) -> int | None:
-    """How many joints a tiny model of these entries predicts; None if it is no tiny model."""
+def _bundled(state: State) -> Architecture | None:
+    """tiny or small, and how many joints such a model of these entries predicts; None if it is neither."""
     with torch.device("meta"):
-        names = build_model("tiny").state_dict().keys()
-    # Most names in common: a tiny model with a few entries lost is still reported as one.
-    if len(names & state.keys()) <= 0.5 * len(names):
+        names = {name: build_model(name).state_dict().keys() for name in BUNDLED}
+    # They share a backbone: its names say that it is one of them, the others which. Most names in common: a model with
+    # a few entries lost is still reported as one.
+    best = max(names, key=lambda name: len(names[name] & state.keys()) - len(state.keys() - names[name]))
+    if len(names[best] & state.keys()) <= 0.5 * len(names[best]):
         return None
     per_joint = [state[name] for name in ("backbone.logits.bias", "tags.bias", "more_tags.bias") if name in state]
-    return per_joint[0].numel() if per_joint else 17
+    return Architecture(
+        width=None,
+        joints=per_joint[0].numel() if per_joint else 17,
+        deconvolutions=1 if best == "tiny" else 0,
+        concatenate=True,
+        residual_blocks=0,
+        bundled=best,
+    )
 
 
 def _read(path: Path) -> Any:

@@ -1,4 +1,4 @@
-"""build_model: a network by its name, over HigherHRNet and Tiny. Needs torch."""
+"""build_model: a network by its name, over HigherHRNet, Tiny and Small. Needs torch."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from typing import Unpack
 
 from export.head import HeadSwitches, HigherHead
 from export.hrnet import HigherHRNet
+from export.small import Small
 from export.tiny import build_tiny
 
 WIDTHS = {"w32": 32, "w48": 48}
-MODELS = (*WIDTHS, "tiny")
+BUNDLED = ("tiny", "small")
+MODELS = (*WIDTHS, *BUNDLED)
 
 # The paper's ablation, each row on top of the one before; the last row is HigherHRNet.
 ABLATION: dict[str, HeadSwitches] = {
@@ -22,14 +24,15 @@ ABLATION: dict[str, HeadSwitches] = {
 
 
 def build_model(name: str, joints: int = 17, **switches: Unpack[HeadSwitches]) -> HigherHead:
-    """The network "w32", "w48" or "tiny" with random weights; `model(image)` gives (quarter, half), see HigherHead.
+    """The network "w32", "w48", "tiny" or "small" with random weights; `model(image)` gives what HigherHead says.
 
-    switches: keyword arguments of HigherHead; "tiny" takes none. Raises ValueError for an unknown name or value.
+    switches: keyword arguments of HigherHead; "tiny" and "small" take none. Raises ValueError for an unknown name
+    or value.
     """
     if name in WIDTHS:
         return HigherHRNet(WIDTHS[name], joints, **switches)
-    if name != "tiny":
+    if name not in BUNDLED:
         raise ValueError(f"no model is called {name!r}; expected one of {', '.join(MODELS)}")
     if switches:
-        raise ValueError(f"tiny has no switches, got {', '.join(switches)}; they belong to {', '.join(WIDTHS)}")
-    return build_tiny(joints=joints)
+        raise ValueError(f"{name} has no switches, got {', '.join(switches)}; they belong to {', '.join(WIDTHS)}")
+    return build_tiny(joints=joints) if name == "tiny" else Small(joints)

@@ -26,6 +26,7 @@ from export.compact import store_half
 from export.head import Aggregated, HigherHead
 from export.hrnet import HigherHRNet
 from export.padding import fold_padding
+from export.small import TAG_DIMS, Small
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ def export_checkpoint(
         precision="fp16" if fp16 else "fp32",
         mean=mean,
         std=std,
+        tag_dims=TAG_DIMS if isinstance(model, Small) else 1,
     )
     return export_model(model, spec, out, check_image=check_image)
 
@@ -225,7 +227,7 @@ def _input_of(model: HigherHead) -> tuple[tuple[float, float, float], tuple[floa
     """Mean, standard deviation and usual short side of the network's input."""
     if isinstance(model, HigherHRNet):
         return IMAGENET_MEAN, IMAGENET_STD, 512
-    from export.tiny import TINY_MEAN, TINY_SHORT_SIDE, TINY_STD
+    from export.tiny import TINY_MEAN, TINY_SHORT_SIDE, TINY_STD  # small's too: one backbone
 
     return TINY_MEAN, TINY_STD, TINY_SHORT_SIDE
 

@@ -24,6 +24,14 @@ def test_a_file_from_before_there_were_two_numbers_has_one():
     assert ModelSpec.from_json(json.dumps(raw)).tag_dims == 1
 
 
+def test_outputs_that_do_not_fit_are_told_in_words():
+    one, two = ModelSpec(name="a"), ModelSpec(name="a", tag_dims=2)
+    assert (one.misfit("tags", 17), two.misfit("tags", 34), two.misfit("heatmaps", 17)) == (None, None, None)
+    assert one.misfit("tags", 34) == "34 channels; its spec says 17 joints"
+    assert two.misfit("tags", 17) == "17 channels; its spec says 17 joints by two numbers"
+    assert two.misfit("heatmaps", 34) == "34 channels; its spec says 17 joints"
+
+
 def test_three_numbers_are_refused():
     with pytest.raises(ValueError, match="tag_dims is 3; expected 1 or 2"):
         ModelSpec(name="a", tag_dims=3)  # type: ignore[arg-type]  # that is the test

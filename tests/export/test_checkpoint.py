@@ -55,7 +55,11 @@ def test_two_deconvolutions_and_names_are_told():
     found = infer_architecture(wide.state_dict())
     assert str(found) == "HigherHRNet-W8 with 17 joints, 2 deconvolution modules of 1 residual blocks"
     assert str(infer_architecture(HigherHRNet(32).state_dict())) == "HigherHRNet-W32 with 17 joints"
-    assert str(infer_architecture(build_model("tiny", joints=14).state_dict())) == "tiny with 14 joints"
+    for name in ("tiny", "small"):
+        state = build_model(name, joints=14).state_dict()
+        assert str(infer_architecture(state)) == f"{name} with 14 joints"
+        lost = {key: value for index, (key, value) in enumerate(state.items()) if index % 3}
+        assert str(infer_architecture(lost)).startswith(name)
 
 
 def test_what_does_not_fit_is_listed_and_nothing_is_loaded(narrow, tmp_path):

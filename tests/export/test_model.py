@@ -13,6 +13,7 @@ from export.complexity import measure
 from export.head import Aggregated, HigherHead
 from export.hrnet import HigherHRNet
 from export.model import ABLATION, build_model
+from export.small import Small
 from export.tiny import build_tiny
 from tests.export.networks import drawn, recipe
 
@@ -109,6 +110,27 @@ def test_tiny_has_the_same_two_outputs():
     assert (tuple(quarter.shape), tuple(half.shape)) == ((1, 28, 16, 32), (1, 14, 32, 64))
 
 
+def test_small_gives_heatmaps_and_tags_of_two_numbers():
+    model = drawn(Small())
+    model.contrast.copy_(torch.tensor([1.0, 0.0, 0.5]))
+    image = torch.randn(1, 3, 64, 128, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        heatmaps, tags = Aggregated(model)(image)
+    assert (tuple(heatmaps.shape), tuple(tags.shape)) == ((1, 17, 32, 64), (1, 34, 16, 32))
+    assert 0 <= heatmaps.min() < heatmaps.max() <= 1
+
+
+def test_smalls_tag_is_the_place_where_nothing_else_is_known():
+    model = Small(14).eval()
+    with torch.inference_mode():
+        (output,) = model(torch.zeros(1, 3, 64, 128))
+    across, down = output[0, 14:28], output[0, 28:]
+    scale = model.tag_scale.tolist()
+    for joint in (0, 13):
+        assert across[joint, 9, 20].item() == pytest.approx(scale[0] * (4 * 20 + 2))
+        assert down[joint, 9, 20].item() == pytest.approx(scale[1] * (4 * 9 + 2))
+
+
 def test_tiny_aggregates_in_fewer_steps_to_the_same_maps():
     model = drawn(build_tiny())
     model.contrast.copy_(torch.tensor([1.15, 0.15, 0.6]))
@@ -121,11 +143,12 @@ def test_tiny_aggregates_in_fewer_steps_to_the_same_maps():
 @pytest.mark.parametrize(
     ("name", "switches", "message"),
     [
-        ("w33", {}, "'w33'.*expected one of w32, w48, tiny"),
+        ("w33", {}, "'w33'.*expected one of w32, w48, tiny, small"),
         ("w32", {"deconvolutions": 3}, "deconvolutions is 3"),
         ("w32", {"residual_blocks": -1}, "residual_blocks is -1"),
         ("w32", {"joints": 0}, "joints is 0"),
         ("tiny", {"deconvolutions": 2}, "tiny has no switches"),
+        ("small", {"deconvolutions": 2}, "small has no switches"),
     ],
 )
 def test_a_model_that_cannot_be_built_is_one_clear_line(name, switches, message):

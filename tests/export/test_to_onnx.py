@@ -17,6 +17,7 @@ from torch import nn
 from core.errors import ModelError
 from core.ort import load_onnxruntime
 from core.spec import METADATA_KEY, ModelSpec
+from engine.onnx_runner import OnnxRunner
 from export import to_onnx, zoo
 from export.__main__ import main
 from export.head import Aggregated
@@ -178,18 +179,22 @@ def test_a_picture_checks_the_export(small, tmp_path):
     assert not (tmp_path / "no.onnx").exists()
 
 
-def test_tiny_exports_by_name_with_its_own_input(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("name", "tag_dims"), [("tiny", 1), ("small", 2)])
+def test_bundled_models_export_by_name_with_their_own_input(tmp_path, monkeypatch, name, tag_dims):
     from safetensors.torch import save_file
 
     from export.tiny import TINY_MEAN, TINY_SHORT_SIDE
 
     monkeypatch.setattr(zoo, "MODELS_FOLDER", tmp_path)
     torch.manual_seed(0)
-    save_file(build_model("tiny").state_dict(), tmp_path / "tiny.safetensors")
-    path = to_onnx.export_checkpoint("tiny", tmp_path / "tiny.onnx", fp16=False)
+    save_file(build_model(name).state_dict(), tmp_path / f"{name}.safetensors")
+    path = to_onnx.export_checkpoint(name, tmp_path / f"{name}.onnx", fp16=False)
     metadata = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
     spec = ModelSpec.from_json(metadata[METADATA_KEY])
-    assert (spec.name, spec.short_side, spec.mean, spec.precision) == ("tiny", TINY_SHORT_SIDE, TINY_MEAN, "fp32")
+    assert (spec.name, spec.short_side, spec.mean, spec.precision) == (name, TINY_SHORT_SIDE, TINY_MEAN, "fp32")
+    assert spec.tag_dims == tag_dims
+    with OnnxRunner(path) as runner:
+        assert runner.infer(np.zeros((1, 3, 64, 128), np.float32)).tags.shape == (1, 17 * tag_dims, 16, 32)
 
 
 def test_command_line(narrow, tmp_path, capsys):

@@ -199,7 +199,7 @@ def test_the_cache_follows_the_environment(tmp_path, monkeypatch):
 
 
 def test_an_unknown_name_lists_the_known():
-    with pytest.raises(ValueError, match=r"w33.*tiny, w32-512"):
+    with pytest.raises(ValueError, match=r"w33.*tiny, small, w32-512"):
         zoo.locate("w33")
 
 

@@ -151,7 +151,9 @@ def test_a_missing_package_is_named(installed, onnx):
 
 
 def test_an_unknown_name_lists_the_known():
-    with pytest.raises(ValueError, match=r"no model is called 'huge'; expected a file, or one of tiny, w32-512, "):
+    with pytest.raises(
+        ValueError, match=r"no model is called 'huge'; expected a file, or one of tiny, small, w32-512, "
+    ):
         opened("huge")
     with pytest.raises(ModelError, match=r"model huge\.onnx does not exist"):
         opened("huge.onnx")

@@ -93,7 +93,7 @@ def test_an_address_that_never_answers(typed, monkeypatch):
         (["--stats", "xml"], "--stats: invalid choice"),
         (["--table", "a.xlsx"], r"a\.xlsx has no known table suffix; expected one of \.csv, \.parquet, \.json"),
         (["--nonsense"], "unrecognized arguments: --nonsense"),
-        (["--model", "huge"], "no model is called 'huge'; expected a file, or one of tiny, w32-512"),
+        (["--model", "huge"], "no model is called 'huge'; expected a file, or one of tiny, small, w32-512"),
         (["--model", "none.onnx"], r"none\.onnx does not exist"),
         (["--save", "out.avi"], "expected one of .*mp4"),
         (["--save", ""], "--save: got an empty path, expected a file or folder name"),
