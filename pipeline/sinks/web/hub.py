@@ -191,6 +191,9 @@ class Hub:
         if self._camera is not None and self._giver is viewer:
             self._giver, self._given = None, 0
             self._camera.left()
+            for tile in self._tiles:
+                if tile.of_visitor:
+                    tile.told = "waiting", ""
 
     def _take_picture(self, viewer: Viewer, picture: CameraPicture) -> None:
         """Raises ProtocolError: nobody asked for it, or more than IN_FLIGHT came without waiting for `taken`."""

@@ -246,7 +246,7 @@ def test_the_visitors_camera_goes_round(context, tab):
         tab.click("text=Use my camera")
         tab.wait_for_selector(LIVE)
         places = set()
-        for _ in range(10):
+        for _ in range(6):
             image = pixels(tab)
             assert count(image, BLUE) > 50
             places.add(round(middle(image, (240, 240, 240)), 2))

@@ -474,7 +474,8 @@ def test_pictures_that_nobody_asked_for_close_the_connection():
         assert not answer["granted"] and "source browser" in answer["text"]
 
 
-def test_a_flood_of_pictures_closes_the_connection_and_keeps_at_most_one():
+def test_a_flood_of_pictures_closes_the_connection_and_keeps_at_most_one(caplog):
+    caplog.set_level(logging.DEBUG, "pipeline.sinks.web")
     source = BrowserSource()
     with page(("browser",), camera=source) as sink, viewer(sink) as connection:
         connection.send('{"type":"camera"}')
@@ -483,7 +484,8 @@ def test_a_flood_of_pictures_closes_the_connection_and_keeps_at_most_one():
             deadline = time.monotonic() + WAIT_S
             while time.monotonic() < deadline:  # without waiting for `taken`
                 shoot(connection)
-        assert closed(connection) == (1008, "refused: a flood of pictures")
+        # what it was told may be lost: it was sending, not listening, when the connection was cut
+        assert "a viewer was closed: a flood of pictures" in caplog.text
         assert eventually(lambda: sink.viewers == 0)
         with viewer(sink) as other:  # the source waits for the next visitor
             other.send('{"type":"camera"}')
