@@ -10,7 +10,6 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
     from websockets.http11 import Request, Response
 
-ENCODERS = 2
 HANDSHAKE_S, PING_S, CLOSE_S = 10.0, 20.0, 1.0
 GOING_AWAY = 1001
 WAITING_MESSAGES = 4  # of a viewer: more are left in its socket
@@ -118,36 +116,33 @@ class WebServer:
         from websockets.asyncio.server import serve
 
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        with ThreadPoolExecutor(ENCODERS, "web-encode") as encoders:
-            hub = self._hub = Hub(
-                self._tiles, encoders, skeletons=self._skeletons, camera=self._camera, failed=self._failed
-            )
-            server = await serve(
-                hub.attend,
-                sock=self._listener,
-                ssl=self._ssl,
-                process_request=self._answer,
-                compression=None,  # a JPEG does not shrink
-                max_size=MAX_TEXT_BYTES if self._camera is None else 2 * MAX_TEXT_BYTES + MAX_PICTURE_BYTES,
-                max_queue=WAITING_MESSAGES,
-                open_timeout=HANDSHAKE_S,
-                ping_interval=PING_S,
-                ping_timeout=PING_S,
-                close_timeout=CLOSE_S,
-                server_header=None,
-                # Its log holds the requests' addresses, with the token in them, and a traceback for every browser
-                # that leaves during a handshake: it goes nowhere.
-                logger=logging.Logger("websockets", logging.CRITICAL + 1),
-            )
-            status = asyncio.create_task(hub.repeat_status())
-            self._ready.set()
-            await self._stop.wait()
-            status.cancel()
-            hub.tell(pack_text("end", text=self._farewell))
-            server.close(code=GOING_AWAY, reason="the program has ended")
-            cut = asyncio.get_running_loop().call_later(1.5 * CLOSE_S, hub.cut_off)  # who takes nothing, not even this
-            await server.wait_closed()
-            cut.cancel()
+        hub = self._hub = Hub(self._tiles, skeletons=self._skeletons, camera=self._camera, failed=self._failed)
+        server = await serve(
+            hub.attend,
+            sock=self._listener,
+            ssl=self._ssl,
+            process_request=self._answer,
+            compression=None,  # a JPEG does not shrink
+            max_size=MAX_TEXT_BYTES if self._camera is None else 2 * MAX_TEXT_BYTES + MAX_PICTURE_BYTES,
+            max_queue=WAITING_MESSAGES,
+            open_timeout=HANDSHAKE_S,
+            ping_interval=PING_S,
+            ping_timeout=PING_S,
+            close_timeout=CLOSE_S,
+            server_header=None,
+            # Its log holds the requests' addresses, with the token in them, and a traceback for every browser
+            # that leaves during a handshake: it goes nowhere.
+            logger=logging.Logger("websockets", logging.CRITICAL + 1),
+        )
+        status = asyncio.create_task(hub.repeat_status())
+        self._ready.set()
+        await self._stop.wait()
+        status.cancel()
+        hub.tell(pack_text("end", text=self._farewell))
+        server.close(code=GOING_AWAY, reason="the program has ended")
+        cut = asyncio.get_running_loop().call_later(1.5 * CLOSE_S, hub.cut_off)  # who takes nothing, not even this
+        await server.wait_closed()
+        cut.cancel()
 
     async def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
         """Plain HTTP, and who may open a socket. Scripts and styles hold nothing private and ask for no token."""
