@@ -68,18 +68,18 @@ def pack_frame(header: Mapping[str, object], jpeg: bytes) -> bytes:
 
 def people_fields(people: People) -> list[dict[str, object]]:
     """As in the JSON lines, with fewer decimals: id (where there is one), score, bbox [x, y, w, h], keypoints."""
-    boxes = np.round(people.boxes().astype(np.float64), XY_DECIMALS).tolist()
-    joints = np.concatenate([people.keypoints, people.keypoint_scores[..., None]], axis=2).astype(np.float64)
-    joints[..., :2] = np.round(joints[..., :2], XY_DECIMALS)
-    joints[..., 2] = np.round(joints[..., 2], SCORE_DECIMALS)
-    keypoints = joints.tolist()
-    scores = np.round(people.scores.astype(np.float64), SCORE_DECIMALS).tolist()
-    fields: list[dict[str, object]] = [
-        {"score": scores[p], "bbox": boxes[p], "keypoints": keypoints[p]} for p in range(len(people))
-    ]
-    for person, number in zip(fields, people.ids.tolist(), strict=True):
-        if number > 0:  # 0: none
-            person["id"] = number
+    count, joints = people.keypoint_scores.shape
+    triples = np.empty((count, joints, 3))
+    np.round(people.keypoints, XY_DECIMALS, out=triples[..., :2])
+    np.round(people.keypoint_scores, SCORE_DECIMALS, out=triples[..., 2])
+    boxes = np.empty((count, 4))
+    np.round(people.boxes(), XY_DECIMALS, out=boxes)
+    keypoints, bbox = triples.tolist(), boxes.tolist()
+    scores, ids = people.scores.tolist(), people.ids.tolist()
+    fields: list[dict[str, object]] = []
+    for p in range(count):
+        known: dict[str, object] = {"id": ids[p]} if ids[p] else {}
+        fields.append(known | {"score": round(scores[p], SCORE_DECIMALS), "bbox": bbox[p], "keypoints": keypoints[p]})
     return fields
 
 

@@ -75,7 +75,7 @@ class WebServer:
     def publish(self, tile: Tile) -> None:
         """Tell the viewers that the tile has a newer frame. Never waits. Raises SinkError if serving has failed."""
         self._check()
-        if self._hub is not None:
+        if self._hub is not None and len(self._hub):  # who comes in later is offered it then
             self._call(self._hub.offer, tile)
 
     def close(self, farewell: str = "") -> None:
