@@ -221,7 +221,7 @@ def report(
         frames=meter.frames,
         dropped=recorder.dropped,
         fps=meter.fps,
-        engine_fps=1e3 / Percentiles.of(engine_ms).p50 if engine_ms else None,
+        engine_fps=1e3 * pose.step.batch / Percentiles.of(engine_ms).p50 if engine_ms else None,
         people=meter.people,
         stages=meter.stages(recorder),
         device={part: Percentiles.of(values) for part, values in parts_ms.items()},
@@ -229,7 +229,7 @@ def report(
         engine=pose.step.engine,
         model=pose.step.spec.name,
         input_wh=(width, height),
-        precision=pose.step.spec.precision,
+        precision=pose.step.precision,
         batch=batch,
         sources=tuple(sources),
     )

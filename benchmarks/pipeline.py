@@ -66,6 +66,7 @@ class Nothing:
     """A FrameStep whose every stage takes 0 ms."""
 
     spec, engine, about, slots, at_once, batch = Sleeper.spec, "nothing", "", SLOTS, 1, 1
+    precision = "fp32"
 
     def prepare(self, slot: int, images: object) -> None:
         pass

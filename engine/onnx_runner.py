@@ -38,6 +38,7 @@ class OnnxRunner:
         self.at_once = min(self.threads, MOST_AT_ONCE)
         session = _open(path, self.threads)
         self.spec = _spec_of(session, path)
+        self.precision: str = self.spec.precision
         _check(session, self.spec, path)
         batch = session.get_inputs()[0].shape[0]
         self.batch: int | None = batch if isinstance(batch, int) else None

@@ -54,6 +54,7 @@ class ParallelRunner(Runner, Protocol):
     """
 
     at_once: int  # passes that together use all cores; 1: nothing is won by a second
+    precision: str  # of the arithmetic: "fp32", "fp16" or "bf16"
 
     def infer_into(self, images: Images, heads: Heads) -> None:
         """One pass, as `infer`, into `heads` (C-contiguous). Up to `at_once` threads may be in it at the same time."""

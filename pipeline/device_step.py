@@ -97,7 +97,7 @@ class DeviceStep:
     ) -> None:
         if kernels is None:
             import kernels.cuda as kernels  # here: numba.cuda, and so a GPU, is not needed to import the pipeline
-        self.spec, self.engine, self.about = spec, engine, about
+        self.spec, self.engine, self.about, self.precision = spec, engine, about, spec.precision
         self.device, self._network_for, self._kernels = device, network_for, kernels
         self._options, self._size, self.batch, self.graphs = options, size, batch, graphs
         self._passes = 2 if flip else 1  # images of a frame: itself, and mirrored

@@ -176,7 +176,7 @@ def _on_host(wanted: _Wanted, engine: str, why: str) -> FrameStep:
         size=wanted.size,
         flip=wanted.flip,
         batch=wanted.batch,
-        beside=runner if runner.at_once > 1 else None,
+        beside=runner,
         on_close=runner.close,
     )
 

@@ -39,6 +39,11 @@ class FrameStep(Protocol):
     batch: int  # frames that one pass takes; fewer are filled up with what the slot held before
     at_once: int  # slots whose passes, by `infer_beside`, are faster at the same time than one after another; else 1
 
+    @property
+    def precision(self) -> str:
+        """Of the network's arithmetic: "fp32", "fp16" or "bf16"."""
+        ...
+
     def prepare(self, slot: int, images: Sequence[NDArray[np.uint8]]) -> None:
         """Take 1 to `batch` frames, all (H, W, 3) uint8 BGR, into the slot: resize, normalise. They may change then."""
 
@@ -127,6 +132,10 @@ class HostStep:
         self._on_close = on_close
         self._slots: Sequence[_Slot] = [_Slot() for _ in range(self.slots)]
 
+    @property
+    def precision(self) -> str:
+        return self.spec.precision if self._beside is None else self._beside.precision
+
     def prepare(self, slot: int, images: Sequence[NDArray[np.uint8]]) -> None:
         from kernels.cpu import preprocess
 
@@ -189,12 +198,12 @@ class HostStep:
         for slot in range(self.slots):
             self.prepare(slot, [blank] * self.batch)
             self.infer(slot)
-            if self._beside is not None:
+            if self.at_once > 1:
                 self.infer_beside(slot)
             self.finish(slot)
 
     def time_engine(self, frame_wh: tuple[int, int], *, seconds: float, beside: bool = False) -> list[float]:
-        if beside and self._beside is not None:
+        if beside and self.at_once > 1:
             return self._time_beside(frame_wh, seconds)
         n, h, w = self.input_shape(frame_wh)
         runner = self.runner_for((n, h, w))

@@ -56,7 +56,7 @@ class FakeSource(Source):
 class FakeStep:
     """Finds one person in each frame, at (index, 0); checks that no slot is written while it is in use."""
 
-    engine, about = "fake", "a fake"
+    engine, about, precision = "fake", "a fake", "fp32"
 
     def __init__(
         self,
