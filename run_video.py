@@ -118,6 +118,7 @@ def open_all(
         table=arguments.table,
         show=show,
         side_by_side=several is not None,
+        audio=arguments.audio,
     )
     outputs = Outputs([*sinks, *([web] if web is not None else [])], recorder)
     stack.callback(outputs.close)  # `run` closes them; this is for what fails in between

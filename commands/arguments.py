@@ -123,6 +123,7 @@ def build_parser() -> argparse.ArgumentParser:
     output.add_argument(
         "--save", type=file_path, metavar="FILE|DIR", help="annotated copy; a folder if several sources"
     )
+    output.add_argument("--no-audio", dest="audio", action="store_false", help="leave the sound out of the copy")
     output.add_argument("--json", type=file_path, metavar="FILE", help="people as JSON lines, one a frame")
     output.add_argument(
         "--table",

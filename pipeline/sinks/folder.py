@@ -18,14 +18,14 @@ from pipeline.types import Result
 class FolderSink(Sink):
     """A file per source in one folder: `street.avi` becomes `street.mp4`, `a.jpg` stays `a.jpg`."""
 
-    def __init__(self, folder: Path, *, side_by_side: bool = False) -> None:
-        """side_by_side: the sources' frames come mixed; else one source has ended when the next begins."""
+    def __init__(self, folder: Path, *, side_by_side: bool = False, audio: bool = True) -> None:
+        """side_by_side: the sources' frames come mixed; else one ends before the next begins. audio: as VideoSink."""
         self.folder = folder
         try:
             folder.mkdir(exist_ok=True)
         except OSError as error:
             raise SinkError(f"folder {folder} cannot be made: {reason(error)}") from error
-        self._side_by_side = side_by_side
+        self._side_by_side, self._audio = side_by_side, audio
         self._open: dict[str, Sink] = {}  # by source; one at a time unless they run side by side
         self._last_index = -1
         self._names: set[str] = set()
@@ -63,7 +63,7 @@ class FolderSink(Sink):
         path = self.folder / name
         if _same_file(path, source):
             raise SinkError(f"{path} is the input itself; save into another folder")
-        return ImageSink(path) if is_image(name) else VideoSink(path)
+        return ImageSink(path) if is_image(name) else VideoSink(path, audio=self._audio)
 
 
 def file_name(source: str) -> str:

@@ -134,17 +134,19 @@ def open_sinks(
     show: str | None,
     table: Path | None = None,
     side_by_side: bool = False,
+    audio: bool = True,
 ) -> list[Sink]:
     """The sinks, opened; if one cannot be, those before it are closed again.
 
-    show: the window's title. side_by_side: several sources at the same time, each with a window and file of its own.
+    show: the window's title. audio: videos keep their source's sound. side_by_side: several sources at the same time,
+    each with a window and file of its own.
     """
     sinks: list[Sink] = []
     try:
         if show is not None:
             sinks.append(WindowSink(None if side_by_side else show))
         if save is not None:
-            sinks.append(_save_sink(save, side_by_side))
+            sinks.append(_save_sink(save, side_by_side=side_by_side, audio=audio))
         if json is not None:
             sinks.append(JsonSink(json))
         if table is not None:
@@ -156,10 +158,10 @@ def open_sinks(
     return sinks
 
 
-def _save_sink(save: Path, side_by_side: bool) -> Sink:
+def _save_sink(save: Path, *, side_by_side: bool, audio: bool) -> Sink:
     if _is_folder(save):
-        return FolderSink(save, side_by_side=side_by_side)
-    return ImageSink(save) if save.suffix.lower() in IMAGE_SUFFIXES else VideoSink(save)
+        return FolderSink(save, side_by_side=side_by_side, audio=audio)
+    return ImageSink(save) if save.suffix.lower() in IMAGE_SUFFIXES else VideoSink(save, audio=audio)
 
 
 def _is_folder(save: Path) -> bool:

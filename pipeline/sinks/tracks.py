@@ -1,0 +1,138 @@
+"""What an annotated copy keeps of its source beside the pictures: sound, chapters, metadata, aspect of the pixels."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import Self
+
+import av
+from av.audio.stream import AudioStream
+from av.container import OutputContainer
+from av.packet import Packet
+from av.stream import Stream
+
+from pipeline.sources import is_camera, is_image, is_url
+from pipeline.sources.base import is_browser
+
+logger = logging.getLogger(__name__)
+
+# Sound that players of MP4 and MOV expect; anything else is coded anew there. Matroska holds all.
+COMMON_AUDIO = frozenset({"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"})
+# Written by every muxer for itself.
+OWN_METADATA = frozenset({"encoder", "major_brand", "minor_version", "compatible_brands"})
+
+
+class SourceTracks:
+    """The other tracks of a video file, read a second time, beside the pictures. Close it.
+
+    container: of the copy, nothing written yet; sound that its format cannot hold is coded anew, as AAC. Sound that
+    cannot be read ends where it breaks, which is logged: the pictures are what the copy is made for.
+    """
+
+    def __init__(self, source: str, container: OutputContainer, *, audio: bool) -> None:
+        self._input = av.open(f"file:{source}")
+        self._output = container
+        video = self._input.streams.video[0]
+        self.sample_aspect_ratio = video.codec_context.sample_aspect_ratio or Fraction(1)
+        self.stored_wh = (video.codec_context.width, video.codec_context.height)
+        time_base = video.time_base or Fraction(1, 90_000)
+        self._origin_s = (video.start_time or 0) * time_base  # the copy's pictures begin at 0
+        duration = video.duration * time_base if video.duration is not None else None
+        self._end_s = None if duration is None else float(duration)
+        container.metadata.update({k: v for k, v in self._input.metadata.items() if k not in OWN_METADATA})
+        self._targets = {stream.index: self._target(stream) for stream in self._input.streams.audio if audio}
+        self._waiting: Packet[Stream] | None = None
+        self._packets: Iterator[Packet[Stream]] = self._read() if self._targets else iter(())
+        self._copy_chapters()
+
+    @classmethod
+    def of(cls, source: str, container: OutputContainer, *, audio: bool) -> Self | None:
+        """Of a file with video; None for a camera, stream or picture, or a file that is gone."""
+        if is_camera(source) or is_url(source) or is_image(source) or is_browser(source) or not Path(source).is_file():
+            return None
+        with suppress(av.error.FFmpegError, OSError, IndexError):  # the source itself reports what is wrong with it
+            return cls(source, container, audio=audio)
+        return None
+
+    def copy_until(self, time_s: float) -> None:
+        """Sound up to a moment of the copy's time. Raises FFmpegError where it cannot be written."""
+        while True:
+            packet, self._waiting = self._waiting or next(self._packets, None), None
+            if packet is None:
+                return
+            if packet.pts is not None and packet.time_base is not None:
+                at_s = packet.pts * packet.time_base - self._origin_s
+                if at_s > time_s:
+                    self._waiting = packet
+                    return
+                self._put(packet, at_s)
+
+    def finish(self, last_s: float, interval_s: float) -> None:
+        """After the last picture, at `last_s`: all sound that is left, or up to there if the copy is not whole."""
+        end_s = last_s + interval_s
+        whole = self._end_s is not None and end_s >= self._end_s - 1.5 * interval_s
+        self.copy_until(float("inf") if whole else end_s)
+        for target in self._targets.values():
+            if isinstance(target, _Recoded):
+                self._output.mux(target.flush())
+
+    def close(self) -> None:
+        self._input.close()
+
+    def _target(self, stream: AudioStream) -> AudioStream | _Recoded:
+        if self._output.format.name == "matroska" or stream.codec_context.codec.canonical_name in COMMON_AUDIO:
+            with suppress(av.error.FFmpegError, ValueError):
+                return self._output.add_stream_from_template(stream)
+        return _Recoded(self._output.add_stream("aac", rate=stream.rate))
+
+    def _put(self, packet: Packet[Stream], at_s: Fraction) -> None:
+        target = self._targets[packet.stream_index]
+        if isinstance(target, _Recoded):
+            for frame in packet.decode():
+                if isinstance(frame, av.AudioFrame):
+                    self._output.mux(target.encode(frame, self._origin_s))
+            return
+        if at_s < 0:
+            return  # before the first picture
+        assert packet.time_base is not None
+        offset = round(self._origin_s / packet.time_base)
+        packet.pts = None if packet.pts is None else packet.pts - offset
+        packet.dts = None if packet.dts is None else packet.dts - offset
+        packet.stream = target
+        self._output.mux(packet)
+
+    def _read(self) -> Iterator[Packet[Stream]]:
+        streams = [stream for stream in self._input.streams.audio if stream.index in self._targets]
+        try:
+            for packet in self._input.demux(*streams):
+                if packet.dts is not None:  # the last one is empty, to flush decoders
+                    yield packet
+        except (av.error.FFmpegError, OSError) as error:
+            logger.warning("%s: its sound ends early: %s", self._input.name, " ".join(str(error).split()))
+
+    def _copy_chapters(self) -> None:
+        chapters = self._input.chapters()
+        if chapters:
+            with suppress(av.error.FFmpegError, ValueError):
+                self._output.set_chapters(chapters)
+
+
+class _Recoded:
+    """Sound coded anew."""
+
+    def __init__(self, stream: AudioStream) -> None:
+        self._stream = stream
+        self._resampler = av.AudioResampler(format="fltp", layout=stream.layout, rate=stream.rate)
+
+    def encode(self, frame: av.AudioFrame, origin_s: Fraction) -> list[Packet[Stream]]:
+        if frame.pts is not None and frame.time_base is not None:
+            frame.pts -= round(origin_s / frame.time_base)
+        return [packet for piece in self._resampler.resample(frame) for packet in self._stream.encode(piece)]
+
+    def flush(self) -> list[Packet[Stream]]:
+        pieces = [packet for piece in self._resampler.resample(None) for packet in self._stream.encode(piece)]
+        return pieces + self._stream.encode(None)

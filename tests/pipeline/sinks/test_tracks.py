@@ -1,0 +1,153 @@
+"""An annotated copy keeps what its source has beside the pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+import run_video
+from tests.pipeline.onnx_models import write_blob_model
+
+RATE, FPS = 16_000, 25
+CREATED = "2020-02-03T04:05:06.000000Z"
+CHAPTERS = [(0, 1000, "one"), (1000, 2000, "two")]
+
+
+def write_film(
+    path: Path,
+    *,
+    codec: str = "aac",
+    seconds: int = 2,
+    start: int = 0,
+    sample_aspect_ratio: Fraction | None = None,
+    rotation: int = 0,
+    tracks: int = 1,
+) -> Path:
+    """A grey clip of 64x48 with a tone, chapters, a title and a date. start: of its first frame, in frames."""
+    with av.open(str(path), "w") as film:
+        video = film.add_stream("libx264", rate=FPS)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        if sample_aspect_ratio is not None:
+            video.codec_context.sample_aspect_ratio = sample_aspect_ratio
+        if rotation:
+            video.set_display_rotation(rotation)
+        sounds: list[Any] = [film.add_stream(codec, rate=RATE) for _ in range(tracks)]
+        film.metadata.update({"title": "A walk", "creation_time": CREATED})
+        film.set_chapters([
+            {"id": n, "start": a, "end": b, "time_base": Fraction(1, 1000), "metadata": {"title": title}}
+            for n, (a, b, title) in enumerate(CHAPTERS, 1)
+        ])  # fmt: skip
+        for index in range(seconds * FPS):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), index % 256, np.uint8), "bgr24")
+            frame.pts, frame.time_base = start + index, Fraction(1, FPS)
+            film.mux(video.encode(frame))
+        tone = (np.sin(np.arange(seconds * RATE) * 2 * np.pi * 440 / RATE) * 8000).astype(np.int16)
+        for sound in sounds:
+            for at in range(0, len(tone), 1024):
+                piece = av.AudioFrame.from_ndarray(np.repeat(tone[at : at + 1024], 2)[None], "s16", "stereo")
+                piece.rate, piece.pts, piece.time_base = RATE, start * RATE // FPS + at, Fraction(1, RATE)
+                film.mux(sound.encode(piece))
+        film.mux(video.encode(None))
+        for sound in sounds:
+            film.mux(sound.encode(None))
+    return path
+
+
+@pytest.fixture
+def copied(tmp_path) -> Callable[..., Path]:
+    """The annotated copy of a film."""
+    model = write_blob_model(tmp_path / "blobs.onnx")
+
+    def copy(film: Path, name: str, *arguments: str) -> Path:
+        out: Path = tmp_path / name
+        assert run_video.main([str(film), "--model", str(model), "--save", str(out), *arguments]) == 0
+        return out
+
+    return copy
+
+
+def loudness(path: Path, *, track: int = 0) -> tuple[float, float, float]:
+    """Where the sound begins and ends, seconds, and its root mean square."""
+    with av.open(str(path)) as film:
+        frames = list(film.decode(film.streams.audio[track]))
+    samples = np.concatenate([frame.to_ndarray().astype(np.float64).ravel() for frame in frames])
+    scale = 32768 if frames[0].format.name.startswith("s16") else 1
+    first, last = frames[0], frames[-1]
+    level = float(np.sqrt(((samples / scale) ** 2).mean()))
+    return float(first.time or 0), float(last.time or 0) + last.samples / RATE, level
+
+
+@pytest.mark.parametrize(
+    ("codec", "source", "copy"),
+    [
+        ("aac", "film.mp4", "copy.mp4"),
+        ("pcm_s16le", "film.mkv", "copy.mkv"),
+        ("pcm_s16le", "film.mkv", "copy.mp4"),  # coded anew
+        ("mp3", "film.mkv", "copy.mov"),
+    ],
+)
+def test_sound_chapters_and_metadata_are_kept(tmp_path, copied, codec, source, copy):
+    film = write_film(tmp_path / source, codec=codec)
+    out = copied(film, copy)
+    starts, ends, level = loudness(out)
+    assert starts == pytest.approx(0, abs=0.08)
+    assert ends == pytest.approx(2, abs=0.13)  # two frames of AAC more, where it is coded anew
+    assert level == pytest.approx(loudness(film)[2], rel=0.05)
+    with av.open(str(out)) as kept:
+        chapters = [(c["start"] * (c["time_base"] or 0), c["metadata"]["title"]) for c in kept.chapters()]
+        assert chapters == [(start / 1000, title) for start, _, title in CHAPTERS]
+        assert (kept.metadata["title"], kept.metadata["creation_time"]) == ("A walk", CREATED)
+        assert sum(1 for _ in kept.decode(video=0)) == 2 * FPS
+
+
+def test_sound_stays_with_its_pictures_where_the_film_does_not_begin_at_zero(tmp_path, copied):
+    """The copy's pictures begin at 0, and so does the sound that goes with them."""
+    out = copied(write_film(tmp_path / "film.mkv", start=75), "copy.mkv")
+    starts, ends, _ = loudness(out)
+    assert starts == pytest.approx(0, abs=0.08)
+    assert ends == pytest.approx(2, abs=0.1)
+
+
+def test_a_copy_of_a_part_has_the_sound_of_that_part(tmp_path, copied):
+    _, ends, _ = loudness(copied(write_film(tmp_path / "film.mp4"), "copy.mp4", "--limit", "20"))
+    assert ends == pytest.approx(0.8, abs=0.15)
+
+
+def test_no_audio_leaves_it_out(tmp_path, copied):
+    with av.open(str(copied(write_film(tmp_path / "film.mp4"), "copy.mp4", "--no-audio"))) as kept:
+        assert not kept.streams.audio
+        assert len(kept.chapters()) == 2
+
+
+def test_every_track_is_kept(tmp_path, copied):
+    out = copied(write_film(tmp_path / "film.mp4", tracks=2), "copy.mp4")
+    assert loudness(out, track=0)[2] > 0.05
+    assert loudness(out, track=1)[2] > 0.05
+
+
+@pytest.mark.parametrize(("rotation", "expected"), [(0, Fraction(16, 15)), (90, Fraction(15, 16))])
+def test_pixels_keep_their_aspect(tmp_path, copied, rotation, expected):
+    film = write_film(tmp_path / "film.mp4", sample_aspect_ratio=Fraction(16, 15), rotation=rotation)
+    with av.open(str(copied(film, "copy.mp4"))) as kept:
+        assert kept.streams.video[0].sample_aspect_ratio == expected
+
+
+def test_sound_that_breaks_costs_no_picture(tmp_path, copied):
+    film = write_film(tmp_path / "film.mkv")
+    content = bytearray(film.read_bytes())
+    rng = np.random.default_rng(0)
+    whole = copied(film, "whole.mkv")
+    with av.open(str(film)) as opened:
+        places = [(p.pos, p.size) for p in opened.demux(opened.streams.audio[0]) if p.pos is not None and p.size]
+    for pos, size in places[len(places) // 2 :]:
+        content[pos + 8 : pos + size] = rng.bytes(max(0, size - 8))
+    film.write_bytes(bytes(content))
+    out = copied(film, "copy.mkv")
+    with av.open(str(out)) as broken, av.open(str(whole)) as kept:
+        assert sum(1 for _ in broken.decode(video=0)) == sum(1 for _ in kept.decode(video=0))
