@@ -9,24 +9,26 @@ if __name__ == "__main__":
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from commands.arguments import build_parser
+from commands.arguments import build_parser, shared_options
+from commands.done import DoneSources
 from commands.interrupts import Interrupts
 from commands.machine import describe_machine
 from commands.pose import open_pose
+from commands.records import digest_of
 from core.command_line import FAILED, OK, REFUSED, complain
 from core.errors import PoseError, SinkError, SourceError, describe
 from core.progress import progress_bar, progress_console
 from pipeline import Frame, PosePipeline, Source, open_source
 from pipeline.models import HOST_ENGINES
 from pipeline.sinks import check_display
-from pipeline.sinks.outputs import Outputs, check_outputs, open_sinks
+from pipeline.sinks.outputs import Outputs, check_outputs, is_folder, open_sinks
 from pipeline.sinks.web import WebSink
 from pipeline.sources.base import BROWSER
 from pipeline.sources.browser import BrowserSource
@@ -48,12 +50,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     opened = False
     try:
         with Interrupts() as interrupts, ExitStack() as stack:
-            source, pose, outputs = open_all(arguments, stack, recorder)
+            done = skip_done(arguments) if arguments.skip_done else None
+            if done is not None and not arguments.sources:
+                print(f"every source is done already in {arguments.save}")
+                return OK
+            source, pose, outputs = open_all(arguments, stack, recorder, finished=done.mark if done else ignore)
             measured = arguments.benchmark or arguments.stats is not None
             beside = (source.keeps_newest or not source.live) and not arguments.serial  # as the pipeline runs it
             engine_ms = time_engine(pose, source, beside=beside) if measured else []
             opened = True
             last = run(arguments, source, pose, outputs, recorder=recorder, meter=meter, interrupts=interrupts)
+            if done is not None and last is not None and not outputs.quit and meter.frames != arguments.limit:
+                done.mark(last.source)
             engine_ms += time_engine(pose, source, beside=beside) if measured else []
             states = source.states() if isinstance(source, Several) else []
             report(arguments, pose, recorder=recorder, meter=meter, last=last, engine_ms=engine_ms, sources=states)
@@ -66,8 +74,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     return OK
 
 
+def ignore(source: str) -> None:
+    """Nobody wants to know that a source is finished."""
+
+
+def skip_done(arguments: argparse.Namespace) -> DoneSources:
+    """Leaves in `arguments.sources` what is not done yet. Raises what `open_source` raises, for any of them."""
+    if arguments.save is None or not is_folder(arguments.save):
+        raise ValueError("--skip-done needs --save DIR: one file a source")
+    if arguments.json is not None or arguments.table is not None:
+        raise ValueError(
+            "--skip-done cannot add to the one --json or --table of all sources; leave them out, or use "
+            "python -m cluster, which writes one a source"
+        )
+    with open_source(*arguments.sources) as source:
+        if source.live or arguments.loop:
+            raise ValueError("--skip-done is for files, each played once: a live source and --loop have no end")
+        parts = source.parts
+    done = DoneSources(arguments.save, model_digest=digest_of(arguments.model), options=shared_options(arguments))
+    check_outputs(parts, save=arguments.save, others=[])
+    arguments.sources = done.left(parts)
+    return done
+
+
 def open_all(
-    arguments: argparse.Namespace, stack: ExitStack, recorder: Recorder
+    arguments: argparse.Namespace, stack: ExitStack, recorder: Recorder, *, finished: Callable[[str], None]
 ) -> tuple[Source, PosePipeline, Outputs]:
     """Sources, then the model, then outputs: nothing is overwritten for a run that cannot start."""
     if arguments.tls is not None and arguments.web is None:
@@ -119,6 +150,7 @@ def open_all(
         show=show,
         side_by_side=several is not None,
         audio=arguments.audio,
+        finished=finished,
     )
     outputs = Outputs([*sinks, *([web] if web is not None else [])], recorder)
     stack.callback(outputs.close)  # `run` closes them; this is for what fails in between

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 
 from cluster.jobs import Recipe
-from cluster.models import digest_of
-from commands.arguments import add_model_options, add_people_options
+from commands.arguments import add_model_options, add_people_options, shared_options
+from commands.records import digest_of
 from core.command_line import CommandParser, count
 
 TABLES = ("csv", "parquet")
@@ -60,11 +60,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def recipe_of(arguments: argparse.Namespace) -> Recipe:
     """What the arguments say is done to each file. Raises ModelError or ValueError if the model is not there."""
-    shared = argparse.ArgumentParser()
-    add_model_options(shared)
-    add_people_options(shared)
     return Recipe(
-        options={name: getattr(arguments, name) for name in vars(shared.parse_args([]))},
+        options=shared_options(arguments),
         model_digest=digest_of(arguments.model),
         save=arguments.save,
         table=arguments.table,

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+from commands.records import DIGEST_CHARACTERS, Option, digest, result_key
 from pipeline.sources import is_image
 
 VIDEO_OUTPUTS = frozenset({".mp4", ".m4v", ".mov", ".mkv"})  # an annotated copy keeps these suffixes
 RECORD_SUFFIX = ".json"
-DIGEST_CHARACTERS = 16  # 64 bits: 100,000 files meet by chance once in 10^9 runs
-
-Option = str | int | float | bool | None | list[int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,17 +73,12 @@ class Recipe:
 
     def key(self, job: Job) -> str:
         """Equal where the same file would be treated in the same way: then its results need not be made again."""
-        options = {name: value for name, value in self.options.items() if name != "model"}  # the digest says it better
-        facts = [job.path, job.size_bytes, job.version, self.model_digest, self.save, self.table, options]
-        return digest(json.dumps(facts, sort_keys=True))
+        options = {**self.options, "save": self.save, "table": self.table}
+        return result_key(job.path, job.size_bytes, job.version, model_digest=self.model_digest, options=options)
 
     def record(self, job: Job) -> str:
         """The name of the record that says the job is done; its start is the same for every version of the file."""
         return f"{job.place}-{self.key(job)}{RECORD_SUFFIX}"
-
-
-def digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_CHARACTERS]
 
 
 def place_of(record: str) -> str:

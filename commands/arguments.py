@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from commands.records import Option
 from core.command_line import CommandParser, count, file_path, input_side, number, parsed_by
 from export.zoo import MODELS
 from kernels.options import MAX_PEOPLE_LIMIT
@@ -29,6 +30,7 @@ examples:
   python run_video.py street.mp4 --web 8000 --realtime --loop      a file on the page, again and again
   python run_video.py photo.jpg --save pose.jpg                    one picture
   python run_video.py photos/ 'clips/*.mp4' --save poses/          many inputs, one output each
+  python run_video.py clips/ --save poses/ --skip-done             the same again goes on where it was cut off
   python run_video.py street.mp4 --model w32-512 --flip            the large model; downloaded once
   python run_video.py street.mp4 --benchmark --plot stages.png     how fast, and where the time goes
   python run_video.py street.mp4 --realtime --stats json           latency and drops, as if from a camera
@@ -97,6 +99,14 @@ def add_people_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def shared_options(arguments: argparse.Namespace) -> dict[str, Option]:
+    """The model and people options by name: what decides about a source's results, whatever the command."""
+    parser = argparse.ArgumentParser()
+    add_model_options(parser)
+    add_people_options(parser)
+    return {name: getattr(arguments, name) for name in vars(parser.parse_args([]))}
+
+
 def build_parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         prog="run_video.py",
@@ -146,6 +156,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="serve the page by https; PEM files, KEY unprotected",
     )
     output.add_argument("--loop", action="store_true", help="play files again and again")
+    output.add_argument(
+        "--skip-done",
+        action="store_true",
+        help="with --save DIR: leave out sources that such a run, with the same options, has finished there",
+    )
     output.add_argument("--limit", type=count, metavar="N", help="stop after N frames")
 
     speed = parser.add_argument_group("measuring")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,22 @@ from pipeline.types import Result
 
 
 class FolderSink(Sink):
-    """A file per source in one folder: `street.avi` becomes `street.mp4`, `a.jpg` stays `a.jpg`."""
+    """A file per source in one folder: `street.avi` becomes `street.mp4`, `a.jpg` stays `a.jpg`.
 
-    def __init__(self, folder: Path, *, side_by_side: bool = False, audio: bool = True) -> None:
-        """side_by_side: the sources' frames come mixed; else one ends before the next begins. audio: as VideoSink."""
+    side_by_side: the sources' frames come mixed; else one ends before the next begins. audio: as VideoSink.
+    finished: told of each source whose file is whole because another source came; of the last one nobody knows here.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        side_by_side: bool = False,
+        audio: bool = True,
+        finished: Callable[[str], None] = lambda source: None,
+    ) -> None:
         self.folder = folder
+        self._finished = finished
         try:
             folder.mkdir(exist_ok=True)
         except OSError as error:
@@ -36,7 +48,10 @@ class FolderSink(Sink):
         comes_again = not self._side_by_side and frame.index <= self._last_index
         if frame.source not in self._open or comes_again:
             if not self._side_by_side:
+                ended = list(self._open)
                 self.close()
+                for source in ended:
+                    self._finished(source)
             self._open[frame.source] = self._next(frame.source)
         self._last_index = frame.index
         self._open[frame.source].write(result, picture)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +106,7 @@ def check_outputs(
         others = [*others, table]
     files = [path for path in others if path is not None]
     if save is not None:
-        if _is_folder(save):
+        if is_folder(save):
             files += [save / file_name(part) for part in parts] if save.is_dir() else []
         else:
             _check_suffix(save, parts)
@@ -135,18 +135,19 @@ def open_sinks(
     table: Path | None = None,
     side_by_side: bool = False,
     audio: bool = True,
+    finished: Callable[[str], None] = lambda source: None,
 ) -> list[Sink]:
     """The sinks, opened; if one cannot be, those before it are closed again.
 
     show: the window's title. audio: videos keep their source's sound. side_by_side: several sources at the same time,
-    each with a window and file of its own.
+    each with a window and file of its own. finished: as FolderSink's, where `save` is a folder.
     """
     sinks: list[Sink] = []
     try:
         if show is not None:
             sinks.append(WindowSink(None if side_by_side else show))
         if save is not None:
-            sinks.append(_save_sink(save, side_by_side=side_by_side, audio=audio))
+            sinks.append(_save_sink(save, side_by_side=side_by_side, audio=audio, finished=finished))
         if json is not None:
             sinks.append(JsonSink(json))
         if table is not None:
@@ -158,13 +159,14 @@ def open_sinks(
     return sinks
 
 
-def _save_sink(save: Path, *, side_by_side: bool, audio: bool) -> Sink:
-    if _is_folder(save):
-        return FolderSink(save, side_by_side=side_by_side, audio=audio)
+def _save_sink(save: Path, *, side_by_side: bool, audio: bool, finished: Callable[[str], None]) -> Sink:
+    if is_folder(save):
+        return FolderSink(save, side_by_side=side_by_side, audio=audio, finished=finished)
     return ImageSink(save) if save.suffix.lower() in IMAGE_SUFFIXES else VideoSink(save, audio=audio)
 
 
-def _is_folder(save: Path) -> bool:
+def is_folder(save: Path) -> bool:
+    """Whether what a user gives to --save means a folder."""
     return save.is_dir() or not save.suffix
 
 

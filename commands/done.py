@@ -1,0 +1,75 @@
+"""--skip-done: which sources of a run have been finished, by a record of each in the folder of annotated copies."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from commands.records import Option, digest, result_key
+from core.errors import SinkError
+from core.files import write_whole
+from pipeline.sinks import file_name
+
+RECORDS = ".higherpose/done"
+
+
+class DoneSources:
+    """Records in `folder`, keyed by each source's path, size and time, the model and the options.
+
+    A record goes when its source is begun anew with other options or another version, and comes when it is finished.
+    """
+
+    def __init__(self, folder: Path, *, model_digest: str, options: Mapping[str, Option]) -> None:
+        self.folder = folder
+        self._model_digest, self._options = model_digest, dict(options)
+        self._keys: dict[str, str] = {}  # of the sources that are left, as they were before the run
+
+    def left(self, sources: Sequence[str]) -> list[str]:
+        """Those that are not done. Raises ValueError if two share a name: their copies' names depend on the others."""
+        name, count = Counter(map(file_name, sources)).most_common(1)[0]
+        if count > 1:
+            raise ValueError(
+                f"--skip-done: {count} sources would be saved as {name}; rename one, or use python -m cluster"
+            )
+        left = []
+        for source in sources:
+            key = self._key(source)
+            if key is None or not self._is_done(source, key):
+                left.append(source)
+                if key is not None:
+                    self._keys[source] = key
+        for source in left:
+            self._record(source).unlink(missing_ok=True)  # its copy is about to be written over
+        return left
+
+    def mark(self, source: str) -> None:
+        """The source's copy is whole. Raises SinkError."""
+        if source not in self._keys:  # a camera or stream: never done
+            return
+        path = self._record(source)
+        try:
+            write_whole(path, json.dumps({"source": source, "key": self._keys[source]}).encode())
+        except OSError as error:
+            raise SinkError(f"{path} cannot be written: {error.strerror or error}") from error
+
+    def _is_done(self, source: str, key: str) -> bool:
+        try:
+            record = json.loads(self._record(source).read_bytes())
+        except (OSError, ValueError):
+            return False
+        return record.get("key") == key and (self.folder / file_name(source)).is_file()
+
+    def _key(self, source: str) -> str | None:
+        """None for what is no file."""
+        try:
+            status = Path(source).stat()
+        except (OSError, ValueError):
+            return None
+        path, version = os.path.realpath(source), str(status.st_mtime_ns)
+        return result_key(path, status.st_size, version, model_digest=self._model_digest, options=self._options)
+
+    def _record(self, source: str) -> Path:
+        return self.folder / RECORDS / f"{digest(os.path.realpath(source))}.json"
