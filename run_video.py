@@ -64,7 +64,16 @@ def main(argv: Sequence[str] | None = None) -> int:
                 done.mark(last.source)
             engine_ms += time_engine(pose, source, beside=beside) if measured else []
             states = source.states() if isinstance(source, Several) else []
-            report(arguments, pose, recorder=recorder, meter=meter, last=last, engine_ms=engine_ms, sources=states)
+            report(
+                arguments,
+                pose,
+                recorder=recorder,
+                meter=meter,
+                last=last,
+                engine_ms=engine_ms,
+                beside=beside,
+                sources=states,
+            )
     except KeyboardInterrupt as error:
         stop = stop_of(error)
         return complain(PROG, f"{stop} after {meter.frames} frames; what was written is finished", stop.status)
@@ -243,6 +252,7 @@ def report(
     meter: Meter,
     last: Frame | None,
     engine_ms: Sequence[float],
+    beside: bool,
     sources: Sequence[SourceState],
 ) -> None:
     """The table, end to end in a sentence; with --benchmark the machine; with --stats the line for programs."""
@@ -264,6 +274,8 @@ def report(
         input_wh=(width, height),
         precision=pose.step.precision,
         batch=batch,
+        frames_a_pass=pose.step.batch,
+        passes_at_once=pose.step.at_once if beside else 1,
         sources=tuple(sources),
     )
     console = Console(highlight=False)

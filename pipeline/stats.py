@@ -19,7 +19,8 @@ from pipeline.sources.several import SourceState
 if TYPE_CHECKING:
     from rich.table import Table
 
-STAGES = ("capture", "preprocess", "infer", "group", "draw", "encode")
+STAGES_OF_A_PASS = ("preprocess", "infer", "group")
+STAGES = ("capture", *STAGES_OF_A_PASS, "draw", "encode")
 KEPT_SPANS = 36_000  # per stage: 20 minutes at 30 FPS; a camera may run for weeks
 
 
@@ -99,7 +100,8 @@ class Summary:
     engine_fps: of the engine alone on the same input, or None where it was not measured.
     stages: percentiles in milliseconds; latency: from capture to result.
     device: of a frame's parts on a GPU, by its own clock. There "infer" and "group" of the stages are launch and wait.
-    input_wh: of the network; batch: frames per pass (2 with flip).
+    input_wh: of the network; batch: pictures per pass (2 a frame with flip).
+    frames_a_pass: that preprocess, infer and group take together; passes_at_once: side by side.
     """
 
     frames: int
@@ -115,6 +117,8 @@ class Summary:
     input_wh: tuple[int, int]
     precision: str
     batch: int
+    frames_a_pass: int = 1
+    passes_at_once: int = 1
     sources: tuple[SourceState, ...] = ()  # of several side by side
 
     def to_json(self, machine: Mapping[str, str] | None = None) -> str:
@@ -150,7 +154,9 @@ class Summary:
         for column in ("p50 ms", "p95 ms", "p99 ms", "FPS alone"):
             table.add_column(column, justify="right")
         for stage, p in self.stages.items():
-            rate = f"{1e3 / p.p50:,.1f}" if p.p50 > 0 else "-"
+            frames = self.frames_a_pass if stage in STAGES_OF_A_PASS else 1
+            at_once = self.passes_at_once if stage == "infer" else 1
+            rate = f"{1e3 * frames * at_once / p.p50:,.1f}" if p.p50 > 0 else "-"
             table.add_row(stage, f"{p.p50:.2f}", f"{p.p95:.2f}", f"{p.p99:.2f}", rate)
         if self.device:
             table.add_section()
@@ -243,13 +249,17 @@ def save_plot(recorder: Recorder, path: Path, *, frames: int = 30) -> None:
     stages = [stage for stage in STAGES if stage in recorder.spans]
     if not stages:
         raise SinkError(f"{path}: no frame was measured, so there is nothing to plot")
-    kept = {stage: recorder.spans[stage].rows()[-frames:].tolist() for stage in stages}
+    kept = {stage: sorted(recorder.spans[stage].rows()[-frames:].tolist()) for stage in stages}
     origin = min(start for spans in kept.values() for start, _ in spans)
     figure, axes = plt.subplots(figsize=(12, 0.55 * len(stages) + 1.4))
     for row, stage in enumerate(stages):
-        bars = [((start - origin) * 1e3, (stop - start) * 1e3) for start, stop in kept[stage]]
-        # two shades, so that one frame's bar ends visibly where the next begins
-        axes.broken_barh(bars, (row - 0.4, 0.8), facecolors=[f"C{row}", _lighter(f"C{row}")], edgecolors="face", lw=0.8)
+        lanes = _lanes(kept[stage])
+        height = 0.8 / (1 + max(lanes))
+        for place, (lane, (start, stop)) in enumerate(zip(lanes, kept[stage], strict=True)):
+            # two shades, so that one frame's bar ends visibly where the next in its lane begins
+            colour = f"C{row}" if lanes[:place].count(lane) % 2 == 0 else _lighter(f"C{row}")
+            bar, span = (row - 0.4 + lane * height, height), ((start - origin) * 1e3, (stop - start) * 1e3)
+            axes.broken_barh([span], bar, facecolors=[colour], edgecolors="face", lw=0.8)
     axes.set_yticks(range(len(stages)), stages)
     axes.invert_yaxis()
     axes.set_xlabel("ms")
@@ -262,6 +272,17 @@ def save_plot(recorder: Recorder, path: Path, *, frames: int = 30) -> None:
         raise SinkError(f"{path} cannot be written: {error}") from error
     finally:
         plt.close(figure)
+
+
+def _lanes(spans: Sequence[tuple[float, float]]) -> list[int]:
+    """For each span the first lane that is free by then: passes side by side lie under each other."""
+    lanes: list[int] = []
+    free_at: list[float] = []
+    for start, stop in spans:
+        lane = next((lane for lane, free in enumerate(free_at) if free <= start), len(free_at))
+        free_at[lane : lane + 1] = [stop]
+        lanes.append(lane)
+    return lanes
 
 
 def _lighter(color: str) -> tuple[float, float, float]:

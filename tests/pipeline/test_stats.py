@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from core.errors import SinkError
-from pipeline.stats import KEPT_SPANS, STAGES, Meter, Percentiles, Recorder, Ring, Summary, save_plot
+from pipeline.stats import KEPT_SPANS, STAGES, Meter, Percentiles, Recorder, Ring, Summary, _lanes, save_plot
 
 
 def recorded(**durations_ms: list[float]) -> Recorder:
@@ -31,6 +31,21 @@ def summary(**changes) -> Summary:
         "precision": "fp32", "batch": 1,
     }  # fmt: skip
     return Summary(**settings | changes)
+
+
+def test_what_a_stage_would_reach_alone_counts_frames_and_passes_at_the_same_time():
+    table = summary(
+        frames_a_pass=2,
+        passes_at_once=3,
+        stages={"capture": Percentiles(10, 10, 10)} | dict.fromkeys(("preprocess", "infer"), Percentiles(40, 40, 40)),
+    ).table()
+    alone = dict(zip(table.columns[0].cells, table.columns[4].cells, strict=True))
+    assert (alone["capture"], alone["preprocess"], alone["infer"]) == ("100.0", "50.0", "150.0")
+
+
+def test_spans_at_the_same_time_lie_in_lanes():
+    assert _lanes([(0, 2), (1, 3), (2, 4), (2.5, 5), (5, 6)]) == [0, 1, 0, 2, 0]
+    assert _lanes([(0, 1), (1, 2)]) == [0, 0]
 
 
 def test_percentiles():
