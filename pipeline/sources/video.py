@@ -62,7 +62,9 @@ class VideoSource(Source):
             self.close()
             raise SourceError(f"{self.name} holds no readable video: its header has no frame size")
         self.frame_count = None if self.live else self._expected_frames()
-        self.frame_wh = (self._stream.codec_context.width, self._stream.codec_context.height)
+        wh = (self._stream.codec_context.width, self._stream.codec_context.height)
+        lies_on_its_side = not is_url(name) and _quarter_turns(_rotation_of(name)) % 2 == 1
+        self.frame_wh = wh[::-1] if lies_on_its_side else wh
 
     def __iter__(self) -> Iterator[Frame]:
         reformatter = VideoReformatter()
@@ -133,8 +135,21 @@ class VideoSource(Source):
 
 def _upright(image: NDArray[np.uint8], rotation: int) -> NDArray[np.uint8]:
     """rotation: degrees counter-clockwise that turn the stored picture upright, as the container says."""
-    turns = round(rotation / 90) % 4
+    turns = _quarter_turns(rotation)
     return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+
+
+def _quarter_turns(rotation: int) -> int:
+    return round(rotation / 90) % 4
+
+
+def _rotation_of(path: str) -> int:
+    """The rotation of a file's first frame: PyAV tells it with a decoded frame only. 0 where none can be decoded."""
+    try:
+        with av.open(f"file:{path}") as container:
+            return int(next(container.decode(video=0)).rotation)
+    except (av.error.FFmpegError, OSError, StopIteration):
+        return 0  # the frames themselves will say what is wrong
 
 
 def _reason(error: BaseException) -> str:

@@ -65,6 +65,7 @@ def test_frames_are_upright(tmp_path, rotation, corner):
     path = write_clip(tmp_path / "a.mp4", 2, rotation=rotation, picture=picture)
     with VideoSource(str(path)) as source:
         image = next(iter(source)).image
+        assert source.frame_wh == (image.shape[1], image.shape[0])  # what engines are made ready for
     assert image.shape == ((64, 48, 3) if rotation in (90, 270) else (48, 64, 3))
     half_h, half_w = image.shape[0] // 2, image.shape[1] // 2
     brightness = {
