@@ -1,25 +1,33 @@
 """The whole frame against the engine alone, on a GPU: python -m benchmarks.frame_step [--model …] [--engine …].
 
-Frames lie ready in memory, so that neither decoding a video nor a camera is in the figures. In one run, each size in
-turn: the engine alone by CUDA events, for one image and for a batch of eight; the pipeline with graphs; with plain
-launches; and plain PyTorch with host decoding (host_torch.py), where torch is installed and the model has weights.
+Frames of the bundled clip lie ready in memory, scaled to each size, so that neither decoding a video nor a camera is in
+the figures. In one run, each size in turn: the engine alone as a CUDA graph, by events, for one image and for a batch
+of eight; the pipeline, with all that it does to people, with graphs and with plain launches; and plain PyTorch with
+host decoding (host_torch.py), where torch is installed and the model has weights. The first frames of each run are not
+timed: a thread's first passes choose cuDNN's plans anew. Of random weights, --people N decodes drawn crowds instead.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.util
+import itertools
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
+from benchmarks.drawn_maps import DrawnNetwork
 from core.errors import PoseError
 from engine.gpu import find_gpu
-from pipeline import PosePipeline
+from pipeline import PosePipeline, open_source
 from pipeline.device_step import DeviceStep
 from pipeline.models import ONNX_SUFFIX, PLAN_SUFFIX
 from pipeline.pose import LIVE_OPTIONS
@@ -33,34 +41,60 @@ SIZES_WH = (
     (1920, 1080),
 )  # at a short side of 512: 512x512, 512x704, 512x960 twice
 BATCH = 8
+CLIP = Path(__file__).resolve().parents[1] / "samples" / "crowd.mp4"
+PICTURES = 8
+DISCARDED = 30  # the pipeline's threads run their first frames, and its queues fill
 
 
 class Ready(Source):
-    """Frames that were drawn beforehand, as fast as they are taken."""
+    """Frames of the clip, spread over it and scaled, as fast as they are taken."""
 
     def __init__(self, frame_wh: tuple[int, int], frames: int) -> None:
-        rng = np.random.default_rng(0)
-        self.pictures = [rng.integers(0, 255, (frame_wh[1], frame_wh[0], 3), np.uint8) for _ in range(8)]
+        self.pictures = scaled_clip(frame_wh)
         self.frames, self.frame_wh = frames, frame_wh
 
     def __iter__(self) -> Iterator[Frame]:
         for index in range(self.frames):
-            yield Frame(self.pictures[index % 8], index, captured_at=time.monotonic())
+            yield Frame(self.pictures[index % len(self.pictures)], index, captured_at=time.monotonic())
 
 
-def measure(pose: PosePipeline, frame_wh: tuple[int, int], frames: int) -> tuple[float, list[float]]:
-    """Frames per second end to end, and each frame's latency in ms."""
+@functools.lru_cache(maxsize=2)
+def scaled_clip(frame_wh: tuple[int, int]) -> list[NDArray[np.uint8]]:
+    """PICTURES frames of the bundled clip, (H, W, 3) uint8."""
+    with open_source(str(CLIP)) as source:
+        step = (source.frame_count or PICTURES) // PICTURES
+        chosen = itertools.islice(source, 0, step * PICTURES, step)
+        return [
+            np.asarray(cv2.resize(frame.image, frame_wh, interpolation=cv2.INTER_AREA), np.uint8) for frame in chosen
+        ]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Of the frames after the first DISCARDED ones. latency_ms: of each."""
+
+    fps: float
+    latency_ms: list[float]
+    people: float  # a frame, on average
+
+
+def measure(pose: PosePipeline, frame_wh: tuple[int, int], frames: int) -> Measured:
     pose.warm_up(frame_wh)
+    results = pose.run(Ready(frame_wh, frames + DISCARDED))
+    for _ in range(DISCARDED):
+        next(results)
     started = time.perf_counter()
-    latency_ms = [result.timings["latency"] for result in pose.run(Ready(frame_wh, frames))]
-    return frames / (time.perf_counter() - started), latency_ms
+    found = [(result.timings["latency"], len(result.people)) for result in results]
+    seconds = time.perf_counter() - started
+    latency_ms, people = zip(*found, strict=True)
+    return Measured(frames / seconds, list(latency_ms), sum(people) / frames)
 
 
 def batch_fps(step: DeviceStep, frame_wh: tuple[int, int], passes: int = 50) -> float:
     """Images per second of the engine alone, BATCH at a time, passes queued one behind the other."""
     device = step.device
     with device.current():
-        network = step._network_for((BATCH, *step.input_shape(frame_wh)[1:]))
+        network = step.network_for((BATCH, *step.input_shape(frame_wh)[1:]))
         stream, before, after = device.stream(), device.event(timing=True), device.event(timing=True)
         try:
             network.enqueue(stream)
@@ -75,6 +109,12 @@ def batch_fps(step: DeviceStep, frame_wh: tuple[int, int], passes: int = 50) -> 
             device.free(before, after, stream)
 
 
+def draw_people(step: DeviceStep, people: int) -> None:
+    """From now on, the step decodes drawn crowds."""
+    network_for = step.network_for
+    step.replace_networks(lambda shape: DrawnNetwork(network_for(shape), step.device, people))
+
+
 def row(pose: PosePipeline, baseline: PosePipeline | None, frame_wh: tuple[int, int], frames: int) -> list[str]:
     step: Any = pose.step
     pose.warm_up(frame_wh)
@@ -84,11 +124,11 @@ def row(pose: PosePipeline, baseline: PosePipeline | None, frame_wh: tuple[int, 
     except PoseError as error:  # a plan of one shape, or a full GPU
         batch = "-"
         print(f"batch of {BATCH}: {error}", file=sys.stderr)
-    fps, latency_ms = measure(pose, frame_wh, frames)
+    graphs = measure(pose, frame_wh, frames)
     step.graphs = False
-    plain_fps, _ = measure(pose, frame_wh, frames)
+    plain = measure(pose, frame_wh, frames)
     step.graphs = True
-    torch_fps = measure(baseline, frame_wh, max(20, frames // 5))[0] if baseline is not None else None
+    torch = measure(baseline, frame_wh, max(20, frames // 5)) if baseline is not None else None
     alone = 1e3 / engine_ms[0]
     _, h, w = step.input_shape(frame_wh)
     return [
@@ -97,18 +137,19 @@ def row(pose: PosePipeline, baseline: PosePipeline | None, frame_wh: tuple[int, 
         f"{engine_ms[0]:.3f} / {engine_ms[1]:.3f}",
         f"{alone:.1f}",
         batch,
-        f"{fps:.1f}",
-        f"{fps / alone:.2f}",
-        f"{plain_fps:.1f}",
-        f"{torch_fps:.1f}" if torch_fps is not None else "-",
-        f"{fps / torch_fps:.2f}" if torch_fps is not None else "-",
-        " / ".join(f"{value:.2f}" for value in np.percentile(latency_ms, (50, 95, 99))),
+        f"{graphs.fps:.1f}",
+        f"{graphs.people:.1f}",
+        f"{graphs.fps / alone:.2f}",
+        f"{plain.fps:.1f}",
+        f"{torch.fps:.1f}" if torch is not None else "-",
+        f"{graphs.fps / torch.fps:.2f}" if torch is not None else "-",
+        " / ".join(f"{value:.2f}" for value in np.percentile(graphs.latency_ms, (50, 95, 99))),
     ]
 
 
 HEADER = (
-    "frame", "input", "engine ms p50 / p95", "engine FPS", f"engine FPS, batch {BATCH}", "pipeline FPS", "of engine",
-    "without graph", "PyTorch, host decode", "times that", "latency ms p50 / p95 / p99",
+    "frame", "input", "engine ms p50 / p95", "engine FPS", f"engine FPS, batch {BATCH}", "pipeline FPS",
+    "people a frame", "of engine", "without graph", "PyTorch, host decode", "times that", "latency ms p50 / p95 / p99",
 )  # fmt: skip
 
 
@@ -117,24 +158,30 @@ def main() -> int:
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--frames", type=int, default=1000, help="of each measurement (1000)")
+    parser.add_argument("--people", type=int, metavar="N", help="decode drawn crowds of N, not the network's outputs")
+    parser.add_argument("--gpu", type=int, default=0, metavar="N", help="of those that are visible (0)")
     options = parser.parse_args()
-    gpu, words = find_gpu()
+    gpu, words = find_gpu(options.gpu)
     if gpu is None:
         print(f"frame_step: {words}; expected an NVIDIA GPU", file=sys.stderr)
         return 2
     print(words)
     try:
-        with PosePipeline(options.model, engine=options.engine) as pose:
+        with PosePipeline(options.model, engine=options.engine, gpu=options.gpu, options=LIVE_OPTIONS) as pose:
             print(f"{pose.step.about}\n")
             if not isinstance(pose.step, DeviceStep):
                 print("frame_step: this engine does not run on the GPU", file=sys.stderr)
                 return 2
+            if options.people is not None:
+                draw_people(pose.step, options.people)
             baseline = None
             has_weights = Path(options.model).suffix not in (ONNX_SUFFIX, PLAN_SUFFIX)
             if has_weights and importlib.util.find_spec("torch") is not None:
                 from benchmarks.host_torch import host_step
 
-                baseline = PosePipeline(step=host_step(options.model, pose.step.spec, LIVE_OPTIONS))
+                where = f"cuda:{options.gpu}"
+                step = host_step(options.model, pose.step.spec, LIVE_OPTIONS, where, options.people)
+                baseline = PosePipeline(step=step)
             print(f"| {' | '.join(HEADER)} |\n| --- | --- |{' ---: |' * (len(HEADER) - 2)}")
             for frame_wh in SIZES_WH:
                 print(f"| {' | '.join(row(pose, baseline, frame_wh, options.frames))} |", flush=True)

@@ -11,8 +11,9 @@ from typing import Any, Self
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.drawn_maps import DrawnRunner
 from core.spec import ModelSpec
-from engine.runner import Heads
+from engine.runner import Heads, Runner
 from kernels.options import DecodeOptions
 from pipeline.models import torch_graph
 from pipeline.step import HostStep
@@ -45,7 +46,11 @@ class HostTorch:
         self.close()
 
 
-def host_step(model: str, spec: ModelSpec, options: DecodeOptions, device: str = "cuda") -> HostStep:
-    """The baseline as a frame step, for a PosePipeline."""
-    runner = HostTorch(model, spec, device)
+def host_step(
+    model: str, spec: ModelSpec, options: DecodeOptions, device: str = "cuda", people: int | None = None
+) -> HostStep:
+    """The baseline as a frame step, for a PosePipeline. people: decode a drawn crowd of so many."""
+    runner: Runner = HostTorch(model, spec, device)
+    if people is not None:
+        runner = DrawnRunner(runner, people)
     return HostStep(lambda shape: runner, spec, engine="torch", options=options, on_close=runner.close)

@@ -98,7 +98,7 @@ class DeviceStep:
         if kernels is None:
             import kernels.cuda as kernels  # here: numba.cuda, and so a GPU, is not needed to import the pipeline
         self.spec, self.engine, self.about, self.precision = spec, engine, about, spec.precision
-        self.device, self._network_for, self._kernels = device, network_for, kernels
+        self.device, self.network_for, self._kernels = device, network_for, kernels
         self._options, self._size, self.batch, self.graphs = options, size, batch, graphs
         self._passes = 2 if flip else 1  # images of a frame: itself, and mirrored
         self._shapes: dict[tuple[int, int, int], _Shape] = {}
@@ -232,6 +232,13 @@ class DeviceStep:
             self.device.free(*marks, *graphs)
         return times_ms
 
+    def replace_networks(self, network_for: Callable[[tuple[int, int, int]], DeviceNetwork]) -> None:
+        """Open networks by this function from now on, and close those that are open. No frame is on its way."""
+        with self.device.current(), exclusive():
+            while self._shapes:
+                self._forget_oldest()
+        self.network_for = network_for
+
     def close(self) -> None:
         """Wait for the device, then free everything. May be called twice."""
         if not self._slots:
@@ -268,7 +275,7 @@ class DeviceStep:
         return self._shapes[nhw]
 
     def _open_shape(self, nhw: tuple[int, int, int]) -> _Shape:
-        network = self._network_for(nhw)
+        network = self.network_for(nhw)
         maps = self._of_each_frame(network)
         try:
             workspace = self._kernels.Workspace(maps[0].shape, self._options, dtype=maps[0].dtype)

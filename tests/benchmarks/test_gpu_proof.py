@@ -5,14 +5,10 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import Any
 
 import pytest
 
-from benchmarks import frame_step, gpu
-from pipeline import PosePipeline
-from tests.pipeline.fake_device import FakeDevice
-from tests.pipeline.test_device_step import make_step
+from benchmarks import gpu
 
 
 def python(name, code, seconds=60):
@@ -101,16 +97,3 @@ def test_random_weights_of_w32_open_as_a_checkpoint(tmp_path):
     path = tmp_path / "w32.safetensors"
     assert gpu.run(gpu.Step("w32", ("-c", gpu.RANDOM_W32, str(path)), 120), tmp_path / "log", 120)[0] == "ok"
     assert sum(p.numel() for p in build_from_checkpoint(path).parameters()) == pytest.approx(28.6e6, rel=0.01)
-
-
-@pytest.mark.parametrize("eager", [False, True])
-def test_a_row_of_the_frame_step_on_a_device_of_arrays(eager, monkeypatch):
-    networks: list[Any] = []
-    with PosePipeline(step=make_step(FakeDevice(eager=eager), networks=networks)) as pose:
-        monkeypatch.setattr(pose.step, "time_engine", lambda frame_wh, *, seconds: [2.0, 2.0, 2.0])
-        cells = frame_step.row(pose, None, (96, 64), 12)
-    assert len(cells) == len(frame_step.HEADER)
-    assert cells[:5] == ["96x64", "64x128", "2.000 / 2.000", "500.0", f"{8 * 50 / 5.0 * 1e3:.1f}"]
-    assert cells[8] == cells[9] == "-"
-    assert {network.nhw[0] for network in networks} == {1, 8}
-    assert [network.closed for network in networks if network.nhw[0] == 8] == [True]

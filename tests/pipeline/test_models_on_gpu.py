@@ -98,7 +98,7 @@ def test_a_dynamic_plan_is_read_once_for_all_its_shapes(tmp_path, rtx_stand_in, 
     step = opened(plan)
     assert isinstance(step, DeviceStep)
     with step.device.current():
-        networks = [step._network_for(shape) for shape in ((1, 64, 64), (1, 64, 128), (2, 128, 128))]
+        networks = [step.network_for(shape) for shape in ((1, 64, 64), (1, 64, 128), (2, 128, 128))]
         assert sys.modules["tensorrt_rtx"].deserialised == 1
         for network in networks:
             network.close()

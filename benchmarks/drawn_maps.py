@@ -1,0 +1,82 @@
+"""Networks whose outputs are drawn: of random weights, the decode's load would be as arbitrary as they are.
+
+The network runs as ever, into memory of its own; what is decoded is a drawn crowd of as many people as are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.spec import ModelSpec
+from engine.device import Device, DeviceArray, Stream
+from engine.runner import DeviceNetwork, Heads, Images, Runner
+from tests.kernels.cuda.crowds import draw_crowd
+
+
+def draw(people: int, shape: tuple[int, ...]) -> Heads:
+    """heatmaps of this shape (N, K, h, w), and their tags: another crowd in each of the N."""
+    n, K, h, w = shape
+    drawn = [draw_crowd(np.random.default_rng(seed), people, (h, w), K=K) for seed in range(n)]
+    heatmaps, tags = (np.concatenate(maps) for maps in zip(*drawn, strict=True))
+    return Heads(heatmaps, tags)
+
+
+class DrawnNetwork:
+    """A DeviceNetwork with the time of another, and drawn outputs that lie ready. The context must be current."""
+
+    def __init__(self, network: DeviceNetwork, device: Device, people: int) -> None:
+        self._network, self._device = network, device
+        heads = draw(people, network.arrays["heatmaps"].shape)
+        self._maps = {"heatmaps": device.empty(heads.heatmaps.shape, np.float32)}
+        self._maps["tags"] = device.empty(heads.tags.shape, np.float32)
+        stream = device.stream()
+        for name, values in heads._asdict().items():
+            pinned = device.pinned(values.shape, np.float32)
+            pinned.array[:] = values
+            stream.upload(self._maps[name], pinned.array)
+            stream.synchronize()
+            device.free(pinned)
+        device.free(stream)
+
+    @property
+    def arrays(self) -> Mapping[str, DeviceArray]:
+        return {"image": self._network.arrays["image"], **self._maps}
+
+    def enqueue(self, stream: Stream) -> None:
+        self._network.enqueue(stream)
+
+    def capture_problem(self, stream: Stream) -> str | None:
+        return self._network.capture_problem(stream)
+
+    def close(self) -> None:
+        self._device.free(*self._maps.values())
+        self._network.close()
+
+
+class DrawnRunner:
+    """The same for a Runner."""
+
+    def __init__(self, runner: Runner, people: int) -> None:
+        self._runner, self._people = runner, people
+        self.spec: ModelSpec = runner.spec
+        self.engine = runner.engine
+        self._drawn: Heads | None = None
+
+    def infer(self, images: Images | NDArray[Any]) -> Heads:
+        heads = self._runner.infer(images)
+        if self._drawn is None or self._drawn.heatmaps.shape != heads.heatmaps.shape:
+            self._drawn = draw(self._people, heads.heatmaps.shape)
+        return self._drawn
+
+    def close(self) -> None:
+        self._runner.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
