@@ -41,6 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     output = parser.add_argument_group("output")
     output.add_argument("--out", required=True, metavar="DIR|URL", help="where results go: a folder, or s3://…")
     output.add_argument("--save", action="store_true", help="an annotated copy of each file as well")
+    output.add_argument("--no-audio", dest="audio", action="store_false", help="leave the sound out of the copies")
     output.add_argument("--table", choices=TABLES, help="a table of each file as well: one row a person a frame")
     output.add_argument("--retry-failed", action="store_true", help="try the files in OUT/failed.jsonl again")
     workers = parser.add_argument_group("workers")
@@ -65,6 +66,7 @@ def recipe_of(arguments: argparse.Namespace) -> Recipe:
         model_digest=digest_of(arguments.model),
         save=arguments.save,
         table=arguments.table,
+        audio=arguments.audio,
     )
 
 

@@ -55,12 +55,14 @@ class Recipe:
 
     options: the model, people and engine options of the command line, by name. model_digest: of the model's file.
     save: an annotated copy as well. table: the suffix of a table as well, "csv" or "parquet".
+    audio: the copy keeps its sound.
     """
 
     options: Mapping[str, Option] = field(default_factory=dict)
     model_digest: str = ""
     save: bool = False
     table: str | None = None
+    audio: bool = True
 
     def results(self, job: Job) -> Results:
         suffix = PurePosixPath(job.path).suffix.lower()
@@ -73,7 +75,7 @@ class Recipe:
 
     def key(self, job: Job) -> str:
         """Equal where the same file would be treated in the same way: then its results need not be made again."""
-        options = {**self.options, "save": self.save, "table": self.table}
+        options = {**self.options, "save": self.save, "table": self.table, "audio": self.audio}
         return result_key(job.path, job.size_bytes, job.version, model_digest=self.model_digest, options=options)
 
     def record(self, job: Job) -> str:

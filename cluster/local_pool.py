@@ -17,6 +17,7 @@ from typing import Self
 from cluster.cores import Share
 from cluster.jobs import Job
 from cluster.pool import Crashed, Event, Finished, NotReady, Ready
+from cluster.scratch import sweep
 from cluster.worker import FileWorker, Outcome, Setup
 from core.errors import describe
 
@@ -55,6 +56,7 @@ class LocalPool:
             worker.process.kill()
         for number in list(self._workers):
             self._forget(number)
+        sweep()
 
     def give(self, worker: int, job: Job) -> None:
         with suppress(OSError):  # it has died: `wait` tells

@@ -62,7 +62,7 @@ class LocalStore:
         return Contents(frozenset(results), records)
 
     @contextmanager
-    def attempt(self, place: str) -> Iterator[Path]:
+    def attempt(self, place: str, scratch: Path) -> Iterator[Path]:
         with self._guarded("written"):
             folder = Path(tempfile.mkdtemp(prefix=f"{place}-", dir=self.root / PARTIAL))
         try:

@@ -147,8 +147,8 @@ class ObjectStore:
         )
 
     @contextmanager
-    def attempt(self, place: str) -> Iterator[Path]:
-        folder = Path(tempfile.mkdtemp(prefix=f"{place}-"))
+    def attempt(self, place: str, scratch: Path) -> Iterator[Path]:
+        folder = Path(tempfile.mkdtemp(prefix=f"{place}-", dir=scratch))
         try:
             yield folder
         finally:

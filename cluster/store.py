@@ -54,8 +54,9 @@ class Store(Protocol):
 
     def contents(self) -> Contents: ...
 
-    def attempt(self, place: str) -> AbstractContextManager[Path]:
-        """A local folder for the results of one job in the making; removed afterwards."""
+    def attempt(self, place: str, scratch: Path) -> AbstractContextManager[Path]:
+        """A local folder for the results of one job in the making, in `scratch` or on the output's own disk; removed
+        afterwards."""
         ...
 
     def commit(self, folder: Path, names: Sequence[str], record: str, content: bytes, stale: Sequence[str]) -> None:

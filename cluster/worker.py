@@ -5,24 +5,29 @@ from __future__ import annotations
 import json
 import shutil
 import socket
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cluster.jobs import Job, Recipe, Results
 from cluster.object_store import fetch
+from cluster.scratch import scratch
 from cluster.store import NO_SPACE, Store
 from core.errors import PoseError, SinkError, SourceError, describe
-from pipeline import Frame, PosePipeline, Source, open_source
+from pipeline import PosePipeline, Result, open_source
+from pipeline.sinks import Sink
 from pipeline.sinks.outputs import Outputs, open_sinks
 from pipeline.sources import is_url
 from pipeline.stats import Recorder
 
 Kind = Literal["done", "failed", "no space", "no room"]
+FETCHED = "fetched"
 OpenPose = Callable[[Recipe], PosePipeline]  # a function of a module: it travels by its name
 
 
@@ -67,10 +72,14 @@ class FileWorker:
     ) -> None:
         self._recipe, self._store, self._counted = setup.recipe, setup.store, counted
         self._store.check(setup.token)
+        self._stack = ExitStack()
+        self._scratch = self._stack.enter_context(scratch())
         recipe = setup.recipe
         if model is not None:
             recipe = replace(recipe, options={**recipe.options, "model": model})
-        self._pose = setup.open_pose(recipe)
+        with self._stack.pop_all() as opened:  # closed again if the model cannot be opened
+            self._pose = opened.enter_context(setup.open_pose(recipe))
+            self._stack = opened.pop_all()
         self.about = self._pose.step.about
 
     def run(self, job: Job) -> Outcome:
@@ -82,12 +91,13 @@ class FileWorker:
             kind: Kind = "failed" if not _is_full(error) else "no space" if self._store.on_disk else "no room"
             # after a source that cannot be read the model is as good as before; after anything else, who knows
             spent = not isinstance(error, SourceError)
-            outcome = Outcome(kind=kind, error=describe(error), spent=spent)
+            words = describe(error).replace(str(self._scratch / FETCHED / Path(job.path).name), job.name)
+            outcome = Outcome(kind=kind, error=words.replace(job.where, job.name), spent=spent)
         self._counted(0)
         return replace(outcome, seconds=time.perf_counter() - started)
 
     def close(self) -> None:
-        self._pose.close()
+        self._stack.close()
 
     def __enter__(self) -> Self:
         return self
@@ -97,7 +107,7 @@ class FileWorker:
 
     def _run(self, job: Job, started: float) -> Outcome:
         results = self._recipe.results(job)
-        with self._store.attempt(job.place) as folder, _local(job) as path:
+        with self._store.attempt(job.place, self._scratch) as folder, self._local(job) as path:
             outcome = self._analyse(job, path, results, folder)
             record = {
                 **{name: value for name, value in asdict(job).items() if name != "stale"},
@@ -116,6 +126,21 @@ class FileWorker:
             self._store.commit(folder, results.names, self._recipe.record(job), content, job.stale)
         return outcome
 
+    @contextmanager
+    def _local(self, job: Job) -> Iterator[str]:
+        """A path by which this machine reads the job's file: its own, or that of a copy in the temporary folder."""
+        if not is_url(job.where):
+            yield job.where
+            return
+        folder = self._scratch / FETCHED
+        folder.mkdir(exist_ok=True)
+        try:
+            path = folder / Path(job.path).name
+            fetch(job.where, path)
+            yield str(path)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
     def _analyse(self, job: Job, path: str, results: Results, folder: Path) -> Outcome:
         """Every frame of one file through the pipeline into its sinks. Raises what they raise."""
         frames = people = 0
@@ -125,8 +150,11 @@ class FileWorker:
             folder / Path(name).name if name is not None else None
             for name in (results.json, results.save, results.table)
         )
-        with _Named(open_source(path), job.name) as source:
-            outputs = Outputs(open_sinks(save=save, json=json_path, table=table, show=None), recorder)
+        with open_source(path) as source:
+            # a copy takes its sound from the file that is read here; everything else names what the user typed
+            copies = open_sinks(save=save, json=None, show=None, audio=self._recipe.audio)
+            lines = open_sinks(save=None, json=json_path, table=table, show=None)
+            outputs = Outputs([*copies, *(_Named(sink, job.name) for sink in lines)], recorder)
             with finished(outputs), closing(self._pose.run(source, recorder=recorder)) as frames_of:
                 for result in frames_of:
                     outputs.write(result)
@@ -149,37 +177,19 @@ def finished(outputs: Outputs) -> Iterator[None]:
     outputs.close()
 
 
-class _Named(Source):
-    """A source under another name: what its frames are called is what the user typed, wherever the file is read."""
+class _Named(Sink):
+    """A sink that is told another name of the source: what the user typed, wherever the file is read."""
 
-    def __init__(self, source: Source, name: str) -> None:
-        self._source = source
-        self.name, self.frame_count, self.frame_wh = name, source.frame_count, source.frame_wh
+    needs_picture = False
 
-    def __iter__(self) -> Iterator[Frame]:
-        for frame in self._source:
-            yield replace(frame, source=self.name)
+    def __init__(self, sink: Sink, name: str) -> None:
+        self._sink, self._name = sink, name
 
-    def interrupt(self) -> None:
-        self._source.interrupt()
+    def write(self, result: Result, picture: NDArray[np.uint8]) -> None:
+        self._sink.write(replace(result, frame=replace(result.frame, source=self._name)), picture)
 
     def close(self) -> None:
-        self._source.close()
-
-
-@contextmanager
-def _local(job: Job) -> Iterator[str]:
-    """A path by which this machine reads the job's file: its own, or that of a copy in the temporary folder."""
-    if not is_url(job.where):
-        yield job.where
-        return
-    folder = Path(tempfile.mkdtemp(prefix="higherpose-fetched-"))
-    try:
-        path = folder / Path(job.path).name
-        fetch(job.where, path)
-        yield str(path)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        self._sink.close()
 
 
 def _is_full(error: BaseException) -> bool:

@@ -86,6 +86,13 @@ def test_sources_and_results_in_buckets(bucket, tmp_path):
     assert len(ObjectStore(out).contents().records) == 3
 
 
+def test_a_broken_object_is_named_by_its_address(bucket, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    put(f"s3://{bucket}/in/broken.png", tmp_path / "broken.png")
+    (error,) = run(f"s3://{bucket}/in/broken.png", str(tmp_path / "out")).errors.values()
+    assert error.startswith(f"s3://{bucket}/in/broken.png is not a readable image")
+
+
 def test_results_below_the_sources_are_no_sources(bucket, tmp_path):
     put(f"s3://{bucket}/a.png", write_picture(tmp_path / "a.png", 1))
     put(f"s3://{bucket}/out/a.png", tmp_path / "a.png")

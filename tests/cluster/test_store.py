@@ -23,7 +23,7 @@ def store(tmp_path) -> LocalStore:
 
 
 def commit(store: LocalStore, name: str, text: str, record: str, stale: tuple[str, ...] = ()) -> None:
-    with store.attempt("place") as folder:
+    with store.attempt("place", Path()) as folder:
         (folder / Path(name).name).write_text(text)
         store.commit(folder, [name], record, b"{}", stale)
 
