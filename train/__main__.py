@@ -28,7 +28,7 @@ from core.errors import PoseError
 from core.joints import joint_set_of
 from core.progress import progress_console
 from core.spec import IMAGENET_MEAN, IMAGENET_STD, Channels, ModelSpec
-from train.arguments import parser_of
+from train.arguments import OVER_MOVENET, parser_of
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,10 +38,10 @@ def main(arguments: list[str] | None = None) -> int:
     starts = options.movenet and not options.taught
     if (options.scenes or starts) and not options.out:
         parser.error("--scenes, and --movenet without --taught, need --out")
-    if options.contrast and options.model != "tiny":
-        parser.error("--contrast is for --model tiny")
-    if options.taught and not (options.movenet and options.run and options.model == "tiny"):
-        parser.error("--taught needs --movenet, --run and --model tiny")
+    if options.contrast and options.model not in OVER_MOVENET:
+        parser.error("--contrast is for --model tiny and small")
+    if options.taught and not (options.movenet and options.run and options.model in OVER_MOVENET):
+        parser.error("--taught needs --movenet, --run and --model tiny or small")
     if not options.data and not options.taught and not options.drawn and not options.scenes:
         parser.error("nothing to train on: give --data JSON,DIR or --drawn N")
     if not (options.run or options.scenes or options.pack or options.movenet):
@@ -96,7 +96,10 @@ def _start_from_movenet(options: argparse.Namespace) -> None:
     import torch
 
     from export.model import build_model
+    from export.movenet import NEARLY_WHOLE_TOP, SLIGHTLY, THINNED, THINNED_TOP
+    from export.small import Small
     from export.tiny import TINY_MEAN, TINY_STD, Tiny
+    from train import tag_fit
     from train.mixture import batches, normalise
     from train.thin import distil, thin
     from train.warm_start import fit_tags, load_movenet
@@ -108,12 +111,13 @@ def _start_from_movenet(options: argparse.Namespace) -> None:
     mixture = _mixture(options)
     if mixture.joints != published.logits.out_channels:
         raise ValueError(f"the pictures label {mixture.joints} joints; MoveNet knows {published.logits.out_channels}")
-    model = build_model("tiny", joints=mixture.joints)
-    assert isinstance(model, Tiny)
+    model = build_model(options.model, joints=mixture.joints)
+    assert isinstance(model, Tiny | Small)
+    widths, top = (THINNED, THINNED_TOP) if isinstance(model, Tiny) else (SLIGHTLY, NEARLY_WHOLE_TOP)
     steps = -(-options.thin_on // options.batch)
     stream = batches(mixture, options.batch, range(steps + options.distil_steps), options.workers)
     images = (normalise(sample["image"], TINY_MEAN, TINY_STD) for sample in stream)
-    backbone = thin(published, torch.cat([next(images) for _ in range(steps)]))
+    backbone = thin(published, torch.cat([next(images) for _ in range(steps)]), widths, top)
     with _progress() as bars:
         task = bars.add_task("distillation", total=options.distil_steps)
         distil(
@@ -121,11 +125,15 @@ def _start_from_movenet(options: argparse.Namespace) -> None:
             published,
             images,
             options.distil_steps,
+            first=min(widths),
             on_step=lambda step, loss: bars.update(task, completed=step, description=f"distillation, loss {loss:.3f}"),
         )
     model.backbone.load_state_dict(backbone.state_dict())
     pictures = mixture.sets[0][0]
-    fit_tags(model, pictures, options.side, range(0, len(pictures), 3))
+    if isinstance(model, Tiny):
+        fit_tags(model, pictures, options.side, range(0, len(pictures), 3))
+    else:
+        tag_fit.fit_tags(model, tag_fit.read_joints(model, pictures, range(len(pictures)), options.seed), options.seed)
     _save(model.state_dict(), options)
     print(f"{options.out}: MoveNet, thinned, with fitted tags")
 
@@ -144,7 +152,8 @@ def _mixture(options: argparse.Namespace) -> Any:
         sets,
         side=options.side,
         short_side=options.short_side,
-        strides=(4, 2, 1)[: 1 + options.deconvolutions],
+        strides=(4, 2, 1)[: 1 + options.deconvolutions * (options.model != "small")],
+        sigma=options.sigma,
         augmentation=Augmentation(about_person=options.about_person),
         seed=options.seed,
     )
@@ -216,8 +225,8 @@ def _model(options: argparse.Namespace, joints: int) -> tuple[Any, Channels, Cha
     from export.model import build_model
     from export.tiny import TINY_MEAN, TINY_STD
 
-    if options.model == "tiny":
-        model, mean, std = build_model("tiny", joints=joints), TINY_MEAN, TINY_STD
+    if options.model in OVER_MOVENET:
+        model, mean, std = build_model(options.model, joints=joints), TINY_MEAN, TINY_STD
     else:
         switches = {"deconvolutions": options.deconvolutions, "residual_blocks": options.residual_blocks}
         switches |= {"concatenate": not options.no_concatenate, "aggregate": not options.no_aggregate}

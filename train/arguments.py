@@ -6,7 +6,9 @@ import argparse
 from pathlib import Path
 
 from core.command_line import CommandParser, file_path
+from train.targets import SIGMA
 
+OVER_MOVENET = ("tiny", "small")
 PACKED_SIDE = 384  # short side of packed pictures: enough for crops of 256 at scale 1.5
 
 
@@ -15,7 +17,7 @@ def parser_of(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--run", type=file_path, metavar="DIR", help="folder of the run")
     parser.add_argument("--out", type=file_path, metavar="FILE", help="write the averaged weights here (.safetensors)")
     parser.add_argument("--half", action="store_true", help="write them as float16")
-    told = "of tiny's outputs, in --out (export/tiny.py)"
+    told = "of the outputs of tiny or small, in --out (export/tiny.py)"
     parser.add_argument("--contrast", type=float, nargs=3, metavar=("GAIN", "FLOOR", "TAGS"), help=told)
     told = "write a mean of these weights and the run's own, SHARE of it these"
     parser.add_argument("--blend", type=_blend, metavar="FILE,SHARE", help=told)
@@ -47,13 +49,13 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
 def _add_network(parser: argparse.ArgumentParser) -> None:
     network = parser.add_argument_group("network")
     add = network.add_argument
-    add("--model", choices=("tiny", "w32", "w48"), default="tiny", help="(tiny)")
+    add("--model", choices=(*OVER_MOVENET, "w32", "w48"), default="tiny", help="(tiny)")
     add("--weights", type=file_path, metavar="FILE", help="start from these")
     add(
         "--movenet",
         type=file_path,
         metavar="JSON",
-        help="write tiny, begun from MoveNet, to --out (train/warm_start.py)",
+        help="write tiny or small, begun from MoveNet, to --out (train/warm_start.py)",
     )
     add("--thin-on", type=int, default=500, metavar="N", help="crops by which its channels are chosen (500)")
     add("--distil-steps", type=int, default=1800, metavar="N", help="batches on which it relearns the rest (1800)")
@@ -74,13 +76,16 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     add("--rate", type=float, default=1e-3, help="peak learning rate of AdamW (1e-3)")
     add("--warm-up", type=int, default=200, metavar="STEPS", help="(200)")
     add("--weight-decay", type=float, default=1e-4, help="(1e-4)")
-    told = "tiny's backbone learns X times the rate, relative to the size of each of its tensors (5)"
+    told = "the backbone of tiny and small learns X times the rate, relative to the size of each of its tensors (5)"
     add("--backbone-rate", type=float, default=5.0, metavar="X", help=told)
-    add("--frozen-steps", type=int, default=0, metavar="STEPS", help="tiny's backbone does not learn before (0)")
+    add("--frozen-steps", type=int, default=0, metavar="STEPS", help="nor does it learn at all before (0)")
     add("--freeze", metavar="REGEX", help="parameters that never learn, by name")
     add("--average-decay", type=float, default=0.999, help="of the moving average of the weights (0.999)")
     add("--heatmap-weight", type=float, default=1.0, help="(1)")
     add("--foreground", type=float, default=10.0, metavar="X", help="a cell at a joint weighs 1 + X (10)")
+    told = "cross-entropy for the heatmaps at 1/4 of tiny and small, which are probabilities (losses.py)"
+    add("--focal", action="store_true", help=told)
+    add("--sigma", type=float, default=SIGMA, metavar="CELLS", help=f"of the Gaussians around joints ({SIGMA:g})")
     add("--pull-weight", type=float, default=1e-3, help="(1e-3, as the authors)")
     add("--push-weight", type=float, default=1e-3, help="(1e-3, as the authors)")
     add("--seed", type=int, default=0, help="(0)")

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from core.errors import ModelError
+from export.small import Small
 from export.tiny import Tiny
-from train.losses import heatmap_loss, tag_losses
+from train.losses import focal_loss, heatmap_loss, tag_losses
 from train.mixture import Mixture, Sample, batches, normalise
 from train.optimise import MovingAverage, freeze, learning_rate, parameter_groups
 from train.teacher import Teacher
@@ -30,7 +31,8 @@ class Options:
     backbone_rate: of `backbone.*`, times the learning rate and each tensor's size (optimise.py); frozen_steps: it does
     not learn at all before that step.
     freeze: parameters whose name this regular expression matches from its start never learn.
-    heatmap_weight, pull_weight, push_weight, foreground: see losses.py. minutes: stop, with a checkpoint, after.
+    heatmap_weight, pull_weight, push_weight, foreground: see losses.py. focal: the coarsest heatmaps are probabilities,
+    and learn by focal_loss. minutes: stop, with a checkpoint, after.
     bf16: automatic mixed precision; the losses are always float32.
     """
 
@@ -46,6 +48,7 @@ class Options:
     clip: float = 1.0
     heatmap_weight: float = 1.0
     foreground: float = 10.0
+    focal: bool = False
     pull_weight: float = 1e-3
     push_weight: float = 1e-3
     bf16: bool = True
@@ -69,7 +72,7 @@ class Run:
     options: Options
     validate: Callable[[nn.Module], Record] | None = None  # of a model in eval mode, float32, on the run's device
     on_step: Callable[[int, Record], None] = lambda step, record: None
-    teacher: Teacher | None = None  # for a Tiny
+    teacher: Teacher | None = None  # for a Tiny or a Small
     step: int = 0  # of the next batch
     average: MovingAverage = field(init=False)
 
@@ -188,7 +191,7 @@ class Run:
                 outputs = self.model(images)
                 learnt = images.new_zeros(())
             else:
-                assert isinstance(self.model, Tiny)
+                assert isinstance(self.model, Tiny | Small)
                 parts = self.model.backbone(images)
                 outputs = self.model.head(*parts)
                 learnt = self.teacher.teach(images, sample["set"], parts, targets[0], masks[0])
@@ -196,7 +199,8 @@ class Run:
         joints = self.mixture.joints
         losses = {}
         for stride, maps, wanted, known in zip(self.mixture.strides, outputs, targets, masks, strict=True):
-            losses[f"heatmaps_{stride}"] = heatmap_loss(maps[:, :joints], wanted, known, options.foreground)
+            loss = focal_loss if options.focal and stride == self.mixture.strides[0] else heatmap_loss
+            losses[f"heatmaps_{stride}"] = loss(maps[:, :joints], wanted, known, options.foreground)
         pull, push = tag_losses(outputs[0][:, joints:], cells)
         total = options.heatmap_weight * torch.stack(list(losses.values())).sum()
         total = total + options.pull_weight * pull + options.push_weight * push + learnt

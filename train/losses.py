@@ -17,20 +17,34 @@ def heatmap_loss(maps: Tensor, targets: Tensor, masks: Tensor, foreground: float
     return (weights * (maps - targets).square()).mean()
 
 
+def focal_loss(maps: Tensor, targets: Tensor, masks: Tensor, foreground: float = 0.0) -> Tensor:
+    """As heatmap_loss for maps that are probabilities: cross-entropy, weighing the square of what is missing.
+
+    A joint that is overlooked (near 0) still has a gradient where the squared error behind a sigmoid has none, and the
+    many cells that are right already weigh next to nothing. Source: Li et al. 2020, "Generalized Focal Loss", eq. 2.
+    """
+    weights = masks * (1 + foreground * targets)
+    entropy = torch.nn.functional.binary_cross_entropy(maps.clamp(1e-5, 1 - 1e-5), targets, reduction="none")
+    return (weights * (maps - targets).square() * entropy).mean()
+
+
 def tag_losses(tags: Tensor, cells: Tensor, margin: float = 1.0) -> tuple[Tensor, Tensor]:
     """(pull, push): a person's tags should be equal, different people's should differ. Means over the batch's pictures.
 
-    tags: (N, K, h, w). cells: (N, P, K) int64, index into h * w of each person's joints, -1 for none.
-    With m_p the mean tag of person p: pull is the mean over people of mean_k (tag - m_p)^2; push is the mean over
-    pairs of different people of exp(-(m_p - m_q)^2 / (2 margin^2)). A picture without people has neither,
+    tags: (N, D * K, h, w), D numbers a tag. cells: (N, P, K) int64, index into h * w of each person's joints, -1: none.
+    With m_p the mean tag of person p: pull is the mean over people of mean_k |tag - m_p|^2; push is the mean over
+    pairs of different people of exp(-|m_p - m_q|^2 / (2 margin^2)). A picture without people has neither,
     one with a single person no push.
     Source: Newell et al. 2017, eq. 1 (tags differ per joint channel, as in the authors' code).
     """
     found = cells >= 0  # (N, P, K)
-    picked = tags.flatten(2).gather(2, cells.clamp(min=0).transpose(1, 2)).transpose(1, 2)  # (N, P, K)
+    numbers = tags.shape[1] // cells.shape[2]
+    at = cells.clamp(min=0).transpose(1, 2).repeat(1, numbers, 1)  # (N, D K, P)
+    picked = tags.flatten(2).gather(2, at).reshape(len(at), numbers, *cells.shape[:0:-1])  # (N, D, K, P)
+    picked = picked.permute(0, 3, 2, 1)  # (N, P, K, D)
     counts = found.sum(2).clamp(min=1)
-    means = (picked * found).sum(2) / counts  # (N, P)
-    spread = ((picked - means[..., None]).square() * found).sum(2) / counts  # (N, P)
+    means = (picked * found[..., None]).sum(2) / counts[..., None]  # (N, P, D)
+    spread = ((picked - means[:, :, None]).square().sum(3) * found).sum(2) / counts  # (N, P)
     there = found.any(2)  # (N, P)
     people = there.sum(1)
     pull = (spread * there).sum(1) / people.clamp(min=1)
@@ -38,6 +52,6 @@ def tag_losses(tags: Tensor, cells: Tensor, margin: float = 1.0) -> tuple[Tensor
     pairs = there[:, :, None] & there[:, None, :]
     pairs = pairs & ~torch.eye(there.shape[1], dtype=torch.bool, device=tags.device)
     difference = means[:, :, None] - means[:, None, :]
-    closeness = torch.exp(-difference.square() / (2 * margin**2))
+    closeness = torch.exp(-difference.square().sum(3) / (2 * margin**2))
     push = (closeness * pairs).sum((1, 2)) / (people * (people - 1)).clamp(min=1)
     return pull.mean(), push.mean()

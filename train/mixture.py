@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from kernels.options import DecodeOptions
 from train.augment import Augmentation, crop
 from train.pictures import Pictures
-from train.targets import heatmap, loss_mask, tag_cells
+from train.targets import SIGMA, heatmap, loss_mask, tag_cells
 
 Sample = dict[str, Any]
 
@@ -28,7 +28,7 @@ class Mixture(Dataset[Sample]):
 
     sets: (pictures, weight): in an epoch each picture appears `weight` times (a fraction: that share of them).
     side: of the crops, pixels. short_side: of the whole picture at scale 1, by default the same.
-    strides: of the heatmaps, the coarsest first; tags are read at that one.
+    strides: of the heatmaps, the coarsest first; tags are read at that one. sigma: of the Gaussians, cells.
 
     A sample: `image` (3, side, side) uint8 RGB; `heatmaps` and `masks`, one array a stride, (K, h, w) float32;
     `cells` (most_people, K) int64; `set`, the number of the set it is from.
@@ -41,6 +41,7 @@ class Mixture(Dataset[Sample]):
         side: int,
         short_side: int | None = None,
         strides: Sequence[int] = (4, 2),
+        sigma: float = SIGMA,
         augmentation: Augmentation | None = None,
         most_people: int = 20,
         seed: int = 0,
@@ -52,6 +53,7 @@ class Mixture(Dataset[Sample]):
         self.side = side
         self.short_side = short_side or side
         self.strides = strides
+        self.sigma = sigma
         self.augmentation = augmentation or Augmentation()
         self.most_people = most_people
         self.seed = seed
@@ -80,7 +82,7 @@ class Mixture(Dataset[Sample]):
         known = labels.labelled[:, None, None].astype(np.float32)  # (K, 1, 1)
         return {
             "image": np.ascontiguousarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB).transpose(2, 0, 1)),
-            "heatmaps": [heatmap(labels.keypoints, self.side, stride) for stride in self.strides],
+            "heatmaps": [heatmap(labels.keypoints, self.side, stride, self.sigma) for stride in self.strides],
             "masks": [loss_mask(labels, self.side, stride) * known for stride in self.strides],
             "cells": tag_cells(labels.keypoints, self.side, self.most_people, self.strides[0]),
             "set": which,

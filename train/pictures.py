@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import zipfile
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -49,7 +51,8 @@ class Pictures(Protocol):
 class CocoPictures:
     """Pictures of a COCO keypoint JSON that show somebody with keypoints.
 
-    labels: the JSON, its `file_name`s relative to `folder`; or a pack made by `pack`, then folder is None.
+    labels: the JSON, plain or compressed (.json.gz), its `file_name`s relative to `folder`; or a pack made by `pack`,
+    then folder is None.
     Raises SourceError, with the path, for a file that is missing or not what it should be.
     """
 
@@ -61,9 +64,10 @@ class CocoPictures:
                 with zipfile.ZipFile(labels) as archive:
                     raw = json.loads(archive.read(PACKED_LABELS))
             else:
-                raw = json.loads(labels.read_text())
+                data = labels.read_bytes()
+                raw = json.loads(gzip.decompress(data) if labels.suffix == ".gz" else data)
             self.joints, self._pictures = _parse(raw)
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError, zlib.error) as error:
             raise SourceError(f"{labels} is not a COCO keypoint file or a pack of one: {error!r}") from error
         self._archive: zipfile.ZipFile | None = None
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from export.checkpoint import build_from_checkpoint
+from export.checkpoint import build_from_checkpoint, read_state
+from export.small import Small
 from export.tiny import Tiny
 from tests.train import drawing, movenet
 from train.__main__ import main
@@ -73,6 +74,34 @@ def test_tiny_starts_from_movenet(tmp_path, capsys, monkeypatch):
     assert isinstance(model, Tiny)
     torch.testing.assert_close(model.backbone.stem.weight, published.stem.weight)
     assert model.tags.weight.abs().sum() > 0
+
+
+def test_small_starts_from_movenet_and_learns_on(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("train.thin.CELLS", 50)
+    monkeypatch.setattr("train.tag_fit.EPOCHS", 2)
+    data = ["--data", f"{drawing.write(tmp_path)},{tmp_path}", "--model", "small", "--side", "64", "--workers", "0"]
+    start = ["--movenet", f"{movenet.write(tmp_path / 'model.json')}", "--thin-on", "2", "--distil-steps", "1"]
+    first, then = tmp_path / "start.safetensors", tmp_path / "then.safetensors"
+    assert main([*data, *start, "--batch", "2", "--out", f"{first}"]) == 0
+    run = [
+        "--run",
+        f"{tmp_path / 'run'}",
+        "--weights",
+        f"{first}",
+        "--steps",
+        "1",
+        "--fp32",
+        "--focal",
+        "--sigma",
+        "1.5",
+    ]
+    assert main([*data, *run, "--batch", "2", "--rate", "1e-3", "--threads", "1", "--out", f"{then}"]) == 0
+    assert isinstance(build_from_checkpoint(first), Small)
+    before, after = (read_state(path) for path in (first, then))
+    torch.testing.assert_close(before["backbone.stem.weight"], load_movenet(tmp_path / "model.json").stem.weight)
+    for name in ("final_layers.0.weight", "backbone.logits.weight"):
+        assert before[name].abs().sum() > 0
+        assert not torch.equal(before[name], after[name])
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import pickle
 
@@ -35,6 +36,22 @@ def test_pictures_come_with_their_people(labels):
     np.testing.assert_array_equal(image, expected_image)
     np.testing.assert_allclose(known.keypoints, expected, atol=1e-4)
     assert known.labelled.all() and not len(known.ignore)
+
+
+def test_labels_may_be_compressed_and_their_third_value_a_score(labels):
+    """As machine-made labels have it: somebody the labeller is not sure of has a box and no keypoints."""
+
+    def edit(raw):
+        for annotation in raw["annotations"]:
+            annotation["keypoints"][2::3] = [0.35] * 16 + [0]
+        raw["annotations"][0] |= {"num_keypoints": 0, "keypoints": [0] * 51, "ignore": 1}
+
+    change(labels, edit)
+    packed = labels.with_name("labels.json.gz")
+    packed.write_bytes(gzip.compress(labels.read_bytes()))
+    _, known = CocoPictures(packed, labels.parent).read(0)
+    assert (known.keypoints.shape, len(known.ignore)) == ((1, 17, 3), 1)
+    assert (known.keypoints[0, :, 2] > 0).tolist() == [True] * 16 + [False]
 
 
 def test_crowds_and_people_without_keypoints_are_ignored_regions(labels):
@@ -107,6 +124,10 @@ def test_a_file_that_is_no_keypoint_file_is_one_clear_error(tmp_path, text):
     for folder in (tmp_path, None):
         with pytest.raises(SourceError, match=r"labels\.json is not a COCO keypoint file"):
             CocoPictures(path, folder)
+    cut = tmp_path / "cut.json.gz"
+    cut.write_bytes(gzip.compress(b"{" * 100)[:-9])
+    with pytest.raises(SourceError, match=r"cut\.json\.gz is not a COCO keypoint file"):
+        CocoPictures(cut, tmp_path)
     with pytest.raises(SourceError, match=r"missing\.json"):
         CocoPictures(tmp_path / "missing.json", tmp_path)
 

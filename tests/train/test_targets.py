@@ -29,6 +29,14 @@ def test_a_keypoint_is_a_gaussian_of_height_one_at_its_cell(stride):
     assert not maps[0].any()
 
 
+def test_a_narrower_gaussian_falls_sooner():
+    person = np.zeros((1, 1, 3), np.float32)
+    person[0, 0] = 30, 30, 2  # the middle of cell (7, 7) at 1/4
+    wide, narrow = (heatmap(person, 64, 4, sigma)[0] for sigma in (2.0, 1.0))
+    assert wide[7, 7] == narrow[7, 7] == 1
+    assert narrow[7, 9] == pytest.approx(wide[7, 9] ** 4)
+
+
 def test_between_two_cells_both_are_equally_high():
     maps = heatmap(people((0, 24, 22)), 64, 4)
     assert maps[0, 5, 5] == maps[0, 5, 6] == maps[0].max() < 1
