@@ -9,6 +9,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -57,7 +58,7 @@ class OpenVinoRunner:
         load_openvino()
         import openvino
 
-        self._core, self._tensor, self._partial_shape = openvino.Core(), openvino.Tensor, openvino.PartialShape
+        self._core, self._tensor, self._partial_shape = process_core(), openvino.Tensor, openvino.PartialShape
         self.device = _find_device(self._core, device)
         self.threads = threads or usable_cores()
         self._on_cpu = device == "CPU"
@@ -211,6 +212,18 @@ def load_openvino() -> None:
             import openvino  # noqa: F401
         except ImportError as error:
             raise EngineError(f"openvino cannot be loaded ({error}); pip install openvino") from error
+
+
+@cache
+def process_core() -> openvino.Core:
+    """The one Core of this process, never closed.
+
+    The CPU plugin gives the thread that loads it a stack for signals, and frees it when the last Core goes, on
+    whichever thread that is: a signal to the first thread then ends the process with SIGSEGV (OpenVINO 2026.4).
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 @contextmanager

@@ -356,3 +356,23 @@ def test_nothing_is_reported_to_anyone(path, tmp_path):
     root = Path(__file__).parents[2]
     subprocess.run([sys.executable, "-c", program], check=True, env=environment | places, cwd=root, timeout=60)
     assert [found for found in home.rglob("*") if found.is_file()] == []
+
+
+def test_a_signal_after_a_runner_went_in_another_thread_is_a_signal():
+    """The CPU plugin frees the first thread's stack for signals with its last Core."""
+    program = (
+        "import gc, os, signal, sys, threading\n"
+        "from engine.openvino_runner import OpenVinoRunner\n"
+        "from pathlib import Path\n"
+        "runners = [OpenVinoRunner(Path(sys.argv[1]))]\n"
+        "import numpy as np\n"
+        "runners[0].infer(np.zeros((1, 3, 64, 64), np.float32))\n"
+        "def end():\n"
+        "    runners.pop().close()\n"
+        "    gc.collect()\n"
+        "thread = threading.Thread(target=end); thread.start(); thread.join()\n"
+        "signal.signal(signal.SIGTERM, lambda *_: print('a signal'))\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(TINY)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "a signal\n"), done.stderr
