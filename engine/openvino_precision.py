@@ -27,7 +27,7 @@ RUN_CONVOLUTIONS = frozenset(
 MARK = {"name": "DisablePrecisionConversion", "version": "0", "value": "dynamic:bf16,f16"}
 
 
-def keep_last_layers(model: openvino.Model, outputs: Sequence[str]) -> openvino.Model:
+def keep_last_layers(core: openvino.Core, model: openvino.Model, outputs: Sequence[str]) -> openvino.Model:
     """The same model, with the layers from the last convolutions to these outputs marked to stay FP32.
 
     Python has no call for the mark, so it is written into the model's file, in a folder of its own, and read back.
@@ -46,7 +46,7 @@ def keep_last_layers(model: openvino.Model, outputs: Sequence[str]) -> openvino.
             if layer.get("name") in marked:
                 info = layer.find("rt_info")
                 ET.SubElement(ET.SubElement(layer, "rt_info") if info is None else info, "attribute", MARK)
-        return openvino.Core().read_model(ET.tostring(root), weights.read_bytes())
+        return core.read_model(ET.tostring(root), weights.read_bytes())
 
 
 def last_layers(model: openvino.Model, outputs: Sequence[str]) -> frozenset[str]:

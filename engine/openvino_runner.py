@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 from collections import OrderedDict, deque
@@ -61,6 +62,7 @@ class OpenVinoRunner:
         self._core, self._tensor, self._partial_shape = process_core(), openvino.Tensor, openvino.PartialShape
         self.device = _find_device(self._core, device)
         self.threads = threads or usable_cores()
+        self._has_fewer_threads = self.threads != os.cpu_count()
         self._on_cpu = device == "CPU"
         self.at_once = min(self.threads, MOST_AT_ONCE) if self._on_cpu else BESIDE_ON_ACCELERATORS
         capabilities = self._core.get_property(self.device, "OPTIMIZATION_CAPABILITIES")
@@ -166,14 +168,16 @@ class OpenVinoRunner:
     def _compile_for(
         self, model: openvino.Model, precision: str | None, shape: Shape, beside: int
     ) -> openvino.CompiledModel:
-        settings: dict[str, str | int | bool]
-        if self._on_cpu:
-            # Not pinned: where a stage of the pipeline takes a core for a moment, a pass can go to another.
-            settings = {"NUM_STREAMS": beside, "INFERENCE_NUM_THREADS": self.threads, "ENABLE_CPU_PINNING": False}
-        else:
-            settings = {"PERFORMANCE_HINT": "LATENCY" if beside == 1 else "THROUGHPUT"}
+        settings: dict[str, str | int | bool] = {"PERFORMANCE_HINT": "LATENCY" if beside == 1 else "THROUGHPUT"}
         if precision is not None:
             settings["INFERENCE_PRECISION_HINT"] = precision
+        if self._on_cpu:
+            # Not pinned: where a stage of the pipeline takes a core for a moment, a pass can go to another.
+            settings |= {"ENABLE_CPU_PINNING": False}
+            if beside > 1:
+                settings |= {"NUM_STREAMS": beside, "INFERENCE_NUM_THREADS": self.threads}
+            elif self._has_fewer_threads:
+                settings |= {"INFERENCE_NUM_THREADS": self.threads}  # else OpenVINO leaves slow and second threads out
         # on a CPU the file is the same for any number of streams
         made_of = *self._made_of, precision, shape, None if self._on_cpu else beside
         blob = None if self._cache is None else self._cache.read(*made_of)
@@ -184,7 +188,7 @@ class OpenVinoRunner:
                 logger.info("a kept model is made again: %s", _last_line(error))
                 self._cache.remove(*made_of)
         if precision == "bf16":
-            model = keep_last_layers(model, OUTPUTS)
+            model = keep_last_layers(self._core, model, OUTPUTS)
         compiled = self._core.compile_model(model, self.device, settings)
         if self._cache is not None:
             self._cache.write(compiled.export_model().getvalue(), *made_of)

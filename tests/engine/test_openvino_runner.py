@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from core.errors import EngineError, ModelError
-from engine.onnx_runner import OnnxRunner
+from engine.onnx_runner import OnnxRunner, usable_cores
 from engine.openvino_cache import CompiledCache
 from engine.openvino_precision import MARK, ends_in_fp32, keep_last_layers, last_layers
-from engine.openvino_runner import OpenVinoRunner, load_openvino
+from engine.openvino_runner import OpenVinoRunner, load_openvino, process_core
 from engine.runner import Heads
 from export.zoo import MODELS_FOLDER
 from tests.pipeline.onnx_models import blob_spec, write_blob_model
@@ -80,6 +80,17 @@ def test_passes_side_by_side_give_what_one_gives(tmp_path, precision):
         for picture, heads in zip(pictures, found, strict=True):
             for got, expected in zip(heads, runner.infer(picture), strict=True):
                 np.testing.assert_allclose(got, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("threads", "beside", "streams"), [(None, 1, 1), (1, 1, 1), (2, 2, 2), (8, 4, 4)])
+def test_the_cores_are_shared_by_the_passes_at_the_same_time(path, threads, beside, streams):
+    with OpenVinoRunner(path, threads=threads) as runner:
+        assert beside in (1, runner.at_once)
+        compiled = runner._compile((1, 64, 64), beside)
+        assert compiled.get_property("NUM_STREAMS") == min(streams, usable_cores())  # OpenVINO's own limit
+        assert not compiled.get_property("ENABLE_CPU_PINNING")
+        if threads is not None:
+            assert compiled.get_property("INFERENCE_NUM_THREADS") <= threads
 
 
 def test_what_a_pass_gave_outlives_the_runner(path):
@@ -196,16 +207,16 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_time(tmp_path, path):
 
 def test_the_last_layers_are_marked_in_the_bundled_model():
     load_openvino()
-    import openvino
 
-    model = openvino.Core().read_model(TINY)
+    core = process_core()
+    model = core.read_model(TINY)
     model.reshape({"image": [1, 3, 64, 64]})
     last = last_layers(model, ["heatmaps", "tags"])
     ends = {name for name in last if name.endswith("/WithoutBiases")}
     assert {"/final_layers.0/Conv/WithoutBiases", "/final_layers.1/Conv/WithoutBiases"} <= ends
     assert {"/tags/Conv/WithoutBiases", "/more_tags/Conv/WithoutBiases", "/backbone/logits/Conv/WithoutBiases"} <= ends
     assert not any("blocks" in name or "depthwise" in name for name in last)
-    marked = keep_last_layers(model, ["heatmaps", "tags"])
+    marked = keep_last_layers(core, model, ["heatmaps", "tags"])
     with_mark = [node for node in marked.get_ops() if f"{MARK['name']}_{MARK['version']}" in node.get_rt_info()]
     convolutions = [node for node in with_mark if node.get_type_name() == "Convolution"]
     assert len(convolutions) == len(ends)
