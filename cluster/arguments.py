@@ -61,6 +61,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def recipe_of(arguments: argparse.Namespace) -> Recipe:
     """What the arguments say is done to each file. Raises ModelError or ValueError if the model is not there."""
+    if arguments.gpu is not None:
+        raise ValueError("--gpu is chosen for each worker; leave it out, and name GPUs by CUDA_VISIBLE_DEVICES")
     return Recipe(
         options=shared_options(arguments),
         model_digest=digest_of(arguments.model),

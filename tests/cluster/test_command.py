@@ -101,6 +101,7 @@ def test_what_is_refused(typed, tmp_path, monkeypatch):
     refused(typed("a.png"), "the following arguments are required: --out")
     refused(typed("a.png", "--out", "out", "--workers", "0"), "--workers: got 0, expected a positive whole number")
     refused(typed("a.png", "--out", "out", "--workers", "some"), "--workers: got some")
+    refused(typed("a.png", "--out", "out", "--gpu", "1"), "--gpu is chosen for each worker; leave it out")
     refused(typed("a.png", "--out", "out", "--table", "xlsx"), "--table: invalid choice")
     refused(typed("a.png", "--out", "out", "--model", "huge"), "no model is called 'huge'")
     refused(typed("a.png", "--out", "out", "--model", "none.onnx"), r"none\.onnx does not exist")
