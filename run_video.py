@@ -161,7 +161,7 @@ def open_all(
         audio=arguments.audio,
         finished=finished,
     )
-    outputs = Outputs([*sinks, *([web] if web is not None else [])], recorder)
+    outputs = Outputs([*sinks, *([web] if web is not None else [])], recorder, overlap=not arguments.serial)
     stack.callback(outputs.close)  # `run` closes them; this is for what fails in between
     return source, pose, outputs
 

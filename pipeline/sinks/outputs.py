@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import SinkError, StageError, describe
+from pipeline.channel import Cancelled, Channel
 from pipeline.draw import draw_people
 from pipeline.sinks import (
     VIDEO_FORMATS,
@@ -30,14 +33,28 @@ from pipeline.stages import frame_name
 from pipeline.stats import Recorder
 from pipeline.types import Result
 
+WAITING = 2  # results that wait for each of the two threads
+
 
 class Outputs:
-    """Draws each result once if any sink wants a picture, and gives it to every sink in turn."""
+    """Draws each result once if any sink wants a picture, and gives it to every sink in turn.
 
-    def __init__(self, sinks: Sequence[Sink], recorder: Recorder) -> None:
+    Both happen in threads of their own, a few results behind the caller, so that the pipeline does not wait for an
+    encoder; with a window in the caller's thread, the only one from which windows may be shown.
+    overlap: off, the caller waits for both.
+    """
+
+    def __init__(self, sinks: Sequence[Sink], recorder: Recorder, *, overlap: bool = True) -> None:
         self._sinks = list(sinks)
         self._recorder = recorder
-        self._canvas: NDArray[np.uint8] = np.empty((0, 0, 3), np.uint8)
+        self._draws = any(sink.needs_picture for sink in self._sinks)
+        self._windows = [sink for sink in self._sinks if isinstance(sink, WindowSink)]
+        self._overlap = overlap and not self._windows
+        self._canvases: deque[NDArray[np.uint8]] = deque()  # those that nobody uses now
+        self._results: Channel[Result] = Channel(WAITING)
+        self._drawn: Channel[tuple[Result, NDArray[np.uint8]]] = Channel(WAITING)
+        self._failure: Exception | None = None
+        self._threads: list[threading.Thread] = []
 
     def __len__(self) -> int:
         return len(self._sinks)
@@ -45,31 +62,25 @@ class Outputs:
     @property
     def quit(self) -> bool:
         """Whether the user closed a window."""
-        return any(isinstance(sink, WindowSink) and sink.quit for sink in self._sinks)
+        return any(window.quit for window in self._windows)
 
     def write(self, result: Result) -> None:
-        """Raises SinkError or StageError, naming the frame."""
+        """Raises, once, what went wrong with this result or one before: SinkError or StageError, naming the frame."""
+        if not self._overlap:
+            self._put(*self._draw(result))
+            return
+        if self._sinks and not self._threads:
+            self._threads = [
+                threading.Thread(target=self._draw_all, name="pose-draw", daemon=True),
+                threading.Thread(target=self._put_all, name="pose-outputs", daemon=True),
+            ]
+            for thread in self._threads:
+                thread.start()
         try:
-            self._write(result)
-        except SinkError as error:
-            raise SinkError(f"{error} ({frame_name(result.frame)})") from error
-        except Exception as error:
-            raise StageError(f"drawing failed on {frame_name(result.frame)}: {describe(error)}") from error
-
-    def _write(self, result: Result) -> None:
-        picture = result.frame.image
-        if any(sink.needs_picture for sink in self._sinks):
-            start = time.perf_counter()
-            if self._canvas.shape != picture.shape:
-                self._canvas = np.empty_like(picture)
-            np.copyto(self._canvas, picture)  # the frame stays as it came
-            picture = draw_people(self._canvas, result.people)
-            self._recorder.record("draw", start, time.perf_counter())
-        start = time.perf_counter()
-        for sink in self._sinks:
-            sink.write(result, picture)
-        if self._sinks:
-            self._recorder.record("encode", start, time.perf_counter())
+            if self._threads:
+                self._results.put(result)
+        except Cancelled:
+            self._raise_failure()
 
     def say(self, farewell: str) -> None:
         """Why it ends: a page that is still open shows it after `close`."""
@@ -78,7 +89,10 @@ class Outputs:
                 sink.farewell = farewell
 
     def close(self) -> None:
-        """Finish every sink, also when one fails; then raise the first failure."""
+        """Finish what waits and every sink, also when one fails; then raise the first failure that was not raised."""
+        self._results.close()
+        for thread in self._threads:
+            thread.join()
         failures: list[Exception] = []
         start = time.perf_counter()
         sinks, self._sinks = self._sinks, []
@@ -89,8 +103,72 @@ class Outputs:
                 failures.append(error)
         if sinks:
             self._recorder.record("encode", start, time.perf_counter())
+        self._raise_failure()
         if failures:
             raise failures[0]
+
+    def _raise_failure(self) -> None:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def _draw_all(self) -> None:
+        try:
+            for result in self._results:
+                self._drawn.put(self._draw(result))
+        except Cancelled:
+            pass
+        except Exception as error:  # raised by the next `write`, or by `close`
+            self._failure = error
+        finally:
+            self._drawn.close()
+            self._results.cancel()
+
+    def _put_all(self) -> None:
+        try:
+            for result, picture in self._drawn:
+                self._put(result, picture)
+        except Exception as error:  # as above
+            self._failure = error
+        finally:
+            self._drawn.cancel()
+
+    def _draw(self, result: Result) -> tuple[Result, NDArray[np.uint8]]:
+        """The result and its annotated picture; the frame stays as it came."""
+        image = result.frame.image
+        if not self._draws:
+            return result, image
+        start = time.perf_counter()
+        try:
+            canvas = self._canvas(image)
+            np.copyto(canvas, image)
+            picture = draw_people(canvas, result.people)
+        except Exception as error:
+            raise StageError(f"drawing failed on {frame_name(result.frame)}: {describe(error)}") from error
+        self._recorder.record("draw", start, time.perf_counter())
+        return result, picture
+
+    def _put(self, result: Result, picture: NDArray[np.uint8]) -> None:
+        start = time.perf_counter()
+        try:
+            for sink in self._sinks:
+                sink.write(result, picture)
+        except SinkError as error:
+            raise SinkError(f"{error} ({frame_name(result.frame)})") from error
+        except Exception as error:
+            raise StageError(f"output failed on {frame_name(result.frame)}: {describe(error)}") from error
+        if self._sinks:
+            self._recorder.record("encode", start, time.perf_counter())
+        if self._draws:
+            self._canvases.append(picture)
+
+    def _canvas(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """One that nobody uses, of the image's shape."""
+        while self._canvases:
+            canvas = self._canvases.popleft()
+            if canvas.shape == image.shape:
+                return canvas
+        return np.empty_like(image)
 
 
 def check_outputs(

@@ -120,7 +120,7 @@ def test_serial_stages_explain_the_whole_time(model, tmp_path):
                 pass
             elapsed = time.perf_counter() - started
         shares.append(sum(stop - start for spans in recorder.spans.values() for start, stop in spans.rows()) / elapsed)
-    assert 0.95 <= max(shares) <= 1
+    assert 0.85 <= max(shares) <= 1
 
 
 def test_limit_flip_and_size(typed, clip, tmp_path):

@@ -40,34 +40,79 @@ def result() -> Result:
     return Result(Frame(np.full((60, 80, 3), 50, np.uint8)), person_at(40, 30))
 
 
+def written(outputs: Outputs, count: int = 1) -> None:
+    for _ in range(count):
+        outputs.write(result())
+    outputs.close()
+
+
 def test_sinks_get_the_drawn_picture_and_the_frame_stays_as_it_came():
     first, second, recorder = FakeSink(), FakeSink(), Recorder()
     outputs = Outputs([first, second], recorder)
     frame = result()
     outputs.write(frame)
     outputs.write(frame)
+    outputs.close()
     assert (frame.frame.image == 50).all()
     assert all((sink.pictures[i] != 50).any() for sink in (first, second) for i in (0, 1))
-    assert (len(recorder.spans["draw"]), len(recorder.spans["encode"])) == (2, 2)
+    assert (len(recorder.spans["draw"]), len(recorder.spans["encode"])) == (2, 3)  # closing is encoding too
 
 
 def test_nothing_is_drawn_for_json_alone():
     sink, recorder = FakeSink(needs_picture=False), Recorder()
-    Outputs([sink], recorder).write(result())
+    written(Outputs([sink], recorder))
     assert (sink.pictures[0] == 50).all()
     assert "draw" not in recorder.spans
 
 
 def test_a_failure_names_the_frame(monkeypatch):
     with pytest.raises(SinkError, match=r"full \(frame 0\)"):
-        Outputs([FakeSink(fails="write")], Recorder()).write(result())
+        written(Outputs([FakeSink(fails="write")], Recorder()))
 
     def broken(*_: object) -> None:
         raise cv2.error("no colour")
 
     monkeypatch.setattr("pipeline.sinks.outputs.draw_people", broken)
     with pytest.raises(StageError, match="drawing failed on frame 0: error: no colour"):
-        Outputs([FakeSink()], Recorder()).write(result())
+        written(Outputs([FakeSink()], Recorder()))
+
+
+@pytest.mark.parametrize("count", [1, 3, 50])
+def test_a_failure_is_raised_once_every_thread_ends_and_every_sink_is_closed(count):
+    sinks = [FakeSink(), FakeSink(fails="write")]
+    outputs = Outputs(sinks, Recorder())
+    with pytest.raises(SinkError, match=r"full \(frame 0\)"):
+        written(outputs, count)
+    outputs.close()
+    assert [sink.closed for sink in sinks] == [1, 1]
+    assert not any(thread.name in ("pose-draw", "pose-outputs") for thread in threading.enumerate())
+
+
+def test_the_caller_is_not_kept_waiting_by_a_slow_sink_until_results_pile_up():
+    going = threading.Event()
+
+    class Slow(FakeSink):
+        def write(self, result: Result, picture: np.ndarray) -> None:
+            assert going.wait(10)
+            super().write(result, picture)
+
+    sink = Slow()
+    outputs = Outputs([sink], Recorder())
+    for _ in range(4):  # two wait for each thread, and each has one in hand
+        outputs.write(result())
+    assert not sink.pictures
+    going.set()
+    outputs.close()
+    assert len(sink.pictures) == 4
+
+
+def test_pictures_keep_their_order_and_their_canvases_apart():
+    sink = FakeSink()
+    outputs = Outputs([sink], Recorder())
+    for shade in range(60):
+        outputs.write(Result(Frame(np.full((40 + shade // 30, 40, 3), shade, np.uint8), shade), person_at(500, 500)))
+    outputs.close()
+    assert [int(picture[0, 0, 0]) for picture in sink.pictures] == list(range(60))
 
 
 def test_every_sink_is_closed_and_the_first_failure_is_raised():
