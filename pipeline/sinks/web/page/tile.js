@@ -79,7 +79,7 @@ export class Tile {
 
   /** What the server says of the source, twice a second. */
   tell(status) {
-    this.part("name").textContent = status.name;
+    this.part("name").textContent = shortName(status.name);
     this.part("name").title = status.name;
     this.figure.setAttribute("aria-label", status.name);
     const age = status.age_ms === null ? "" : `The last one was taken ${duration(status.age_ms)} ago.`;
@@ -111,6 +111,11 @@ export class Tile {
     const times = this.shownAt;
     return times.length > 1 ? ((times.length - 1) / (times.at(-1) - times[0])) * 1e3 : 0;
   }
+}
+
+/** A file without its folders; an address as it is. */
+function shortName(name) {
+  return name.includes("://") ? name : name.replace(/^.*[\\/](?=.)/, "");
 }
 
 function median(values) {

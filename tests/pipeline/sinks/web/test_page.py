@@ -209,11 +209,12 @@ def test_the_token_in_the_address_opens_the_socket_too(tab):
 
 def test_names_are_text_and_never_markup(tab):
     name = "<img src=x onerror=document.title='markup'>.mp4"
-    with page((name,)) as sink:
-        write(sink, shot(0, 200, source=name))
+    with page((f"clips/{name}",)) as sink:
+        write(sink, shot(0, 200, source=f"clips/{name}"))
         tab.goto(sink.url)
         tab.wait_for_selector(LIVE)
         assert tab.inner_text(".name") == name and tab.title() == "HigherPose"
+        assert tab.get_attribute(".name", "title") == f"clips/{name}"
 
 
 # -- the visitor's camera
