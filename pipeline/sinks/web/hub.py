@@ -126,11 +126,6 @@ class Hub:
             if viewer.connection.transport.get_write_buffer_size() == 0:
                 self._send(viewer, text)
 
-    def cut_off(self) -> None:
-        """Drop the connections that are still there."""
-        for viewer in self._viewers:
-            viewer.connection.transport.abort()
-
     def _send(self, viewer: Viewer, message: str | bytes) -> None:
         from websockets.asyncio.server import broadcast  # the one that does not wait for the viewer
 

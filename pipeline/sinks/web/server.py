@@ -140,9 +140,7 @@ class WebServer:
         status.cancel()
         hub.tell(pack_text("end", text=self._farewell))
         server.close(code=GOING_AWAY, reason="the program has ended")
-        cut = asyncio.get_running_loop().call_later(1.5 * CLOSE_S, hub.cut_off)  # who takes nothing, not even this
-        await server.wait_closed()
-        cut.cancel()
+        await server.wait_closed()  # who takes nothing, not even this, is cut off after CLOSE_S
 
     async def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
         """Plain HTTP, and who may open a socket. Scripts and styles hold nothing private and ask for no token."""
