@@ -51,7 +51,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
     """A browser without a memory; closing it closes its tabs."""
-    made = browser.new_context(viewport={"width": 1000, "height": 600})
+    made = browser.new_context(viewport={"width": 720, "height": 440})
     made.set_default_timeout(10_000)
     yield made
     made.close()
