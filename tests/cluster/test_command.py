@@ -17,7 +17,9 @@ import pytest
 
 from cluster.__main__ import main
 from tests.cluster.fakes import KILLS, SLEEPS, open_pictures, write_picture
-from tests.run_video.walk import Outcome
+from tests.pipeline.fakes import write_clip
+from tests.pipeline.onnx_models import blob_frame, write_blob_model
+from tests.run_video.walk import WH, Outcome, frames_of, position
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
@@ -81,6 +83,33 @@ def test_a_run_a_second_one_and_what_failed(typed, tmp_path, monkeypatch):
     assert stdout[-1].startswith("1 files in ")
     assert "; 3 were done before; " in stdout[-1]
     assert Path("out/failed.jsonl").read_text() == ""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="a worker cannot be given one core here")
+def test_results_equal_those_of_run_video(tmp_path, monkeypatch, capfd):
+    """To the byte: same engine, one core each. On a Ray cluster: test_ray.py."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    monkeypatch.chdir(tmp_path)
+    model = write_blob_model(tmp_path / "blobs.onnx")
+    clip = Path("in/a.mp4")
+    clip.parent.mkdir()
+    write_clip(clip, 9, wh=WH, picture=lambda index: blob_frame(WH, [(*position(index), 0.5)]))
+    options = ["--model", str(model), "--engine", "onnxruntime", "--table"]
+    more = ["parquet", "--save", "--workers", "1", "--cores", "1"]
+    assert main(["in", "--out", "out", *options, *more]) == 0, capfd.readouterr()
+    core = min(os.sched_getaffinity(0))
+    command = [sys.executable, str(ROOT / "run_video.py"), str(clip), *options, "alone.parquet"]
+    subprocess.run(
+        [*command, "--json", "alone.jsonl", "--save", "alone.mp4"],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+        timeout=200,
+    )
+    assert Path("out/in/a.mp4.jsonl").read_bytes() == Path("alone.jsonl").read_bytes()
+    assert Path("out/in/a.mp4.jsonl").read_bytes().count(b'"people": [{') == 9
+    assert parquet.read_table("out/in/a.mp4.parquet").equals(parquet.read_table("alone.parquet"))
+    assert len(frames_of(Path("out/in/a.mp4"))) == 9
 
 
 def test_what_failed_is_tried_again_when_asked(typed, tmp_path):
