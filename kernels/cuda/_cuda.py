@@ -1,13 +1,17 @@
-"""The one file that imports numba.cuda: the compiler, exact float32 arithmetic, and what the simulator lacks of them.
+"""The one file that imports numba.cuda: the compiler, exact float32 arithmetic, warps, and what the simulator lacks.
 
 No multiplication of a kernel may be fused into a following addition where that would change the result: `mul` is
 rounded on its own, so that kernels give the bits of NumPy and of `kernels.cpu`. `sqrt`, `div` and `rint` round as IEEE
-754 says, on the device and in the simulator.
+754 says, on the device and in the simulator. `larger` and `smaller` take the number where the other is NaN.
+
+`warp_…` and `shuffle` are called by every lane of a warp, and the simulator needs every thread of the block to call
+them: a warp there is 32 threads, or the whole of a smaller block. They make what the lanes wrote before visible.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -18,6 +22,7 @@ from numba.core import config
 
 __all__ = [
     "SIMULATED",
+    "WARP",
     "as_device_array",
     "as_stream",
     "bits_float",
@@ -27,11 +32,24 @@ __all__ = [
     "float_bits",
     "floor",
     "free_dropped",
+    "int_max",
+    "int_min",
+    "larger",
     "limits",
+    "mad",
     "mul",
     "rint",
+    "rounded",
+    "shuffle",
+    "smaller",
     "sqrt",
     "synchronize",
+    "u32",
+    "warp_ballot",
+    "warp_barrier",
+    "warp_max",
+    "warp_max_key",
+    "warp_min_key",
     "zeros",
 ]
 
@@ -40,6 +58,9 @@ logger = logging.getLogger(__name__)
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
+WARP = 32
+ALL_LANES = 0xFFFFFFFF
+u32 = np.uint32  # of subscripts: Numba looks whether a signed one is negative, in 64 bits
 
 # One block an image is what `group` needs; Numba would call it under-utilisation.
 warnings.filterwarnings("ignore", message=r"Grid size \d+ will likely result in GPU under-utilization")
@@ -64,14 +85,110 @@ if SIMULATED:
         """The float32 of such bits."""
         return np.int32(bits).view(np.float32)
 
-    rint, sqrt, floor = np.rint, np.sqrt, np.floor
+    def rounded(value: Any) -> int:
+        """rint(value) as an integer; not for NaN."""
+        return int(np.rint(value))
+
+    def _of_warp(value: Any) -> list[Any]:
+        """What each lane gives."""
+        thread: Any = threading.current_thread()
+        given = thread._manager.__dict__.setdefault("given", {})
+        given[thread.thread_id] = value
+        thread.syncthreads()
+        first = thread.thread_id // WARP * WARP
+        found = [given[lane] for lane in range(first, first + WARP) if lane in given]
+        thread.syncthreads()
+        return found
+
+    def warp_barrier() -> None:
+        thread: Any = threading.current_thread()
+        thread.syncthreads()
+
+    def warp_ballot(flag: Any) -> Any:
+        return np.uint32(sum(1 << lane for lane, raised in enumerate(_of_warp(flag)) if raised))
+
+    def shuffle(value: Any, lane: Any) -> Any:
+        return _of_warp(value)[lane]
+
+    def warp_max(value: Any) -> Any:
+        return np.fmax.reduce(_of_warp(value))
+
+    def warp_max_key(key: Any) -> Any:
+        return max(_of_warp(key))
+
+    def warp_min_key(key: Any) -> Any:
+        return min(_of_warp(key))
+
+    def mad(a: Any, b: Any, c: Any) -> int:
+        """a * b + c in 32 bits: Numba computes with 64-bit integers, of which each operation is several on a GPU."""
+        return int(a) * int(b) + int(c)
+
+    rint, sqrt, floor, larger, smaller = np.rint, np.sqrt, np.floor, np.fmax, np.fmin
+    int_min, int_max = min, max
 else:
-    from numba.cuda import libdevice
+    from numba.cuda import libdevice, types
+    from numba.cuda.extending import intrinsic
+
+    @intrinsic
+    def mad(typing_context, a, b, c):
+        def generate(context, builder, signature, arguments):
+            return builder.add(builder.mul(arguments[0], arguments[1]), arguments[2])
+
+        return types.int32(types.int32, types.int32, types.int32), generate
 
     device = cuda.jit(device=True)
     mul, div, sqrt = libdevice.fmul_rn, libdevice.fdiv_rn, libdevice.fsqrt_rn
     rint, floor = libdevice.rintf, libdevice.floorf
     float_bits, bits_float = libdevice.float_as_int, libdevice.int_as_float
+    larger, smaller, rounded = libdevice.fmaxf, libdevice.fminf, libdevice.float2int_rn
+    int_min, int_max = libdevice.min, libdevice.max
+
+    @device
+    def warp_barrier():
+        cuda.syncwarp(ALL_LANES)
+
+    @device
+    def warp_ballot(flag):
+        """The lanes that raise their flag, as bits."""
+        return np.uint32(cuda.ballot_sync(ALL_LANES, flag))
+
+    @device
+    def shuffle(value, lane):
+        """The value that this lane gives."""
+        return cuda.shfl_sync(ALL_LANES, value, lane)
+
+    @device
+    def warp_max(value):
+        """The largest float32 of the warp, for each lane; NaN counts only where there is nothing else."""
+        for i in range(5):
+            value = larger(value, cuda.shfl_xor_sync(ALL_LANES, value, 16 >> i))
+        return value
+
+    @device
+    def warp_max_key(key):
+        """The largest int64 of the warp, for each lane: first the upper halves are compared, then the lower."""
+        upper = np.int32(key >> 32)
+        most = upper
+        for i in range(5):
+            most = int_max(most, cuda.shfl_xor_sync(ALL_LANES, most, 16 >> i))
+        lower = np.uint32(key) if upper == most else np.uint32(0)
+        for i in range(5):
+            other = np.uint32(cuda.shfl_xor_sync(ALL_LANES, np.int32(lower), 16 >> i))
+            lower = np.uint32(libdevice.umax(lower, other))  # Numba takes what umax gives for signed
+        return (np.int64(most) << 32) | np.int64(lower)
+
+    @device
+    def warp_min_key(key):
+        """The smallest, likewise."""
+        upper = np.int32(key >> 32)
+        least = upper
+        for i in range(5):
+            least = int_min(least, cuda.shfl_xor_sync(ALL_LANES, least, 16 >> i))
+        lower = np.uint32(key) if upper == least else np.uint32(0xFFFFFFFF)
+        for i in range(5):
+            other = np.uint32(cuda.shfl_xor_sync(ALL_LANES, np.int32(lower), 16 >> i))
+            lower = np.uint32(libdevice.umin(lower, other))
+        return (np.int64(least) << 32) | np.int64(lower)
 
 
 def as_device_array(array: Any, name: str) -> Any:

@@ -1,19 +1,18 @@
-# ruff: noqa: PLR0912, PLR0917 - a kernel is one function over many arrays, without keywords; Numba types it
+# ruff: noqa: PLR0912, PLR0915, PLR0917 - a kernel is one function over many arrays, without keywords; Numba types it
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
-"""The exact assignment of candidates (rows) to people (columns) by one block, in int64: `kernels.cpu.match` to the bit.
+"""The exact assignment of candidates (rows) to people (columns) by one warp, in int64: `kernels.cpu.match` to the bit.
 
 Rows are inserted in order, each by a shortest augmenting path (Dijkstra over reduced costs), the lowest column on ties.
 Two things make that parallel without changing its result:
 
-* While every row's nearest column is free, inserting it is only that: no potential changes. So all rows look for their
-  nearest column at once, and the rows before the first collision are done: with tags that tell people apart, all.
-* A colliding row searches its path with one thread a column. Then the rows after it look again.
+* While a row's nearest column is free, inserting it is only that, and no potential changes. So all rows look for their
+  nearest column at once, and the rows before the first that finds its own taken are done: with tags that tell people
+  apart, all. No row looks twice, since a path only changes potentials of columns that are taken by then.
+* A row whose column is taken searches its path with one lane a column: a step is a few operations a lane and one
+  smallest key of the warp.
 
-A pair's cost is kept in 16 bits: with r = rint(D) and d = rint(256 D) for D in 0..255, d - 256 r is -128..128, hence
-`d + r` takes each value of 0..65535 for one pair (r, d) only, and 128 x 128 pairs fit into 33 KB of shared memory.
-
-Work for R rows and C columns: R x C x 20 operations for the pairs, as many to look, both split over the block; a path
-of s steps costs s x max(R, C) comparisons for each thread and two barriers a step. In shared memory but for the inputs.
+To look for the nearest column takes 32 bits: of one row's costs the order is that of rint(D) + rint(256 D), which grows
+with both. A warp's lanes have more than one row and column each where there are more than 32 of them.
 """
 
 from __future__ import annotations
@@ -23,173 +22,218 @@ from typing import Any
 
 import numpy as np
 
-from kernels.cuda._cuda import as_device_array, as_stream, cuda, device, mul, rint
+from kernels.cuda._cuda import (
+    WARP,
+    as_device_array,
+    as_stream,
+    cuda,
+    device,
+    int_max,
+    int_min,
+    larger,
+    mad,
+    mul,
+    rounded,
+    smaller,
+    u32,
+    warp_ballot,
+    warp_barrier,
+    warp_min_key,
+)
 from kernels.cuda.maps import ZERO
 from kernels.rules import DISTANCE_WEIGHT, FAR_AWAY, FINE_BITS, FINE_STEPS, VALUE_STEPS
 
-THREADS = 128  # a column each: max_people is at most 128
+LIMIT = 128  # rows or columns
 ROUNDED_WEIGHT = DISTANCE_WEIGHT * int(VALUE_STEPS)
-COLUMN_BITS = 7  # a key is a reduced cost above a column: costs are below 2^52, reduced ones and paths below 2^54
+COLUMN_BITS = 7  # a key is a reduced cost above a column
+# A free column has the potential 0, so that paths, like costs, are below 2^52, and potentials below 2^53.
 UNREACHED = 2**62  # above every key
-
-
-def lanes_for(limit: int) -> int:
-    """Threads that stand for rows or columns side by side: the smallest power of two that is at least `limit`."""
-    return 1 << (limit - 1).bit_length()
-
-
-def pair_stride(limit: int) -> int:
-    """Entries of a row of pairs: twice an odd number, so that 32 rows' words (4 bytes) lie in 32 different banks."""
-    return (limit + 1) // 4 * 4 + 2
-
-
-@device
-def pair_code(distance):
-    """distance: 0..255."""
-    return np.uint16(np.int32(rint(distance)) + np.int32(rint(mul(distance, FINE_STEPS))))
+VISITED = UNREACHED + 2**61  # in place of what a column adds to a key: above UNREACHED, whatever the cost
+TAKEN = -1  # of a column's claim: by a row that is done
 
 
 @device
 def fixed_point(value):
     """rint(value * 2^14) of a heatmap value, clipped to -255..255; NaN counts as 0."""
-    inside = min(max(value, -FAR_AWAY), FAR_AWAY) if value == value else ZERO  # noqa: PLR0124  NaN is not itself
-    return np.int32(rint(mul(inside, VALUE_STEPS)))
+    inside = smaller(larger(value, -FAR_AWAY), FAR_AWAY) if value == value else ZERO  # noqa: PLR0124  NaN is not itself
+    return rounded(mul(inside, VALUE_STEPS))
 
 
 @device
-def cost(codes, value_steps, row, column, columns):
-    """The cost of a pair; 0 for the columns that are appended where there are more rows."""
-    if column >= columns:
-        return np.int64(0)
-    code = np.int64(codes[row, column])
-    whole = ((code + 128) * 65281) >> 24  # = (code + 128) // 257 for every code
-    return ((whole * ROUNDED_WEIGHT - np.int64(value_steps[row])) << FINE_BITS) + (code - whole)
+def pair_rank(distance):
+    """What orders a row's costs. distance: 0..255."""
+    return mad(rounded(mul(distance, FINE_STEPS)), 1, rounded(distance))
 
 
-@cuda.jit(device=True)
-def augment(start, rows, columns, codes, value_steps, u, v, owner, column_of, parents, keys):
-    """Insert row `start` along the shortest augmenting path. Every thread of the block calls; thread t is column t."""
-    t = cuda.threadIdx.x
-    width = max(rows, columns)
-    reach, length = np.int64(UNREACHED), np.int64(0)
-    parent, visited = start, False
-    row, column = start, 0
-    while True:
-        if t < width:
-            if not visited:
-                step = length + cost(codes, value_steps, row, t, columns) - u[row] - v[t]
-                if step < reach:
-                    reach, parent = step, row
-            keys[t] = np.int64(UNREACHED) if visited else (reach << COLUMN_BITS) + t
-        cuda.syncthreads()
-        key = keys[0]
-        for i in range(1, width):
-            key = min(key, keys[i])
-        cuda.syncthreads()
-        length, column = key >> COLUMN_BITS, int(key & 127)
-        visited = visited or t == column
-        if owner[column] < 0:
-            break
-        row = owner[column]
-    if t < width:
-        parents[t] = parent
-        if visited and t != column:
-            u[owner[t]] += length - reach
-            v[t] -= length - reach
-    if t == 0:
-        u[start] = length
-    cuda.syncthreads()
-    if t == 0:  # hand the columns along the path over
-        while True:
-            row = parents[column]
-            before = column_of[row]
-            owner[column], column_of[row] = row, column
-            if row == start:
-                break
-            column = before
-    cuda.syncthreads()
-
-
-@cuda.jit(device=True)
-def assign(rows, columns, lanes, codes, value_steps, u, v, owner, column_of, parents, keys, claims):
-    """column_of[r] = the column of row r; at least `columns` if it is unmatched. Every thread of the block calls.
-
-    codes (rows, stride) and value_steps (rows,) hold the pairs and are visible to all threads. The other arrays, in
-    shared memory, are overwritten: u, v, keys int64 and parents, owner, column_of int16 of `lanes`, but keys of the
-    whole block; claims int32 of lanes + 1. lanes, a power of two, divides the block and is at least rows and columns.
-    """
-    t = cuda.threadIdx.x
-    own_row, share, shares = t % lanes, t // lanes, cuda.blockDim.x // lanes
-    width = max(rows, columns)
-    if t < lanes:
-        v[t] = 0
-        owner[t], column_of[t] = -1, -1
-    cuda.syncthreads()
-    start = 0
-    while start < rows:
-        if t < lanes:
-            claims[t] = rows
-        if t == 0:
-            claims[lanes] = rows  # the first row that collides
-        key = np.int64(UNREACHED)
-        if start <= own_row < rows:
-            for c in range(share, width, shares):
-                key = min(key, ((cost(codes, value_steps, own_row, c, columns) - v[c]) << COLUMN_BITS) + c)
-        keys[t] = key
-        cuda.syncthreads()
-        column = 0
-        pending = start <= t < rows
-        if pending:
-            for i in range(t + lanes, cuda.blockDim.x, lanes):
-                key = min(key, keys[i])
-            column = int(key & 127)
-            if owner[column] < 0:
-                cuda.atomic.min(claims, column, t)
-        cuda.syncthreads()
-        if pending and claims[column] != t:
-            cuda.atomic.min(claims, lanes, t)
-        cuda.syncthreads()
-        stop = claims[lanes]
-        if pending and t < stop:
-            owner[column], column_of[t] = t, column
-            u[t] = key >> COLUMN_BITS
-        if pending and t == stop:
-            u[t] = 0
-        cuda.syncthreads()
-        if stop < rows:
-            augment(stop, rows, columns, codes, value_steps, u, v, owner, column_of, parents, keys)
-        start = stop + 1
+@device
+def pair_cost(distance, value_steps):
+    """See `kernels.rules`; above COLUMN_BITS zeros. distance: 0..255."""
+    criterion = mad(rounded(distance), ROUNDED_WEIGHT, mad(value_steps, -1, 0))
+    fine = mad(rounded(mul(distance, FINE_STEPS)), 1 << COLUMN_BITS, 0)
+    return (np.int64(criterion) << (FINE_BITS + COLUMN_BITS)) + np.int64(fine)
 
 
 @functools.cache
-def match_kernel(limit: int, threads: int = THREADS) -> Any:
+def assign_function(limit: int, pair_distance: Any, lanes: int = WARP) -> Any:
+    """`assign` for up to `limit` rows and columns. pair_distance(pairs, row, column) gives 0..255."""
+    shares = -(-limit // lanes)  # rows, and columns, of a lane
+    last = np.int32(limit - 1)
+
+    @device
+    def cost(pairs, value_steps, row, column, columns):
+        """`pair_cost` of any pair; 0 for the columns that are appended where there are more rows."""
+        if column >= columns:
+            return np.int64(0)
+        return pair_cost(pair_distance(pairs, u32(row), u32(column)), value_steps[u32(row)])
+
+    @device
+    def nearest_column(pairs, value_steps, row, rows, columns):
+        """The column of a row's least cost, the lowest on ties, and that cost, while all potentials are 0."""
+        key = np.int32(0x7FFFFFFF)  # ranks take 17 bits
+        column, end = np.uint64(0), np.uint64(columns)
+        while column < end:
+            rank = pair_rank(pair_distance(pairs, u32(row), column))
+            key = int_min(key, mad(rank, 1 << COLUMN_BITS, column))
+            column += np.uint64(1)
+        nearest = np.int32(key & ((1 << COLUMN_BITS) - 1))
+        found = cost(pairs, value_steps, row, nearest, columns)
+        if rows > columns and found > 0:
+            return columns, np.int64(0)
+        return nearest, found
+
+    @cuda.jit(device=True)
+    def augment(start, width, columns, pairs, value_steps, state, column_potentials):
+        """Insert row `start` along the shortest augmenting path."""
+        potentials, owner, column_of, parents, claims = state
+        t = np.int32(cuda.threadIdx.x)
+        reach, parent = cuda.local.array(shares, np.int64), cuda.local.array(shares, np.int32)  # of unvisited columns
+        adds, visited = cuda.local.array(shares, np.int64), cuda.local.array(shares, np.int64)  # visited: their keys
+        for share in range(shares):
+            column = mad(share, lanes, t)
+            reach[share], parent[share], visited[share] = UNREACHED, start, UNREACHED
+            adds[share] = np.int64(column) - column_potentials[share] if column < width else np.int64(VISITED)
+        row, length = start, np.int64(0)
+        while True:
+            base = length - potentials[u32(row)]
+            key = np.int64(UNREACHED)
+            for share in range(shares):
+                column = mad(share, lanes, t)
+                step = base + cost(pairs, value_steps, row, int_min(column, last), columns) + adds[share]
+                if step < reach[share]:
+                    reach[share], parent[share] = step, row
+                key = reach[share] if shares == 1 else min(key, reach[share])
+            key = warp_min_key(key)
+            found = np.int32(key & (2**COLUMN_BITS - 1))
+            length = key - np.int64(found)
+            row = owner[u32(found)]
+            if row < 0:
+                break
+            for share in range(shares):
+                if mad(share, lanes, t) == found:
+                    visited[share], reach[share], adds[share] = reach[share], UNREACHED, VISITED
+        for share in range(shares):
+            column = mad(share, lanes, t)
+            if column < width:
+                parents[u32(column)] = parent[share]
+                if visited[share] != UNREACHED:
+                    gain = length + np.int64(column) - visited[share]
+                    potentials[u32(owner[u32(column)])] += gain
+                    column_potentials[share] -= gain
+        warp_barrier()
+        if t == 0:  # hand the columns along the path over
+            potentials[u32(start)] = length
+            claims[u32(found)] = TAKEN
+            row = np.int32(-1)
+            while row != start:
+                row = parents[u32(found)]
+                before = column_of[u32(row)]
+                owner[u32(found)], column_of[u32(row)] = row, found
+                found = before
+        warp_barrier()
+
+    @cuda.jit(device=True)
+    def assign(rows, columns, pairs, value_steps, state):
+        """column_of[r] = the column of row r; at least `columns` if it is unmatched. Every lane of the warp calls.
+
+        pairs and value_steps (int32, of each row) are visible to all lanes. state, in shared memory and overwritten:
+        potentials int64, owner, column_of, parents and claims int32, each with an entry for each of `limit`.
+        """
+        potentials, owner, column_of, _, claims = state
+        t = np.int32(cuda.threadIdx.x)
+        width = int_max(rows, columns)
+        column_potentials = cuda.local.array(shares, np.int64)
+        nearest, least = cuda.local.array(shares, np.int32), cuda.local.array(shares, np.int64)
+        for share in range(shares):
+            own = mad(share, lanes, t)
+            column_potentials[share], nearest[share], least[share] = 0, 0, 0
+            if own < width:
+                owner[u32(own)], claims[u32(own)] = -1, rows
+            if own < rows:
+                column_of[u32(own)] = -1
+                nearest[share], least[share] = nearest_column(pairs, value_steps, own, rows, columns)
+                potentials[u32(own)] = 0
+        warp_barrier()
+        start = np.int32(0)
+        while start < rows:
+            for share in range(shares):
+                row = mad(share, lanes, t)
+                if start <= row and row < rows:  # noqa: PLR1716 - chained, Numba computes both in 64 bits
+                    cuda.atomic.min(claims, u32(nearest[share]), row)
+            warp_barrier()
+            stop, won = rows, np.int32(0)  # won: a bit for each share whose row has its nearest column
+            for share in range(shares):
+                row = mad(share, lanes, t)
+                lost = False
+                if start <= row and row < rows:  # noqa: PLR1716
+                    lost = claims[u32(nearest[share])] != row
+                    won = won if lost else np.int32(won | (1 << share))
+                losers = warp_ballot(lost)
+                if stop == rows and losers != 0:
+                    stop = mad(share, lanes, cuda.ffs(losers) - 1)
+            for share in range(shares):
+                row = mad(share, lanes, t)
+                column = u32(nearest[share])
+                if won & (1 << share):
+                    claims[column] = TAKEN if row < stop else rows
+                    if row < stop:
+                        owner[column], column_of[u32(row)] = row, nearest[share]
+                        potentials[u32(row)] = least[share]
+            warp_barrier()
+            if stop < rows:
+                augment(stop, width, columns, pairs, value_steps, state, column_potentials)
+            start = mad(stop, 1, 1)
+
+    return assign
+
+
+@device
+def given_distance(pairs, row, column):
+    distance = pairs[row, column]
+    return distance if distance < FAR_AWAY else FAR_AWAY
+
+
+@functools.cache
+def match_kernel(limit: int, lanes: int = WARP) -> Any:
     """`assign` alone, for up to `limit` rows and columns; for tests and measurements."""
-    lanes = lanes_for(limit)
-    codes_shape, claims_shape = (limit, pair_stride(limit)), lanes + 1
+    assign = assign_function(limit, given_distance, lanes)
 
     @cuda.jit
     def match_pairs(distances, values, matched):
-        """One block = one problem: distances (R, C) >= 0 or NaN, values (R,). Writes matched (R,) int32, or -1."""
-        codes = cuda.shared.array(codes_shape, np.uint16)
-        value_steps = cuda.shared.array(lanes, np.int32)
-        u = cuda.shared.array(lanes, np.int64)
-        v = cuda.shared.array(lanes, np.int64)
-        keys = cuda.shared.array(threads, np.int64)
-        owner = cuda.shared.array(lanes, np.int16)
-        column_of = cuda.shared.array(lanes, np.int16)
-        parents = cuda.shared.array(lanes, np.int16)
-        claims = cuda.shared.array(claims_shape, np.int32)
+        """One block, one warp = one problem: distances (R, C) >= 0 or NaN, values (R,). Writes matched (R,) int32."""
+        value_steps = cuda.shared.array(limit, np.int32)
+        potentials = cuda.shared.array(limit, np.int64)
+        owner = cuda.shared.array(limit, np.int32)
+        column_of = cuda.shared.array(limit, np.int32)
+        parents = cuda.shared.array(limit, np.int32)
+        claims = cuda.shared.array(limit, np.int32)
         t = cuda.threadIdx.x
-        rows, columns = distances.shape
-        for i in range(t, rows * columns, threads):
-            far = distances[i // columns, i % columns]
-            codes[i // columns, i % columns] = pair_code(far if far < FAR_AWAY else FAR_AWAY)
-        if t < rows:
-            value_steps[t] = fixed_point(values[t])
-        cuda.syncthreads()
-        assign(rows, columns, lanes, codes, value_steps, u, v, owner, column_of, parents, keys, claims)
-        if t < rows:
-            matched[t] = column_of[t] if column_of[t] < columns else -1
+        rows, columns = np.int32(distances.shape[0]), np.int32(distances.shape[1])
+        for row in range(t, rows, lanes):
+            value_steps[row] = fixed_point(values[row])
+        warp_barrier()
+        assign(rows, columns, distances, value_steps, (potentials, owner, column_of, parents, claims))
+        for row in range(t, rows, lanes):
+            matched[row] = column_of[row] if column_of[row] < columns else -1
 
     return match_pairs
 
@@ -202,8 +246,8 @@ def match(distance: Any, value: Any, out: Any, *, stream: Any = 0) -> None:
     distance, value, out = (
         as_device_array(array, name) for array, name in ((distance, "distance"), (value, "value"), (out, "out"))
     )
-    if distance.ndim != 2 or not 0 < max(distance.shape) <= THREADS or min(distance.shape) == 0:
-        raise ValueError(f"distance is {distance.shape}; expected (R, C), both 1 to {THREADS}")
+    if distance.ndim != 2 or not 0 < max(distance.shape) <= LIMIT or min(distance.shape) == 0:
+        raise ValueError(f"distance is {distance.shape}; expected (R, C), both 1 to {LIMIT}")
     if value.shape != (distance.shape[0],) or out.shape != value.shape:
         raise ValueError(f"value is {value.shape} and out {out.shape}; expected ({distance.shape[0]},)")
-    match_kernel(THREADS, THREADS)[1, THREADS, as_stream(stream)](distance, value, out)
+    match_kernel(LIMIT, WARP)[1, WARP, as_stream(stream)](distance, value, out)

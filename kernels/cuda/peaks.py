@@ -1,14 +1,15 @@
-# ruff: noqa: PLR0912, PLR0915, PLR0917 - a kernel is one function over many arrays, without keywords; Numba types it
+# ruff: noqa: PLR0915, PLR0917 - a kernel is one function over many arrays, without keywords; Numba types it
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 """Local maxima of every joint's heatmap, and bounds of what each tile of it can be worth to `refine`.
 
+One warp has a tile of 16 x 16 heatmap cells, and each of its lanes eight cells one below the other: what is blended
+along rows serves the cells above and below too, and nothing is shared. Only a tile with a decode cell above the
+threshold goes on, in shared memory, to compare cells with their windows.
+
 Work at 512x704, K = 17, T = 1, FP32 (heatmaps 256x352, tags 128x176): 6.1 MB of heatmaps and 1.5 MB of tags, each cell
-once from DRAM or L2 (halos read 1.56 times as much, the surplus mostly from L1), 0.12 MB of bounds: 2.3 us at 3.35
-TB/s. The number of people adds little: 5,984 tiles interpolate their cells at some 24 operations each, 37 M in all, and
-a tile without a decode cell above the threshold ends there. Drawn crowds of 1, 10 and 30 people keep 20, 239 and 735
-tiles busy, which interpolate again with a halo and compare what is above the threshold with up to 24 neighbours: some
-10 k operations each, 0.2, 2.4 and 7 M. Lanes 0-15 and 16-31 of a warp load two runs of 16 neighbouring cells: 64 bytes
-each in FP32, two whole sectors.
+once from DRAM or L2, 0.12 MB of bounds: 2.3 us at 3.35 TB/s. What it executes: benchmarks/kernels_ptx.md; most of it is
+the same for every tile, and drawn crowds of 1, 10 and 30 people keep 20, 239 and 735 tiles of 5,984 busy. Lanes 0-15
+and 16-31 load two runs of 16 neighbouring cells: 64 bytes each in FP32, two whole sectors.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from kernels.cuda._cuda import cuda, device, float_bits
-from kernels.cuda.maps import ZERO, border, heat_cell, quad, tag_cell
+from kernels.cuda._cuda import cuda, device, float_bits, int_max, int_min, larger, mad, u32, warp_barrier, warp_max
+from kernels.cuda.maps import HALF, ZERO, blend, heat_cell, inside, plane_start, tag_cell, tag_start
 
-TILE = 16  # heatmap cells a side, 256 threads; not yet measured against 8 and 32
+TILE = 16  # heatmap cells a side
+STRIPS = 2  # lanes one below the other: TILE * STRIPS are a warp
 NOTHING = np.float32(-np.inf)
 BOUNDS = 5  # of a tile: largest heat on the decode grid (at least 0), -lowest and highest tag 0, the same of tag 1
 LAST_INDEX = 0xFFFFFFFF
@@ -52,7 +54,7 @@ class Tiling:
 
     @property
     def shared_bytes(self) -> int:
-        return 4 * (self.side**2 + (self.span * self.scale) ** 2 + BOUNDS * self.tile**2)
+        return 4 * (self.side**2 + (self.span * self.scale) ** 2)
 
 
 def tiling(radius: int, project: bool, tile: int = TILE) -> Tiling:
@@ -61,128 +63,177 @@ def tiling(radius: int, project: bool, tile: int = TILE) -> Tiling:
     return Tiling(tile, ring, ring + scale - 1, scale)
 
 
-@device
-def suppressing(value):
-    """What a cell can suppress: NaN nothing."""
-    return value if value > NOTHING else NOTHING
-
-
 @functools.cache
-def peaks_kernel(radius: int, mirrored: bool, project: bool, tile: int = TILE) -> Any:
-    """The kernel for windows of 2 * radius + 1 decode cells; mirrored: T = 2.
+def peaks_kernel(radius: int, mirrored: bool, project: bool, tile: int = TILE, numbers: int = 1) -> Any:
+    """The kernel for windows of 2 * radius + 1 decode cells; mirrored: T = 2; numbers: D.
 
-    Its blocks are tile x tile threads, and own as many heatmap cells.
+    Its blocks are one warp of STRIPS * tile threads, and own tile x tile heatmap cells.
     """
     geometry = tiling(radius, project, tile)
-    scale, ring, halo, side, span = geometry.scale, geometry.ring, geometry.halo, geometry.side, geometry.span
-    threads = tile * tile
-    lanes = min(32, threads)
+    scale, ring, side, span = geometry.scale, geometry.ring, geometry.side, geometry.span
+    halo, width = geometry.halo, span * geometry.scale
+    lanes, rows = tile * STRIPS, tile // STRIPS
+    images = 2 if mirrored else 1
+    values = 2 if mirrored or numbers == 2 else 1
     reach = tile // 2 + 2  # tag cells a side that the tile's decode cells are interpolated from
-    cells_shape, fine_shape, parts_shape = (side, side), (span * scale, span * scale), (BOUNDS, threads)
+    cells_shape, fine_shape = side * side, width * width
+
+    @device
+    def beside(maps, at, mirror_at, step):
+        """`heat_cell` so many columns beside the cell at these places."""
+        value = np.float32(maps[np.uint64(at + step)])
+        if mirrored:
+            value = (value + np.float32(maps[np.uint64(mirror_at - step)])) * HALF
+        return value
+
+    @device
+    def highest_of(maps, plain, mirror, hw, first, x, left, right):
+        """The largest decode cell of a lane's cells, at least 0: from row `first` on in column x.
+
+        left, right: steps to the neighbouring columns. Border cells repeat beyond the map, which adds no new value.
+        """
+        h, w = hw
+        highest = ZERO
+        west_above, east_above, west, east = ZERO, ZERO, ZERO, ZERO
+        for row in range(-1, rows + 1) if project else range(rows):
+            y = inside(mad(row, 1, first), h)
+            at = np.int64(u32(mad(y, w, mad(plain, 1, x))))
+            mirror_at = np.int64(u32(mad(y, w, mad(x, -1, mad(mirror, 1, w - 1)))))
+            here = beside(maps, at, mirror_at, 0)
+            if project:
+                west_below = blend(here, beside(maps, at, mirror_at, left))
+                east_below = blend(here, beside(maps, at, mirror_at, right))
+                if row >= 1:
+                    upper = larger(blend(west, west_above), blend(east, east_above))
+                    lower = larger(blend(west, west_below), blend(east, east_below))
+                    highest = larger(highest, larger(upper, lower))
+                west_above, east_above, west, east = west, east, west_below, east_below
+            else:
+                highest = larger(highest, here)
+        return highest
+
+    @device
+    def tag_range(tags, plane, flipped, hw, y0, x0, row, column):
+        """-lowest and highest of a lane's share of the tags under the tile, from this one on; NaN is passed over."""
+        low, high = NOTHING, NOTHING
+        x = inside((x0 >> 1) - 1 + int_min(column, np.int32(reach - 1)), hw[1])
+        last = int_min(np.int32((y0 >> 1) + reach - 2), np.int32(hw[0] - 1))
+        for share in range((reach + STRIPS - 1) // STRIPS):
+            y = int_min(int_max(mad(share, STRIPS, mad(row, 1, (y0 >> 1) - 1)), np.int32(0)), last)
+            tag = tag_cell(tags, plane, flipped, hw[1], y, x)
+            low, high = larger(low, -tag), larger(high, tag)
+        return low, high
+
+    @cuda.jit(device=True)
+    def fill_fine(maps, plain, mirror, hw, y0, x0, cells, fine):
+        """fine (width, width) = the tile's decode cells and their ring; -inf for NaN and outside of the map."""
+        h, w = hw
+        t = np.int32(cuda.threadIdx.x)
+        i = t
+        while i < side * side:
+            row = np.int32(u32(i) // u32(side))
+            column = mad(row, -side, i)
+            y, x = inside(mad(row, 1, y0 - halo), h), inside(mad(column, 1, x0 - halo), w)
+            cells[u32(i)] = heat_cell(maps, plain, mirror, mirrored, w, y, x)
+            i = mad(lanes, 1, i)
+        warp_barrier()
+        i = t
+        while i < span * span:
+            row = np.int32(u32(i) // u32(span))
+            column = mad(row, -span, i)
+            y, x = mad(row, 1, y0 - ring), mad(column, 1, x0 - ring)
+            is_map = y >= 0 and y < h and x >= 0 and x < w
+            if project:
+                at = np.uint64(u32(mad(row, side, mad(column, 1, side + 1))))
+                here, above, below = cells[at], cells[at - np.uint64(side)], cells[at + np.uint64(side)]
+                west, east = blend(here, cells[at - np.uint64(1)]), blend(here, cells[at + np.uint64(1)])
+                above_west = blend(above, cells[at - np.uint64(side + 1)])
+                above_east = blend(above, cells[at - np.uint64(side - 1)])
+                below_west = blend(below, cells[at + np.uint64(side - 1)])
+                below_east = blend(below, cells[at + np.uint64(side + 1)])
+                to = np.uint64(u32(mad(row, 2 * width, mad(column, 2, 0))))
+                fine[to] = larger(blend(west, above_west), NOTHING) if is_map else NOTHING
+                fine[to + np.uint64(1)] = larger(blend(east, above_east), NOTHING) if is_map else NOTHING
+                fine[to + np.uint64(width)] = larger(blend(west, below_west), NOTHING) if is_map else NOTHING
+                fine[to + np.uint64(width + 1)] = larger(blend(east, below_east), NOTHING) if is_map else NOTHING
+            else:
+                fine[u32(i)] = larger(cells[u32(i)], NOTHING) if is_map else NOTHING
+            i = mad(lanes, 1, i)
+        warp_barrier()
+
+    @device
+    def beats_window(fine, at, value):
+        """Whether a cell is the largest of its window, and the first of equal ones."""
+        largest = True
+        for dy in range(-radius, radius + 1):
+            for dx in range(-radius, radius + 1):
+                other = fine[np.uint64(np.int64(at) + (dy * width + dx))]
+                earlier = dy < 0 or (dy == 0 and dx < 0)
+                largest = largest and not (other > value or (earlier and other == value))
+        return largest
+
+    @device
+    def beats_neighbours(fine, at, value):
+        """The same of its four neighbours: next to no cell that is not a peak goes on from here."""
+        if radius == 0:
+            return True
+        lower = fine[at - np.uint64(width)] < value and fine[at - np.uint64(1)] < value
+        return lower and fine[at + np.uint64(1)] <= value and fine[at + np.uint64(width)] <= value
 
     @cuda.jit
-    def find_peaks(heatmaps, tags, orders, threshold, keys, counts, bounds):
-        """One block = one tile of joint k of image n; one thread = one of its heatmap cells.
+    def find_peaks(heatmaps, tags, sizes, orders, threshold, keys, counts, bounds):
+        """One block = one tile of joint k of image n, one warp. sizes: K, h, w; heatmaps and tags are flat.
 
-        Appends to keys[n, k] and counts[n, k] (zero before), in any order: a key holds a float32's bits above and the
-        inverted row-major index below, so that the larger key is the stronger, or earlier, peak. Writes its tile's
-        column of bounds (N, K, BOUNDS, tiles).
+        Appends to keys[n * K + k] and counts[n * K + k] (zero before), in any order: a key holds a float32's bits above
+        and the inverted row-major index below, so that the larger key is the stronger, or earlier, peak. Writes its
+        tile's entries of bounds, flat (N, K, BOUNDS, tiles).
         """
         cells = cuda.shared.array(cells_shape, np.float32)
         fine = cuda.shared.array(fine_shape, np.float32)
-        parts = cuda.shared.array(parts_shape, np.float32)
-        tx, ty = cuda.threadIdx.x, cuda.threadIdx.y
-        t = ty * tile + tx
-        K, h, w = heatmaps.shape[2], heatmaps.shape[3], heatmaps.shape[4]
-        n, k = cuda.blockIdx.z // K, cuda.blockIdx.z % K
-        mirror = 1 if mirrored else 0
-        heat, mirror_heat = heatmaps[n, 0, k], heatmaps[n, mirror, orders[0, k]]
-        x0, y0 = cuda.blockIdx.x * tile, cuda.blockIdx.y * tile
+        t = cuda.threadIdx.x
+        K, h, w = sizes
+        plane = np.int32(cuda.blockIdx.z)
+        n = np.int32(u32(plane) // u32(K))
+        k = mad(n, -K, plane)
+        twin = orders[0, u32(k)]
+        first = np.int32(n * images)
+        y0, x0 = mad(cuda.blockIdx.y, tile, 0), mad(cuda.blockIdx.x, tile, 0)
+        plain, mirror = plane_start(first, k, K, mad(h, w, 0)), plane_start(first + 1, twin, K, mad(h, w, 0))
 
-        for i in range(t, side * side, threads):
-            y, x = y0 - halo + i // side, x0 - halo + i % side
-            if 0 <= y < h and 0 <= x < w:
-                cells[i // side, i % side] = heat_cell(heat, mirror_heat, mirrored, y, x)
-        for axis in range(2):
-            low, high = NOTHING, NOTHING  # low is negated
-            if axis <= mirror:
-                tag_map = tags[n, axis, orders[0, k] if axis == 1 else k]
-                for i in range(t, reach * reach, threads):
-                    y, x = y0 // 2 - 1 + i // reach, x0 // 2 - 1 + i % reach
-                    if 0 <= y < tag_map.shape[0] and 0 <= x < tag_map.shape[1]:
-                        tag = tag_cell(tag_map, axis == 1, y, x)
-                        if tag > high:  # noqa: PLR1730 - never NaN
-                            high = tag
-                        if -tag > low:  # noqa: PLR1730
-                            low = -tag
-            else:
-                low, high = ZERO, ZERO
-            parts[1 + 2 * axis, t], parts[2 + 2 * axis, t] = low, high
-        cuda.syncthreads()
-
-        highest = ZERO
-        y, x = y0 + ty, x0 + tx
-        if y < h and x < w:
-            if project:
-                up, down = border(y, h)
-                left, right = border(x, w)
-                for own in quad(cells, ty + halo, tx + halo, up, down, left, right):
-                    if own > highest:  # noqa: PLR1730 - never NaN
-                        highest = own
-            elif cells[ty + halo, tx + halo] > highest:
-                highest = cells[ty + halo, tx + halo]
-        parts[0, t] = highest
-        alive = cuda.syncthreads_or(np.int32(highest > threshold))
-        if t < lanes:
-            for q in range(BOUNDS):
-                best = parts[q, t]
-                for i in range(t + lanes, threads, lanes):
-                    best = max(best, parts[q, i])
-                parts[q, t] = best
-        if alive:
-            for i in range(t, span * span, threads):
-                row, column = i // span, i % span
-                y, x = y0 - ring + row, x0 - ring + column
-                row, column = row * scale, column * scale
-                inside = 0 <= y < h and 0 <= x < w
-                if project:
-                    a, b, c, d = NOTHING, NOTHING, NOTHING, NOTHING
-                    if inside:
-                        up, down = border(y, h)
-                        left, right = border(x, w)
-                        a, b, c, d = quad(cells, y - y0 + halo, x - x0 + halo, up, down, left, right)
-                    fine[row, column], fine[row, column + 1] = suppressing(a), suppressing(b)
-                    fine[row + 1, column], fine[row + 1, column + 1] = suppressing(c), suppressing(d)
-                else:
-                    fine[row, column] = suppressing(cells[y - y0 + halo, x - x0 + halo]) if inside else NOTHING
-        cuda.syncthreads()
-        for q in range(t, BOUNDS, threads):
-            total = parts[q, 0]
-            for i in range(1, lanes):
-                total = max(total, parts[q, i])
-            bounds[n, k, q, cuda.blockIdx.y * cuda.gridDim.x + cuda.blockIdx.x] = total
-        if not alive:
+        row, column = np.int32(u32(t) // u32(tile)), np.int32(u32(t) % u32(tile))
+        x, y = inside(mad(x0, 1, column), w), mad(row, rows, y0)
+        if x0 > 0 and x0 + tile < w:  # steps that are constant make half of the work
+            highest = highest_of(heatmaps, plain, mirror, (h, w), y, x, -1, 1)
+        else:
+            left, right = np.int64(inside(x - 1, w) - x), np.int64(inside(x + 1, w) - x)
+            highest = highest_of(heatmaps, plain, mirror, (h, w), y, x, left, right)
+        highest = warp_max(highest)
+        tiles = mad(cuda.gridDim.x, cuda.gridDim.y, 0)
+        to = mad(mad(plane, BOUNDS, 0), tiles, mad(cuda.blockIdx.y, cuda.gridDim.x, cuda.blockIdx.x))
+        if t == 0:
+            bounds[u32(to)] = highest
+        tag_hw = (h >> 1, w >> 1)
+        for value in range(values):
+            tag_plane = tag_start(first, k, twin, K, mad(tag_hw[0], tag_hw[1], 0), numbers, value)
+            flipped = value == 1 and numbers == 1
+            low, high = tag_range(tags, tag_plane, flipped, tag_hw, y0, x0, row, column)
+            low, high = warp_max(low), warp_max(high)
+            if t == 0:
+                bounds[u32(mad(tiles, 1 + 2 * value, to))] = low
+                bounds[u32(mad(tiles, 2 + 2 * value, to))] = high
+        if not highest > threshold:
             return
 
-        H, W = h * scale, w * scale
-        for corner in range(scale * scale):
-            cy, cx = ty + corner // scale * tile, tx + corner % scale * tile  # within the tile, lanes side by side
-            y, x = y0 * scale + cy, x0 * scale + cx
-            cy, cx = cy + ring * scale, cx + ring * scale
-            value = fine[cy, cx]
-            if value > threshold and y < H and x < W:
-                largest = True
-                for dy in range(-radius, radius + 1):
-                    for dx in range(-radius, radius + 1):
-                        other = fine[cy + dy, cx + dx]
-                        earlier = dy < 0 or (dy == 0 and dx < 0)
-                        if other > value or (earlier and other == value):
-                            largest = False
-                            break
-                    if not largest:
-                        break
-                if largest:
-                    place = cuda.atomic.add(counts, (n, k), 1)
-                    keys[n, k, place] = (np.int64(float_bits(value)) << 32) | (LAST_INDEX - (y * W + x))
+        fill_fine(heatmaps, plain, mirror, (h, w), y0, x0, cells, fine)
+        for share in range(tile * scale * tile * scale // lanes):
+            i = u32(mad(share, lanes, t))
+            row = np.int32(i // u32(tile * scale))
+            column = mad(row, -tile * scale, i)
+            at = np.uint64(u32(mad(row, width, mad(column, 1, ring * scale * (width + 1)))))
+            value = fine[at]
+            if value > threshold and beats_neighbours(fine, at, value) and beats_window(fine, at, value):
+                index = (y0 * scale + row) * (w * scale) + x0 * scale + column
+                place = cuda.atomic.add(counts, plane, 1)
+                keys[plane, place] = (np.int64(float_bits(value)) << 32) | (LAST_INDEX - np.int64(index))
 
     return find_peaks

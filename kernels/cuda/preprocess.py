@@ -16,47 +16,70 @@ from typing import Any
 
 import numpy as np
 
-from kernels.cuda._cuda import as_device_array, as_stream, cuda, floor, mul
-from kernels.cuda.maps import ZERO
+from kernels.cuda._cuda import as_device_array, as_stream, cuda, device, floor, larger, mad, mul, smaller, u32
+from kernels.cuda.maps import ZERO, inside
 
 THREADS = (32, 8)  # one warp a row of the output; not yet measured against others
 ONE = np.float32(1)
 
 
+@device
+def is_inside(index, size):
+    return index >= 0 and index < size
+
+
+@device
+def taps(frames, at, left_weight, right_weight, left, right):
+    """The three channels between two pixels of the row that starts at `at`."""
+    a, b = np.uint64(u32(mad(left, 3, at))), np.uint64(u32(mad(right, 3, at)))
+    one, two = np.uint64(1), np.uint64(2)
+    return (
+        left_weight * np.float32(frames[a]) + right_weight * np.float32(frames[b]),
+        left_weight * np.float32(frames[a + one]) + right_weight * np.float32(frames[b + one]),
+        left_weight * np.float32(frames[a + two]) + right_weight * np.float32(frames[b + two]),
+    )
+
+
 @cuda.jit
-def warp_frames(frames, out, geometry, gain, offset, mirror):
+def warp_frames(frames, out, sizes, geometry, gain, offset, mirror):
     """One thread = one output pixel of one frame, three channels and its mirrored twin; writes all of out.
 
-    frames (F, h, w, 3); out (F or 2F, 3, H, W); geometry (1 / scale, center x, center y); gain, offset in RGB order.
+    frames, flat (F, h, w, 3); out, flat (F or 2F, 3, H, W); sizes (h, w, H, W); geometry (1 / scale, center x,
+    center y); gain, offset in RGB order.
     """
-    x, y, f = cuda.grid(3)
-    H, W = out.shape[2], out.shape[3]
+    x = mad(cuda.blockIdx.x, cuda.blockDim.x, cuda.threadIdx.x)
+    y = mad(cuda.blockIdx.y, cuda.blockDim.y, cuda.threadIdx.y)
+    f = np.int32(cuda.blockIdx.z)
+    h, w, H, W = sizes
     if y >= H or x >= W:
         return
-    h, w = frames.shape[1], frames.shape[2]
     at_x = mul(np.float32(x) - np.float32(0.5) * np.float32(W), geometry[0]) + geometry[1]
     at_y = mul(np.float32(y) - np.float32(0.5) * np.float32(H), geometry[0]) + geometry[2]
     # Outside by two pixels is as black as further outside, and keeps the conversion to integers in range.
-    at_x = min(max(at_x, np.float32(-2)), np.float32(w) + ONE)
-    at_y = min(max(at_y, np.float32(-2)), np.float32(h) + ONE)
+    at_x = smaller(larger(at_x, np.float32(-2)), np.float32(w) + ONE)
+    at_y = smaller(larger(at_y, np.float32(-2)), np.float32(h) + ONE)
     left, top = floor(at_x), floor(at_y)
-    x0, y0 = int(left), int(top)
+    x0, y0 = np.int32(left), np.int32(top)
+    x1, y1 = mad(x0, 1, 1), mad(y0, 1, 1)
     right_weight, lower_weight = at_x - left, at_y - top
-    left_weight = ONE - right_weight if 0 <= x0 < w else ZERO  # a pixel outside weighs nothing
-    right_weight = right_weight if 0 <= x0 + 1 < w else ZERO
-    upper_weight = ONE - lower_weight if 0 <= y0 < h else ZERO
-    lower_weight = lower_weight if 0 <= y0 + 1 < h else ZERO
-    x1, y1 = min(max(x0 + 1, 0), w - 1), min(max(y0 + 1, 0), h - 1)
-    x0, y0 = min(max(x0, 0), w - 1), min(max(y0, 0), h - 1)
-    n = 2 * f if mirror else f
+    left_weight, upper_weight = ONE - right_weight, ONE - lower_weight
+    # A pixel outside weighs nothing.
+    left_weight = left_weight if is_inside(x0, w) else ZERO
+    right_weight = right_weight if is_inside(x1, w) else ZERO
+    upper_weight = upper_weight if is_inside(y0, h) else ZERO
+    lower_weight = lower_weight if is_inside(y1, h) else ZERO
+    x0, x1, y0, y1 = inside(x0, w), inside(x1, w), inside(y0, h), inside(y1, h)
+    width, first = mad(w, 3, 0), mad(f, h, 0)
+    upper = taps(frames, mad(mad(first, 1, y0), width, 0), left_weight, right_weight, x0, x1)
+    lower = taps(frames, mad(mad(first, 1, y1), width, 0), left_weight, right_weight, x0, x1)
+    plane = mad(H, W, 0)
+    image = mad(mad(f, 2 if mirror else 1, 0), mad(plane, 3, 0), mad(y, W, 0))
     for c in range(3):
         b = 2 - c  # frames are BGR
-        upper = left_weight * np.float32(frames[f, y0, x0, b]) + right_weight * np.float32(frames[f, y0, x1, b])
-        lower = left_weight * np.float32(frames[f, y1, x0, b]) + right_weight * np.float32(frames[f, y1, x1, b])
-        value = (upper_weight * upper + lower_weight * lower) * gain[c] + offset[c]
-        out[n, c, y, x] = value
+        value = (upper_weight * upper[b] + lower_weight * lower[b]) * gain[c] + offset[c]
+        out[u32(mad(plane, c, mad(image, 1, x)))] = value
         if mirror:
-            out[n + 1, c, y, W - 1 - x] = value
+            out[u32(mad(plane, c + 3, mad(x, -1, mad(image, 1, W - 1))))] = value
 
 
 def preprocess(
@@ -95,4 +118,7 @@ def preprocess(
     gain = tuple(np.float32(1 / (255 * s)) for s in std)
     offset = tuple(np.float32(-m / s) for m, s in zip(mean, std, strict=True))
     grid = (-(-out.shape[3] // THREADS[0]), -(-out.shape[2] // THREADS[1]), len(frames))
-    warp_frames[grid, THREADS, as_stream(stream)](frames, out, geometry, gain, offset, mirror)
+    sizes = tuple(np.int32(side) for side in (*frames.shape[1:3], *out.shape[2:]))
+    warp_frames[grid, THREADS, as_stream(stream)](
+        frames.reshape(frames.size), out.reshape(out.size), sizes, geometry, gain, offset, mirror
+    )

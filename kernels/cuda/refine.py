@@ -3,17 +3,15 @@
 """Missing joints: for each person and joint the cell of the largest value - rint(tag distance), if of value > 0.
 
 A full search reads both maps for every missing joint. `peaks` left for each tile its largest heat and its range of
-tags, which bound what a cell of it can be score. The tile of the highest bound is searched first, and then only tiles
-whose bound is not below what was found. Bounds hold for float32 as computed, so that nothing that could win or tie is
-skipped, and the result depends neither on the order of the search nor on how blocks share it.
+tags, which bound the score of its cells. A warp takes tiles by falling bound, until none is left whose bound is not
+below the best score. In a tile each lane has tag cells, of 4 x 4 decode cells each, which it bounds likewise by their
+heat and the tags around before it interpolates anything. Bounds hold for float32 as computed, so that nothing that
+could win or tie is skipped, and the result depends neither on the order of the search nor on how warps share it.
 
-Work at 512x704, K = 17, T = 1: each missing joint reads 352 bounds of 12 bytes (4 KB), and for each tile searched 324
-heatmap and 100 tag cells (1.7 KB, mostly from L2), and does some 45 k operations. How many tiles depends on how far the
-background's tags are from the person's. On drawn crowds with noise everywhere (tests/kernels/cuda/crowds.py) 1, 10 and
-30 people miss 5, 93 and 195 joints and search 236, 40 and 41 tiles for each: 2, 7 and 14 MB and 53, 170 and 360 M
-operations, 2 to 12 us of an H100's FP32 rate; on those of tests/golden 5 to 14 tiles. Worst case, maps without
-contrast: all 352. Lanes read neighbouring bounds where a block has all of a joint's tiles, else as far apart as there
-are shares, and runs of 18 neighbouring cells.
+Work at 512x704, K = 17, T = 1: each missing joint reads 352 bounds of 12 bytes (4 KB), and for each tile searched 256
+heatmap and 64 tag cells with their surroundings, mostly from L1 and L2. How many tiles depends on how far the
+background's tags are from the person's; worst case, maps without contrast: all 352. Counts for drawn crowds:
+benchmarks/kernels_ptx.md.
 """
 
 from __future__ import annotations
@@ -23,214 +21,365 @@ from typing import Any
 
 import numpy as np
 
-from kernels.cuda._cuda import cuda, device, mul, rint, sqrt
+from kernels.cuda._cuda import (
+    bits_float,
+    cuda,
+    device,
+    int_max,
+    int_min,
+    larger,
+    mad,
+    shuffle,
+    smaller,
+    u32,
+    warp_ballot,
+    warp_max,
+    warp_max_key,
+)
 from kernels.cuda.group import UNSEARCHED
 from kernels.cuda.maps import (
+    HALF,
     ZERO,
-    border,
+    blend,
     heat_at,
     heat_cell,
+    inside,
     ordered,
-    quad,
-    quarter_offset,
-    tag_half,
+    plane_start,
+    quarter,
+    tag_cell,
+    tag_start,
 )
-from kernels.cuda.peaks import LAST_INDEX, NOTHING, TILE
-from kernels.cuda.tags import tag_distance, tag_mean
-from kernels.rules import FAR_AWAY, SLACK
+from kernels.cuda.peaks import BOUNDS, LAST_INDEX, NOTHING, STRIPS, TILE
+from kernels.cuda.tags import rounded_distance, rounded_gap, tag_gap
+from kernels.rules import SLACK
 
-THREADS = 256  # a cell of a tile each
-SHRINK = np.float32(1) - SLACK
-
-
-@device
-def tag_gap(low, high, tag):
-    """At most the distance of `tag` from any tag in low..high as interpolation rounds it; 0 where that is unknown."""
-    gap = max(low - tag, tag - high) - SLACK * (abs(low) + abs(high))
-    return gap if gap > ZERO else ZERO  # NaN compares false
+WARPS = 16  # a multiprocessor's share of the grid: enough to hide latency, few enough to profit from each other
 
 
 @device
-def tile_bound(bounds, n, k, tile, tag0, tag1):
-    """No cell of the tile is score more."""
-    gap0 = tag_gap(-bounds[n, k, 1, tile], bounds[n, k, 2, tile], tag0)
-    gap1 = tag_gap(-bounds[n, k, 3, tile], bounds[n, k, 4, tile], tag1)
-    gap = mul(sqrt(mul(gap0, gap0) + mul(gap1, gap1)), SHRINK)
-    return bounds[n, k, 0, tile] - rint(gap if gap < FAR_AWAY else FAR_AWAY)
+def unordered(bits):
+    """The float32 of `maps.ordered`; NaN of what no float32 gives."""
+    return bits_float(np.int32(bits ^ ((bits >> 31) & 0x7FFFFFFF)))
 
 
 @device
-def better(best, score, index):
-    """The larger key of two; a key holds a score above, the inverted row-major index below. NaN is worth nothing."""
-    if score >= NOTHING:
-        return max(best, (ordered(score) << 32) + (LAST_INDEX - index))
-    return best
+def key_of(score, index):
+    """The larger key is the larger score, and of equal ones the lower row-major index."""
+    return (np.int64(ordered(score)) << 32) | (LAST_INDEX - np.int64(index))
 
 
-@cuda.jit(device=True)
-def block_max(slots, key):
-    """The largest key of the block's threads, for each of them; slots has one entry a thread (a power of two)."""
-    t = cuda.threadIdx.x
-    slots[t] = key
-    cuda.syncthreads()
-    half = cuda.blockDim.x // 2
-    while half > 0:
-        if t < half and slots[t + half] > slots[t]:
-            slots[t] = slots[t + half]
-        cuda.syncthreads()
-        half //= 2
-    best = slots[0]
-    cuda.syncthreads()
-    return best
+@device
+def doubled(a, b, c, d):
+    """The four fine cells that lie in cells b and c of a row."""
+    return blend(b, a), blend(b, c), blend(c, b), blend(c, d)
+
+
+@device
+def doubled_around(a, b, c):
+    """The four fine cells that lie in cell b of a row and next to it."""
+    return blend(a, b), blend(b, a), blend(b, c), blend(c, b)
+
+
+@device
+def blend_rows(near, far):
+    return blend(near[0], far[0]), blend(near[1], far[1]), blend(near[2], far[2]), blend(near[3], far[3])
+
+
+@device
+def doubled_rows(a, b, c, d):
+    """As `doubled`, of rows that are."""
+    return blend_rows(b, a), blend_rows(b, c), blend_rows(c, b), blend_rows(c, d)
+
+
+@device
+def doubled_cells(a, b, c, d):
+    """4 x 4 cells to the 4 x 4 fine cells that lie in the middle ones."""
+    return doubled_rows(
+        doubled(a[0], a[1], a[2], a[3]),
+        doubled(b[0], b[1], b[2], b[3]),
+        doubled(c[0], c[1], c[2], c[3]),
+        doubled(d[0], d[1], d[2], d[3]),
+    )
+
+
+@device
+def halves_of(a, b, c):
+    """3 x 3 tags to the 4 x 4 cells of the heatmap's size in the middle and next to it."""
+    a = doubled_around(a[0], a[1], a[2])
+    b = doubled_around(b[0], b[1], b[2])
+    c = doubled_around(c[0], c[1], c[2])
+    return blend_rows(a, b), blend_rows(b, a), blend_rows(b, c), blend_rows(c, b)
+
+
+@device
+def largest_of(row):
+    return larger(larger(row[0], row[1]), larger(row[2], row[3]))
+
+
+@device
+def range_gap(a, b, c, tag):
+    """`tag_gap` of 3 x 3 tags."""
+    low = smaller(smaller(a[0], a[1]), smaller(a[2], b[0]))
+    low = smaller(smaller(low, smaller(b[1], b[2])), smaller(c[0], smaller(c[1], c[2])))
+    high = larger(larger(a[0], a[1]), larger(a[2], b[0]))
+    high = larger(larger(high, larger(b[1], b[2])), larger(c[0], larger(c[1], c[2])))
+    return tag_gap(low, high, tag)
 
 
 @functools.cache
-def refine_kernel(joints: int, mirrored: bool, project: bool, tile: int = TILE, threads: int = THREADS) -> Any:
-    """The kernel for `joints` joints; mirrored: T = 2; tile as given to `peaks_kernel`; threads a power of two."""
-    scale = 2 if project else 1
+def refine_kernel(limit: int, joints: int, mirrored: bool, project: bool, tile: int = TILE, numbers: int = 1) -> Any:
+    """The kernel for up to `limit` people of `joints` joints; mirrored: T = 2; numbers: D.
+
+    tile as given to `peaks_kernel`. Blocks are one warp.
+    """
     cell = np.float32(1 if project else 2)  # input pixels a decode cell
-    side = tile + 2  # heatmap cells with a halo of one
-    cells_shape, tag_planes, member_shape = (side, side), 2 if mirrored else 1, (joints, 2)
-    halves_shape = (tag_planes, side, side)
+    lanes, tag_tile = tile * STRIPS, tile // 2
+    scale, images = 2 if project else 1, 2 if mirrored else 1
+    decode_cells = np.int32(2 * scale)  # a side of a tag cell
+    cells = limit * joints
+    values = 2 if mirrored or numbers == 2 else 1  # of a tag
+    paired, flipped = values == 2, numbers == 1  # the second value
 
-    @cuda.jit(device=True)
-    def person_tag(members, n, person, is_member, member_tags):
-        """Compact the tags of the person's found joints, in joint order, into member_tags; returns how many."""
-        t, first = cuda.threadIdx.x, person * joints
-        for j in range(t, joints, threads):
-            is_member[j] = 1 if members[n, 2, first + j] > ZERO else 0
-        cuda.syncthreads()
-        joined = 0
-        for j in range(joints):
-            if is_member[j] and j % threads == t:
-                member_tags[joined, 0], member_tags[joined, 1] = members[n, 3, first + j], members[n, 4, first + j]
-            joined += is_member[j]
-        cuda.syncthreads()
-        return joined
+    @device
+    def tile_bound(bounds, at, tiles, tag0, tag1):
+        """No cell of the tile has a higher score. at: of its first entry in bounds."""
+        low, high = -bounds[u32(mad(tiles, 1, at))], bounds[u32(mad(tiles, 2, at))]
+        gap0, gap1 = tag_gap(low, high, tag0), ZERO
+        if paired:
+            low, high = -bounds[u32(mad(tiles, 3, at))], bounds[u32(mad(tiles, 4, at))]
+            gap1 = tag_gap(low, high, tag1)
+        return bounds[u32(at)] - rounded_gap(gap0, gap1, values)
 
-    @cuda.jit(device=True)
-    def search(heat, mirror_heat, tag, mirror_tag, y0, x0, tag0, tag1, cells, halves):
-        """The best key of this thread's share of the tile whose first cell is (y0, x0)."""
-        h, w = heat.shape
-        for i in range(cuda.threadIdx.x, side * side, threads):
-            row, column = i // side, i % side
-            y, x = y0 - 1 + row, x0 - 1 + column
-            if 0 <= y < h and 0 <= x < w:
-                cells[row, column] = heat_cell(heat, mirror_heat, mirrored, y, x)
-                halves[0, row, column] = tag_half(tag, False, y, x)
-                if mirrored:
-                    halves[1, row, column] = tag_half(mirror_tag, True, y, x)
-        cuda.syncthreads()
+    @device
+    def heat_row(maps, plain, mirror, hw, y, x, is_inner):
+        """Four cells from (y, x) on. is_inner: none lies beyond the left or right border; else border cells repeat."""
+        h, w = hw
+        y = inside(y, h)
+        if is_inner:
+            return inner_heat(maps, mad(y, w, mad(plain, 1, x)), mad(y, w, mad(x, -1, mad(mirror, 1, w - 1))))
+        return (
+            heat_cell(maps, plain, mirror, mirrored, w, y, inside(x, w)),
+            heat_cell(maps, plain, mirror, mirrored, w, y, inside(x + 1, w)),
+            heat_cell(maps, plain, mirror, mirrored, w, y, inside(x + 2, w)),
+            heat_cell(maps, plain, mirror, mirrored, w, y, inside(x + 3, w)),
+        )
+
+    @device
+    def inner_heat(maps, plain, mirror):
+        """Four cells side by side, of one address."""
+        at, one, two, three = np.uint64(u32(plain)), np.uint64(1), np.uint64(2), np.uint64(3)
+        a, b, c, d = (
+            np.float32(maps[at]),
+            np.float32(maps[at + one]),
+            np.float32(maps[at + two]),
+            np.float32(maps[at + three]),
+        )
+        if mirrored:
+            at = np.uint64(u32(mirror))
+            a, b = (a + np.float32(maps[at])) * HALF, (b + np.float32(maps[at - one])) * HALF
+            c, d = (c + np.float32(maps[at - two])) * HALF, (d + np.float32(maps[at - three])) * HALF
+        return a, b, c, d
+
+    @device
+    def tag_row(tags, plane, flipped, hw, y, x, is_inner):
+        """Three tags from (y, x) on, likewise."""
+        h, w = hw
+        y = inside(y, h)
+        if is_inner:
+            at, one, two = np.uint64(u32(mad(y, w, mad(plane, 1, x)))), np.uint64(1), np.uint64(2)
+            if flipped:
+                at = np.uint64(u32(mad(y, w, mad(x, -1, mad(plane, 1, w - 1)))))
+                return np.float32(tags[at]), np.float32(tags[at - one]), np.float32(tags[at - two])
+            return np.float32(tags[at]), np.float32(tags[at + one]), np.float32(tags[at + two])
+        return (
+            tag_cell(tags, plane, flipped, w, y, inside(x, w)),
+            tag_cell(tags, plane, flipped, w, y, inside(x + 1, w)),
+            tag_cell(tags, plane, flipped, w, y, inside(x + 2, w)),
+        )
+
+    @device
+    def tag_rows(tags, plane, flipped, hw, y, x, is_inner):
+        return (
+            tag_row(tags, plane, flipped, hw, y - 1, x - 1, is_inner),
+            tag_row(tags, plane, flipped, hw, y, x - 1, is_inner),
+            tag_row(tags, plane, flipped, hw, y + 1, x - 1, is_inner),
+        )
+
+    @device
+    def heat_rows(maps, plain, mirror, hw, y, x, is_inner):
+        """The heat that tag cell (y, x) is decoded from: 4 x 4 cells; without project its own 2 x 2, upper left."""
+        if project:
+            top, left = 2 * y - 1, 2 * x - 1
+            return (
+                heat_row(maps, plain, mirror, hw, top, left, is_inner),
+                heat_row(maps, plain, mirror, hw, top + 1, left, is_inner),
+                heat_row(maps, plain, mirror, hw, top + 2, left, is_inner),
+                heat_row(maps, plain, mirror, hw, top + 3, left, is_inner),
+            )
+        upper = heat_row(maps, plain, mirror, hw, 2 * y, 2 * x, is_inner)
+        lower = heat_row(maps, plain, mirror, hw, 2 * y + 1, 2 * x, is_inner)
+        return upper, lower, upper, lower
+
+    @device
+    def decoded_tags(a, b, c):
+        """The tags of a tag cell's decode cells, of 3 x 3 tags around; without project the upper left 2 x 2 count."""
+        rows = halves_of(a, b, c)
+        if project:
+            return doubled_cells(rows[0], rows[1], rows[2], rows[3])
+        upper = rows[1][1], rows[1][2], rows[1][1], rows[1][2]
+        lower = rows[2][1], rows[2][2], rows[2][1], rows[2][2]
+        return upper, lower, upper, lower
+
+    @device
+    def best_of_row(best, heat, own, more, centre, index):
+        """The better of `best`, a score and its index, and this row of decode cells, which comes later."""
+        score, at = best
+        for i in range(decode_cells):
+            found = heat[i] - rounded_distance(own[i], more[i], centre[0], centre[1], values)
+            if found > score:
+                score, at = found, mad(i, 1, index)
+        return score, at
+
+    @device
+    def search_cell(heatmaps, tags, planes, hw, y, x, centre, least):
+        """The best score of tag cell (y, x) and its index; (-inf, 0) if it is below `least`."""
+        plain, mirror, tag, second_tag = planes
+        h, w = hw
+        nothing = NOTHING, np.int32(0)
+        tag_hw = (h >> 1, w >> 1)
+        if y >= tag_hw[0] or x >= tag_hw[1]:
+            return nothing
+        if x > 0 and x + 2 < tag_hw[1]:  # reads as many addresses as rows, not cells
+            a, b, c = tag_rows(tags, tag, False, tag_hw, y, x, True)
+            heat0, heat1, heat2, heat3 = heat_rows(heatmaps, plain, mirror, hw, y, x, True)
+        else:
+            a, b, c = tag_rows(tags, tag, False, tag_hw, y, x, False)
+            heat0, heat1, heat2, heat3 = heat_rows(heatmaps, plain, mirror, hw, y, x, False)
+        gap0, gap1 = range_gap(a, b, c, centre[0]), ZERO
+        d, e, f = a, b, c
+        if paired:
+            d, e, f = tag_rows(tags, second_tag, flipped, tag_hw, y, x, False)
+            gap1 = range_gap(d, e, f, centre[1])
+        highest = larger(larger(largest_of(heat0), largest_of(heat1)), larger(largest_of(heat2), largest_of(heat3)))
+        if highest + SLACK * abs(highest) - rounded_gap(gap0, gap1, values) < least:
+            return nothing
+        if project:
+            heat0, heat1, heat2, heat3 = doubled_cells(heat0, heat1, heat2, heat3)
+        own0, own1, own2, own3 = decoded_tags(a, b, c)
+        more0, more1, more2, more3 = decoded_tags(d, e, f) if paired else (own0, own1, own2, own3)
+        W = mad(w, scale, 0)
+        index = mad(mad(y, decode_cells, 0), W, mad(x, decode_cells, 0))
+        best = best_of_row(nothing, heat0, own0, more0, centre, index)
+        best = best_of_row(best, heat1, own1, more1, centre, mad(W, 1, index))
+        if project:
+            best = best_of_row(best, heat2, own2, more2, centre, mad(W, 2, index))
+            best = best_of_row(best, heat3, own3, more3, centre, mad(W, 3, index))
+        return best
+
+    @device
+    def search_tile(heatmaps, tags, planes, hw, corner, lane, centre, least):
+        """The best key of this lane's tag cells in the tile whose first tag cell is `corner`."""
         best = np.int64(UNSEARCHED)
-        for i in range(cuda.threadIdx.x, tile * tile, threads):
-            row, column = 1 + i // tile, 1 + i % tile
-            y, x = y0 + row - 1, x0 + column - 1
-            if y >= h or x >= w:
-                continue
-            if project:
-                up, down = border(y, h)
-                left, right = border(x, w)
-                heat_a, heat_b, heat_c, heat_d = quad(cells, row, column, up, down, left, right)
-                own_a, own_b, own_c, own_d = quad(halves[0], row, column, up, down, left, right)
-                more_a, more_b, more_c, more_d = ZERO, ZERO, ZERO, ZERO
-                if mirrored:
-                    more_a, more_b, more_c, more_d = quad(halves[1], row, column, up, down, left, right)
-                index = 4 * y * w + 2 * x
-                best = better(best, heat_a - rint(tag_distance(own_a, more_a, tag0, tag1)), index)
-                best = better(best, heat_b - rint(tag_distance(own_b, more_b, tag0, tag1)), index + 1)
-                index += 2 * w
-                best = better(best, heat_c - rint(tag_distance(own_c, more_c, tag0, tag1)), index)
-                best = better(best, heat_d - rint(tag_distance(own_d, more_d, tag0, tag1)), index + 1)
-            else:
-                more = halves[1, row, column] if mirrored else ZERO
-                score = cells[row, column] - rint(tag_distance(halves[0, row, column], more, tag0, tag1))
-                best = better(best, score, y * w + x)
-        cuda.syncthreads()
+        for share in range((tag_tile * tag_tile + lanes - 1) // lanes):
+            i = u32(mad(share, lanes, lane))
+            row, column = np.int32(i // u32(tag_tile)), np.int32(i % u32(tag_tile))
+            if row < tag_tile:
+                y, x = mad(corner[0], 1, row), mad(corner[1], 1, column)
+                score, index = search_cell(heatmaps, tags, planes, hw, y, x, centre, least)
+                if score > NOTHING:
+                    best = max(best, key_of(score, index))
         return best
 
     @cuda.jit(device=True)
-    def write_joint(heat, mirror_heat, best, keypoints, n, person, k):
-        """The cell of the best key as a keypoint, if its value is above 0. One thread calls."""
-        H, W = heat.shape[0] * scale, heat.shape[1] * scale
-        index = LAST_INDEX - int(best & LAST_INDEX)
-        y, x = index // W, index % W
-        value = heat_at(heat, mirror_heat, mirrored, project, y, x)
-        if value > ZERO:
-            right = heat_at(heat, mirror_heat, mirrored, project, y, min(x + 1, W - 1))
-            left = heat_at(heat, mirror_heat, mirrored, project, y, max(x - 1, 0))
-            below = heat_at(heat, mirror_heat, mirrored, project, min(y + 1, H - 1), x)
-            above = heat_at(heat, mirror_heat, mirrored, project, max(y - 1, 0), x)
-            keypoints[n, person, k, 0] = (np.float32(x) + quarter_offset(right, left)) * cell
-            keypoints[n, person, k, 1] = (np.float32(y) + quarter_offset(below, above)) * cell
-            keypoints[n, person, k, 2] = value
+    def write_joint(heatmaps, plain, mirror, hw, index, keypoints, to):
+        """The cell of this index as a keypoint, if its value is above 0. A warp calls: a lane for each neighbour."""
+        t = np.int32(cuda.threadIdx.x)
+        H, W = mad(hw[0], scale, 0), mad(hw[1], scale, 0)
+        y, x = np.int32(u32(index) // u32(W)), np.int32(u32(index) % u32(W))
+        below, right = np.int32(t == 3) - np.int32(t == 4), np.int32(t == 1) - np.int32(t == 2)
+        own_y, own_x = inside(mad(below, 1, y), H), inside(mad(right, 1, x), W)
+        own = heat_at(heatmaps, plain, mirror, mirrored, project, hw, own_y, own_x)
+        shift_x = quarter(shuffle(own, 1), shuffle(own, 2))
+        shift_y = quarter(shuffle(own, 3), shuffle(own, 4))
+        if t == 0 and own > ZERO:
+            keypoints[u32(to)] = (np.float32(x) + shift_x) * cell
+            keypoints[u32(mad(to, 1, 1))] = (np.float32(y) + shift_y) * cell
+            keypoints[u32(mad(to, 1, 2))] = own
 
     @cuda.jit
-    def refine(heatmaps, tags, orders, bounds, members, missing, searches, keypoints):
-        """The blocks of an image share its missing joints, and where there are more blocks, each joint's tiles.
+    def refine(heatmaps, tags, sizes, orders, bounds, centres, missing, searches, keypoints):
+        """The blocks of an image, one warp each, share its missing joints, and where there are more blocks, the tiles.
 
-        searches[n, 0] takes each joint's best key by atomic maximum, whatever the order; searches[n, 1] counts the
-        shares done, and who does the last one writes keypoints[n, person, joint]. `group` resets both.
+        sizes: K, h, w; heatmaps and tags are flat. searches[n, 0] takes each joint's best key by atomic maximum,
+        whatever the order; searches[n, 1] counts the shares done, and who does the last one writes the joint into
+        keypoints, flat (N, limit, K, 3). `group` resets both.
         """
-        cells = cuda.shared.array(cells_shape, np.float32)
-        halves = cuda.shared.array(halves_shape, np.float32)
-        member_tags = cuda.shared.array(member_shape, np.float32)
-        is_member = cuda.shared.array(joints, np.int32)
-        slots = cuda.shared.array(threads, np.int64)
-        promising = cuda.shared.array(threads, np.int32)
-        promised = cuda.shared.array(1, np.int32)
-        floor = cuda.shared.array(1, np.int64)  # what other shares found so far
-        t, n = cuda.threadIdx.x, cuda.blockIdx.y
-        across = (heatmaps.shape[4] + tile - 1) // tile
-        tiles = bounds.shape[3]
-        listed = int(missing[n, 0, 0])
+        t, n = np.int32(cuda.threadIdx.x), np.int32(cuda.blockIdx.y)
+        K, h, w = sizes
+        across = np.int32(u32(w + tile - 1) // u32(tile))
+        tiles = mad(across, np.int32(u32(h + tile - 1) // u32(tile)), 0)
+        listed = missing[u32(mad(n, 1 + cells, 0))]
         if listed == 0:
             return
-        shares = min(max(cuda.gridDim.x // listed, 1), tiles)
-
-        for item in range(cuda.blockIdx.x, listed * shares, cuda.gridDim.x):
-            share = item % shares  # its tiles: share, share + shares, ...
-            entry = 1 + item // shares
-            target = int(missing[n, entry, 0])
-            person, k = target // joints, target % joints
-            mirror = 1 if mirrored else 0
-            heat, mirror_heat = heatmaps[n, 0, k], heatmaps[n, mirror, orders[0, k]]
-            tag, mirror_tag = tags[n, 0, k], tags[n, mirror, orders[0, k]]
-            if t == 0:
-                floor[0] = searches[n, 0, target]
-            joined = person_tag(members, n, missing[n, entry, 1], is_member, member_tags)
-            tag0 = tag_mean(member_tags, 0, joined, not mirrored)
-            tag1 = tag_mean(member_tags, 1, joined, False) if mirrored else ZERO
-
-            best = floor[0]
-            for start in range(share, tiles, threads * shares):
-                own = start + t * shares
-                key = np.int64(UNSEARCHED)
+        warps = np.int32(cuda.gridDim.x)
+        shares = int_min(int_max(np.int32(u32(warps) // u32(listed)), np.int32(1)), tiles)
+        first = mad(n, images, 0)
+        item = np.int32(cuda.blockIdx.x)
+        while item < mad(listed, shares, 0):
+            entry = np.int32(u32(item) // u32(shares))
+            share = mad(entry, -shares, item)  # its tiles: share, share + shares, ...
+            target = missing[u32(mad(n, 1 + cells, mad(entry, 1, 1)))]
+            person = np.int32(u32(target) // u32(joints))
+            k = mad(person, -joints, target)
+            twin = orders[0, u32(k)]
+            plane, tag_plane = mad(h, w, 0), mad(h >> 1, w >> 1, 0)
+            planes = (
+                plane_start(first, k, K, plane),
+                plane_start(mad(first, 1, 1), twin, K, plane),
+                tag_start(first, k, twin, K, tag_plane, numbers, 0),
+                tag_start(first, k, twin, K, tag_plane, numbers, 1),
+            )
+            to = mad(mad(n, limit, person), 2, 0)
+            centre = centres[u32(to)], centres[u32(mad(to, 1, 1))]
+            search = mad(n, 2 * cells, target)
+            best = searches[u32(search)]  # what other shares found so far
+            least = unordered(np.int32(best >> 32))
+            start = share
+            while start < tiles:
+                own = mad(t, shares, start)
+                bound = NOTHING
                 if own < tiles:
-                    key = better(key, tile_bound(bounds, n, k, own, tag0, tag1), own)
-                bound = key >> 32
-                first = block_max(slots, key)
-                for others in range(2):  # first the tile of the highest bound, then what is not below its best
-                    if t == 0:
-                        promised[0] = 0
-                    cuda.syncthreads()
-                    if own < tiles and (key != first if others else key == first) and bound >= best >> 32:
-                        promising[cuda.atomic.add(promised, 0, 1)] = own
-                    cuda.syncthreads()
-                    for j in range(promised[0]):
-                        i = int(promising[j])
-                        y0, x0 = i // across * tile, i % across * tile
-                        found = search(heat, mirror_heat, tag, mirror_tag, y0, x0, tag0, tag1, cells, halves)
-                        best = max(best, found)
-                    best = block_max(slots, best)
+                    at = mad(mad(mad(n, K, k), BOUNDS, 0), tiles, own)
+                    bound = tile_bound(bounds, at, tiles, centre[0], centre[1])
+                while True:
+                    highest = warp_max(bound)
+                    if highest == NOTHING or highest < least:
+                        break
+                    lane = np.int32(cuda.ffs(warp_ballot(bound == highest)) - 1)
+                    if t == lane:
+                        bound = NOTHING
+                    i = mad(lane, shares, start)
+                    row = np.int32(u32(i) // u32(across))
+                    corner = mad(row, tag_tile, 0), mad(mad(row, -across, i), tag_tile, 0)
+                    found = search_tile(heatmaps, tags, planes, (h, w), corner, t, centre, least)
+                    best = max(best, warp_max_key(found))
+                    least = unordered(np.int32(best >> 32))
+                start = mad(shares, lanes, start)
 
+            index = np.int32(-1)
             if t == 0:
-                cuda.atomic.max(searches, (n, 0, target), best)
+                cuda.atomic.max(searches, u32(search), best)
                 cuda.threadfence()
-                if cuda.atomic.add(searches, (n, 1, target), 1) == shares - 1:
+                if cuda.atomic.add(searches, u32(mad(search, 1, cells)), 1) == shares - 1:
                     cuda.threadfence()
-                    best = cuda.atomic.max(searches, (n, 0, target), UNSEARCHED)
+                    best = cuda.atomic.max(searches, u32(search), UNSEARCHED)
                     if best > UNSEARCHED:
-                        write_joint(heat, mirror_heat, best, keypoints, n, person, k)
-            cuda.syncthreads()
+                        index = np.int32(LAST_INDEX - (best & LAST_INDEX))
+            index = shuffle(index, 0)
+            if index >= 0:
+                to = mad(mad(n, cells, target), 3, 0)
+                write_joint(heatmaps, planes[0], planes[1], (h, w), index, keypoints, to)
+            item = mad(warps, 1, item)
 
     return refine

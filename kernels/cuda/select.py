@@ -16,76 +16,104 @@ from typing import Any
 
 import numpy as np
 
-from kernels.cuda._cuda import bits_float, cuda
-from kernels.cuda.maps import ZERO, heat_at, quarter_offset, tag_at
+from kernels.cuda._cuda import bits_float, cuda, int_max, int_min, mad, u32
+from kernels.cuda.group import FIELDS, TAG, VALUE, X, Y
+from kernels.cuda.maps import ZERO, heat_at, plane_start, quarter, tag_at, tag_start
 from kernels.cuda.peaks import LAST_INDEX
 
 THREADS = 128  # at least max_people, which is at most 128
-FIELDS = 5  # of a candidate: x and y in input pixels, value, tag 0, tag 1 (0 if T = 1)
 
 
 @functools.cache
-def select_kernel(limit: int, mirrored: bool, project: bool, adjust: bool, threads: int = THREADS) -> Any:
-    """The kernel that keeps up to `limit` <= threads candidates a joint; mirrored: T = 2."""
-    scale = 2 if project else 1
+def select_kernel(
+    limit: int, mirrored: bool, project: bool, adjust: bool, threads: int = THREADS, numbers: int = 1
+) -> Any:
+    """The kernel that keeps up to `limit` <= threads candidates a joint; mirrored: T = 2; numbers: D."""
+    scale, images = 2 if project else 1, 2 if mirrored else 1
+    paired, flipped = mirrored or numbers == 2, numbers == 1  # the second value of tags
     cell = np.float32(1 if project else 2)  # input pixels a decode cell
 
+    @cuda.jit(device=True)
+    def candidate(heatmaps, tags, planes, hw, index):
+        """x and y in input pixels and the tags of the decode cell of this index."""
+        plain, mirror, tag, second_tag = planes
+        H, W = mad(hw[0], scale, 0), mad(hw[1], scale, 0)
+        y, x = np.int32(u32(index) // u32(W)), np.int32(u32(index) % u32(W))
+        place_x, place_y = np.float32(x), np.float32(y)
+        if adjust:
+            x_after, x_before = int_min(mad(x, 1, 1), mad(W, 1, -1)), int_max(mad(x, 1, -1), np.int32(0))
+            y_after, y_before = int_min(mad(y, 1, 1), mad(H, 1, -1)), int_max(mad(y, 1, -1), np.int32(0))
+            right = heat_at(heatmaps, plain, mirror, mirrored, project, hw, y, x_after)
+            left = heat_at(heatmaps, plain, mirror, mirrored, project, hw, y, x_before)
+            below = heat_at(heatmaps, plain, mirror, mirrored, project, hw, y_after, x)
+            above = heat_at(heatmaps, plain, mirror, mirrored, project, hw, y_before, x)
+            place_x += quarter(right, left)
+            place_y += quarter(below, above)
+        tag_hw = (hw[0] >> 1, hw[1] >> 1)
+        first, second = tag_at(tags, tag, False, project, tag_hw, y, x), ZERO
+        if paired:
+            second = tag_at(tags, second_tag, flipped, project, tag_hw, y, x)
+        return place_x * cell, place_y * cell, first, second
+
     @cuda.jit
-    def select(heatmaps, tags, orders, keys, counts, found, totals):
+    def select(heatmaps, tags, sizes, orders, keys, counts, found, totals):
         """One block = the joint orders[1, step] of one image; one thread = one key, then one candidate.
 
-        Writes found[n, step, :, :totals[n, step]] (N, K, FIELDS, limit), strongest first, and totals[n, step]; zeroes
-        counts[n, k] for the next frame.
+        sizes: K, h, w; heatmaps, tags, counts and found are flat. Writes found[n, step, :, :totals[n, step]] of
+        (N, K, FIELDS, limit), strongest first, and totals[n, step]; zeroes counts[n * K + k] for the next frame.
         """
         kept_keys = cuda.shared.array(limit, np.int64)
         fresh_keys = cuda.shared.array(threads, np.int64)
-        t, step, n = cuda.threadIdx.x, cuda.blockIdx.x, cuda.blockIdx.y
-        k = orders[1, step]
-        heat, mirror_heat = heatmaps[n, 0, k], heatmaps[n, 1 if mirrored else 0, orders[0, k]]
-        total = counts[n, k]
-        kept = 0
-        for start in range(0, total, threads):
-            key = keys[n, k, start + t] if start + t < total else np.int64(0)
+        t, step, n = np.int32(cuda.threadIdx.x), np.int32(cuda.blockIdx.x), np.int32(cuda.blockIdx.y)
+        K, h, w = sizes
+        k = orders[1, u32(step)]
+        plane = mad(n, K, k)
+        total = counts[u32(plane)]
+        kept, start = np.int32(0), np.int32(0)
+        while start < total:
+            own = mad(start, 1, t)
+            key = keys[plane, u32(own)] if own < total else np.int64(0)
             fresh_keys[t] = key
             weakest = kept_keys[limit - 1] if kept == limit else np.int64(0)
             if cuda.syncthreads_or(np.int32(key > weakest)):
                 # Keys are distinct: the rank of one is the number of larger ones.
-                fresh = min(total - start, threads)
+                fresh = int_min(mad(start, -1, total), np.int32(threads))
                 old = kept_keys[t] if t < kept else np.int64(0)
-                rank, old_rank = 0, t
-                for i in range(kept):
-                    rank += 1 if kept_keys[i] > key else 0
-                for i in range(fresh):
-                    rank += 1 if fresh_keys[i] > key else 0
-                    old_rank += 1 if fresh_keys[i] > old else 0
+                rank, old_rank, i = np.int32(0), t, np.int32(0)
+                while i < kept:
+                    rank = mad(kept_keys[u32(i)] > key, 1, rank)
+                    i = mad(i, 1, 1)
+                i = np.int32(0)
+                while i < fresh:
+                    other = fresh_keys[u32(i)]
+                    rank, old_rank = mad(other > key, 1, rank), mad(other > old, 1, old_rank)
+                    i = mad(i, 1, 1)
                 cuda.syncthreads()
                 if key > 0 and rank < limit:
                     kept_keys[rank] = key
                 if t < kept and old_rank < limit:
                     kept_keys[old_rank] = old
-                kept = min(limit, kept + fresh)
+                kept = int_min(np.int32(limit), mad(kept, 1, fresh))
             cuda.syncthreads()
-        cuda.syncthreads()
+            start = mad(start, 1, threads)
         if t == 0:
             totals[n, step] = kept
-            counts[n, k] = 0
+            counts[u32(plane)] = 0
         if t < kept:
             key = kept_keys[t]
-            H, W = heat.shape[0] * scale, heat.shape[1] * scale
-            index = LAST_INDEX - int(key & LAST_INDEX)
-            y, x = index // W, index % W
-            place_x, place_y = np.float32(x), np.float32(y)
-            if adjust:
-                right = heat_at(heat, mirror_heat, mirrored, project, y, min(x + 1, W - 1))
-                left = heat_at(heat, mirror_heat, mirrored, project, y, max(x - 1, 0))
-                below = heat_at(heat, mirror_heat, mirrored, project, min(y + 1, H - 1), x)
-                above = heat_at(heat, mirror_heat, mirrored, project, max(y - 1, 0), x)
-                place_x += quarter_offset(right, left)
-                place_y += quarter_offset(below, above)
-            found[n, step, 0, t] = place_x * cell
-            found[n, step, 1, t] = place_y * cell
-            found[n, step, 2, t] = bits_float(np.int32(key >> 32))
-            found[n, step, 3, t] = tag_at(tags[n, 0, k], False, project, y, x)
-            found[n, step, 4, t] = tag_at(tags[n, 1, orders[0, k]], True, project, y, x) if mirrored else ZERO
+            first, twin = mad(n, images, 0), orders[0, u32(k)]
+            cells, tag_cells = mad(h, w, 0), mad(h >> 1, w >> 1, 0)
+            planes = (
+                plane_start(first, k, K, cells),
+                plane_start(mad(first, 1, 1), twin, K, cells),
+                tag_start(first, k, twin, K, tag_cells, numbers, 0),
+                tag_start(first, k, twin, K, tag_cells, numbers, 1),
+            )
+            index = np.int32(LAST_INDEX - (key & LAST_INDEX))
+            x, y, tag0, tag1 = candidate(heatmaps, tags, planes, (h, w), index)
+            at = mad(mad(mad(n, K, step), FIELDS, 0), limit, t)
+            found[u32(mad(X, limit, at))], found[u32(mad(Y, limit, at))] = x, y
+            found[u32(mad(VALUE, limit, at))] = bits_float(np.int32(key >> 32))
+            found[u32(mad(TAG, limit, at))], found[u32(mad(TAG + 1, limit, at))] = tag0, tag1
 
     return select

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels.cuda._cuda import device, div, mul, sqrt
+from kernels.cuda._cuda import device, div, larger, mad, mul, rint, smaller, sqrt, u32
 from kernels.cuda.maps import ZERO
-from kernels.rules import FAR_AWAY
+from kernels.rules import FAR_AWAY, SLACK
+
+SHRINK = np.float32(1) - SLACK
 
 
 @device
@@ -19,21 +21,66 @@ def tag_distance(a0, a1, b0, b1):
 
 
 @device
-def tag_mean(table, column, n, pairwise):
-    """The float32 mean of table[:n, column] in NumPy's order: one by one, or (pairwise) by eights from n = 8 on."""
+def rounded_distance(a0, a1, b0, b1, values):
+    """rint(tag_distance): of one value the root is its size, but for some below 1e-19."""
+    if values == 1:
+        return rint(smaller(abs(a0 - b0), FAR_AWAY))
+    return rint(tag_distance(a0, a1, b0, b1))
+
+
+@device
+def tag_gap(low, high, tag):
+    """At most the distance of `tag` from any tag in low..high as interpolation rounds it; 0 where that is unknown."""
+    gap = larger(low - tag, tag - high) - SLACK * (abs(low) + abs(high))
+    return gap if gap > ZERO else ZERO  # NaN compares false
+
+
+@device
+def rounded_gap(gap0, gap1, values):
+    """At most `rounded_distance`, by the gaps of both values."""
+    gap = gap0 if values == 1 else sqrt(mul(gap0, gap0) + mul(gap1, gap1))
+    return rint(smaller(mul(gap, SHRINK), FAR_AWAY))
+
+
+@device
+def tag_sum(table, column, stride, n, pairwise):
+    """The float32 sum of n entries of a flat table's column in NumPy's order: one by one, or by eights from 8 on."""
     total = ZERO
-    done = 0
+    done = np.int32(0)
+    at = np.int32(column)
     if pairwise and n >= 8:
-        a, b, c, d = table[0, column], table[1, column], table[2, column], table[3, column]
-        e, f, g, h = table[4, column], table[5, column], table[6, column], table[7, column]
-        done = 8
+        a, b, c, d, e, f, g, h = eight_of(table, at, stride)
+        done, at = mad(done, 1, 8), mad(stride, 8, at)
         while done + 8 <= n:
-            a, b = a + table[done, column], b + table[done + 1, column]
-            c, d = c + table[done + 2, column], d + table[done + 3, column]
-            e, f = e + table[done + 4, column], f + table[done + 5, column]
-            g, h = g + table[done + 6, column], h + table[done + 7, column]
-            done += 8
+            i, j, k, l, o, p, q, r = eight_of(table, at, stride)  # noqa: E741
+            a, b, c, d, e, f, g, h = a + i, b + j, c + k, d + l, e + o, f + p, g + q, h + r
+            done, at = mad(done, 1, 8), mad(stride, 8, at)
         total = ((a + b) + (c + d)) + ((e + f) + (g + h))
-    for i in range(done, n):
-        total += table[i, column]
-    return div(total, np.float32(n))
+    while done < n:
+        total += table[u32(at)]
+        done, at = mad(done, 1, 1), mad(at, 1, stride)
+    return total
+
+
+@device
+def eight_of(table, at, stride):
+    """Eight entries of a column, one below the other."""
+    first, step = np.uint64(u32(at)), np.uint64(stride)
+    second, third, fourth = first + step, first + np.uint64(2) * step, first + np.uint64(3) * step
+    half = np.uint64(4) * step
+    return (
+        table[first],
+        table[second],
+        table[third],
+        table[fourth],
+        table[first + half],
+        table[second + half],
+        table[third + half],
+        table[fourth + half],
+    )
+
+
+@device
+def tag_mean(table, column, stride, n, pairwise):
+    """The float32 mean likewise."""
+    return div(tag_sum(table, column, stride, n, pairwise), np.float32(n))

@@ -24,14 +24,14 @@ import numba_cuda  # type: ignore[import-untyped]
 from numba import types
 from numba.cuda import compile_ptx
 
-from kernels.cuda.assignment import THREADS as GROUP_THREADS
+from kernels.cuda._cuda import WARP
 from kernels.cuda.assignment import match_kernel
+from kernels.cuda.filter import THREADS as FILTER_THREADS
 from kernels.cuda.filter import filter_kernel
 from kernels.cuda.group import group_kernel
-from kernels.cuda.peaks import TILE, peaks_kernel
+from kernels.cuda.peaks import peaks_kernel
 from kernels.cuda.preprocess import THREADS as PREPROCESS_THREADS
 from kernels.cuda.preprocess import warp_frames
-from kernels.cuda.refine import THREADS as REFINE_THREADS
 from kernels.cuda.refine import refine_kernel
 from kernels.cuda.select import THREADS as SELECT_THREADS
 from kernels.cuda.select import select_kernel
@@ -58,15 +58,16 @@ MULTIPROCESSORS = {
     (12, 0): Multiprocessor(1536, 24, 100 * 1024, 1024),
 }
 
-PLANE = types.float32[:, :, :, :, ::1]
-HALF_PLANE = types.float16[:, :, :, :, ::1]
+FLAT = types.float32[::1]
+HALVES = types.float16[::1]
+BYTES = types.uint8[::1]
 FLOATS = types.float32[:, ::1]
-CUBE = types.float32[:, :, ::1]
-BLOCK = types.float32[:, :, :, ::1]
+COUNTS = types.int32[::1]
 INTS = types.int32[:, ::1]
-TRIPLES = types.int32[:, :, ::1]
-SEARCHES = types.int64[:, :, ::1]
-COUNT = types.int32[::1]
+SEARCHES = types.int64[::1]
+KEYS = types.int64[:, ::1]
+SIZES = types.UniTuple(types.int32, 3)
+PAIR = types.UniTuple(types.float32, 2)
 
 
 @dataclass(frozen=True)
@@ -85,54 +86,53 @@ def _decode_cases(
     yield Case(
         f"peaks{suffix}",
         peaks_kernel(2, T == 2, project),
-        (maps, maps, INTS, types.float32, types.int64[:, :, ::1], INTS, BLOCK),
-        TILE * TILE,
+        (maps, maps, SIZES, INTS, types.float32, KEYS, COUNTS, FLAT),
+        WARP,
     )
     yield Case(
         f"select{suffix}",
         select_kernel(limit, T == 2, project, True),
-        (maps, maps, INTS, types.int64[:, :, ::1], INTS, BLOCK, INTS),
+        (maps, maps, SIZES, INTS, KEYS, COUNTS, FLAT, INTS),
         SELECT_THREADS,
     )
-    pair = types.UniTuple(types.float32, 2)
     yield Case(
         f"group{suffix}",
         group_kernel(limit, K, T == 2),
-        (BLOCK, INTS, INTS, pair, CUBE, TRIPLES, SEARCHES, BLOCK, FLOATS, COUNT),
-        GROUP_THREADS,
+        (FLAT, INTS, INTS, PAIR, FLAT, COUNTS, SEARCHES, FLAT, FLOATS, COUNTS),
+        WARP,
     )
     yield Case(
         f"refine{suffix}",
-        refine_kernel(K, T == 2, project),
-        (maps, maps, INTS, BLOCK, CUBE, TRIPLES, SEARCHES, BLOCK),
-        REFINE_THREADS,
+        refine_kernel(limit, K, T == 2, project),
+        (maps, maps, SIZES, INTS, FLAT, FLAT, COUNTS, SEARCHES, FLAT),
+        WARP,
     )
     yield Case(
         f"filter{suffix}",
-        filter_kernel(limit),
-        (BLOCK, FLOATS, COUNT, types.float32[::1], pair, BLOCK, FLOATS, COUNT),
-        GROUP_THREADS,
+        filter_kernel(limit, K),
+        (FLAT, FLOATS, COUNTS, FLAT, PAIR, FLAT, FLOATS, COUNTS),
+        FILTER_THREADS,
     )
 
 
 @functools.cache
 def main_cases() -> tuple[Case, ...]:
     """The kernels of a live frame: FP32 maps, no mirror, 30 people, project; preprocess into FP16."""
-    return (_preprocess_case("preprocess", types.float16), *_decode_cases(PLANE, ""))
+    return (_preprocess_case("preprocess", types.float16), *_decode_cases(FLAT, ""))
 
 
 @functools.cache
 def other_cases() -> tuple[Case, ...]:
     """The rest of what options ask for: FP16 maps, the mirrored frame, 128 people, the heatmaps' own resolution."""
-    mirrored = _decode_cases(PLANE, ", T = 2", T=2)
-    many = _decode_cases(HALF_PLANE, ", FP16, 128 people", limit=128)
-    coarse = _decode_cases(HALF_PLANE, ", FP16, T = 2, not projected", T=2, project=False)
+    mirrored = _decode_cases(FLAT, ", T = 2", T=2)
+    many = _decode_cases(HALVES, ", FP16, 128 people", limit=128)
+    coarse = _decode_cases(HALVES, ", FP16, T = 2, not projected", T=2, project=False)
     return (
         _preprocess_case("preprocess, FP32", types.float32),
         *(case for case in mirrored if not case.name.startswith("filter")),
         *many,
         *(case for case in coarse if not case.name.startswith(("filter", "group"))),
-        Case("match", match_kernel(128), (FLOATS, types.float32[::1], types.int32[::1]), GROUP_THREADS),
+        Case("match", match_kernel(128), (FLOATS, FLAT, COUNTS), WARP),
     )
 
 
@@ -141,7 +141,7 @@ def _preprocess_case(name: str, dtype: Any) -> Case:
     return Case(
         name,
         warp_frames,
-        (types.uint8[:, :, :, ::1], dtype[:, :, :, ::1], three, three, three, types.boolean),
+        (BYTES, dtype[::1], types.UniTuple(types.int32, 4), three, three, three, types.boolean),
         prod(PREPROCESS_THREADS),
     )
 

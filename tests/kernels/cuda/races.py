@@ -22,7 +22,9 @@ from numba.cuda.simulator import kernel as simulated_kernel
 from numba.cuda.simulator import kernelapi
 from numba.cuda.simulator.cudadrv import devicearray
 
-ATOMICS = ("add", "max", "min")
+from kernels.cuda import _cuda
+
+ATOMICS = ("add", "max", "min", "or_")
 
 
 @dataclass
@@ -165,10 +167,10 @@ def _caller() -> tuple[str, int]:
 
 
 def _line() -> str:
-    """File and line of the kernel: the innermost frame that is neither here nor the simulator's."""
+    """File and line of the kernel: the innermost frame that is neither here nor the simulator's nor `_cuda`'s."""
     frame = sys._getframe(1)
     while frame.f_back is not None and (
-        "simulator" in frame.f_code.co_filename or frame.f_code.co_filename == __file__
+        "simulator/" in frame.f_code.co_filename or frame.f_code.co_filename in (__file__, _cuda.__file__)
     ):
         frame = frame.f_back
     return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"

@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 from kernels.cuda._cuda import cuda
 from kernels.cuda.decode import Blocks
+from kernels.cuda.peaks import STRIPS
 from tests.reference.decode import upsample2
 
 TILE = 4
-BLOCKS = Blocks(tile=TILE, select=8, group=8, refine=8)
+BLOCKS = Blocks(tile=TILE, select=8, group=8, filter=8)
+LANES = TILE * STRIPS  # of the warp that has a tile
 
 
 def examples(count: int) -> settings:
@@ -28,10 +30,19 @@ def on_device(array: Any, dtype: Any = None) -> Any:
 
 
 def orders_of(K: int, twins: Any = None, joint_order: Any = None) -> Any:
-    """The (2, K) array that kernels take: each joint's mirror twin, and the joint order."""
-    return on_device(
-        [list(range(K)) if twins is None else twins, list(range(K)) if joint_order is None else joint_order], np.int32
-    )
+    """The (3, K) array that kernels take: each joint's mirror twin, the joint of each step, the step of each joint."""
+    twins, order = (list(range(K)) if given is None else list(given) for given in (twins, joint_order))
+    return on_device([twins, order, np.argsort(order)], np.int32)
+
+
+def sizes_of(K: int, h: int, w: int) -> tuple[np.int32, ...]:
+    """K, h, w as kernels take them."""
+    return np.int32(K), np.int32(h), np.int32(w)
+
+
+def flat(array: Any, dtype: Any = None) -> Any:
+    """An array on the device, flat."""
+    return on_device(np.ravel(array), dtype)
 
 
 def tile_bounds(

@@ -8,18 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernels.cpu import match as host_match
-from kernels.cuda.assignment import cost, lanes_for, match, match_kernel, pair_code, pair_stride
+from kernels.cuda.assignment import COLUMN_BITS, match, match_kernel, pair_cost, pair_rank
 from tests.kernels.cuda.simulator import examples, on_device
 from tests.reference.decode import costs
 from tests.reference.decode import match as reference
 
 pytestmark = [pytest.mark.sim]
-THREADS = 8
+LANES = 4  # fewer than rows: a lane has two
 
 
 def matched(distance, value, limit=6):
     out = on_device(np.full(len(value), -7), np.int32)
-    match_kernel(limit, THREADS)[1, THREADS](on_device(distance), on_device(value), out)
+    match_kernel(limit, LANES)[1, LANES](on_device(distance), on_device(value), out)
     return out.copy_to_host()
 
 
@@ -51,29 +51,22 @@ def test_far_away_and_nan_count_as_255():
         np.testing.assert_array_equal(matched(distance, value), host_match(distance, value))
 
 
-def test_a_pair_in_16_bits_has_its_exact_cost():
-    distance = np.concatenate([np.arange(0, 255, 0.37), np.arange(0, 4, 1 / 512), [0.5, 1.5, 254.5, 255.0]]).astype(
-        np.float32
-    )
-    value = np.array([0.625], np.float32)
-    codes = np.array([[pair_code(d) for d in distance]])
-    value_steps = np.array([round(0.625 * 2**14)])
-    found = [cost(codes, value_steps, 0, c, len(distance)) for c in range(len(distance))]
-    assert found == costs(distance[None], value)[0]
-    assert cost(codes, value_steps, 0, len(distance), len(distance)) == 0
+DISTANCES = np.concatenate([np.arange(0, 255, 0.37), np.arange(0, 4, 1 / 512), [0.5, 1.5, 254.5, 255.0]]).astype(
+    np.float32
+)
 
 
-def test_every_code_is_taken_apart():
-    code = np.arange(2**16, dtype=np.int64)
-    np.testing.assert_array_equal(((code + 128) * 65281) >> 24, (code + 128) // 257)
+def test_the_cost_of_a_pair_is_exact():
+    found = [int(pair_cost(d, round(0.625 * 2**14))) for d in DISTANCES]
+    assert [c >> COLUMN_BITS for c in found] == costs(DISTANCES[None], np.array([0.625], np.float32))[0]
+    assert not any(c & (2**COLUMN_BITS - 1) for c in found)
 
 
-@pytest.mark.parametrize("limit", [1, 2, 3, 29, 30, 31, 32, 33, 127, 128])
-def test_rows_of_pairs_lie_in_different_banks(limit):
-    stride = pair_stride(limit)
-    assert stride >= limit and stride % 2 == 0
-    assert len({row * stride // 2 % 32 for row in range(32)}) == 32
-    assert limit <= lanes_for(limit) < 2 * limit
+def test_ranks_order_as_costs_do():
+    ranks = np.array([int(pair_rank(d)) for d in DISTANCES])
+    found = np.array([int(pair_cost(d, 0)) for d in DISTANCES])
+    np.testing.assert_array_equal(np.unique(ranks, return_inverse=True)[1], np.unique(found, return_inverse=True)[1])
+    assert ranks.max() < 2 ** (31 - COLUMN_BITS)
 
 
 def test_bad_shapes_are_named():

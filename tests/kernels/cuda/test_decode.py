@@ -91,7 +91,7 @@ def test_every_option_of_the_filter_and_half_precision():
 
 
 def test_the_pass_for_the_sanitizer(monkeypatch):
-    monkeypatch.setattr("kernels.cuda.assignment.THREADS", 8)
+    monkeypatch.setattr("kernels.cuda.assignment.WARP", 8)
     options = DecodeOptions(max_people=3, duplicate_oks=0.9, joint_order=(0, 1), flip_order=(1, 0))
     assert run_every_kernel((4, 6), 2, options, K=2, blocks=BLOCKS, sides=4) > 0
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from core.joints import sigmas_for
 from kernels.cuda.filter import filter_kernel
 from kernels.options import DecodeOptions
-from tests.kernels.cuda.simulator import examples, on_device
+from tests.kernels.cuda.simulator import examples, flat, on_device
 from tests.reference.decode import filter_people as reference
 
 pytestmark = [pytest.mark.sim]
-LIMIT, THREADS = 5, 8
+LIMIT, THREADS = 5, 20
 
 
 def filtered(people, scores, options):
@@ -22,20 +22,21 @@ def filtered(people, scores, options):
     draft, draft_scores = np.zeros((1, LIMIT, K, 3), np.float32), np.zeros((1, LIMIT), np.float32)
     draft[0, :P], draft_scores[0, :P] = people, scores
     limits = (np.float32(options.min_joint), np.float32(options.duplicate_oks or 2))
-    keypoints, out_scores = on_device(np.full_like(draft, 7)), on_device(np.full_like(draft_scores, 7))
+    keypoints, out_scores = on_device(np.full(draft.size, 7, np.float32)), on_device(np.full_like(draft_scores, 7))
     count = on_device(np.array([-1], np.int32))
-    spreads = on_device([8 * sigma**2 for sigma in sigmas_for(K)], np.float32)
-    filter_kernel(LIMIT, THREADS)[1, THREADS](
-        on_device(draft),
+    sharpness = on_device([1 / (8 * sigma**2) for sigma in sigmas_for(K)], np.float32)
+    filter_kernel(LIMIT, K, THREADS)[1, THREADS](
+        flat(draft),
         on_device(draft_scores),
         on_device(np.array([P], np.int32)),
-        spreads,
+        sharpness,
         limits,
         keypoints,
         out_scores,
         count,
     )
-    keypoints, out_scores, count = (array.copy_to_host()[0] for array in (keypoints, out_scores, count))
+    keypoints = keypoints.copy_to_host().reshape(draft.shape)[0]
+    out_scores, count = out_scores.copy_to_host()[0], count.copy_to_host()[0]
     assert not keypoints[count:].any() and not out_scores[count:].any()
     return keypoints[:count], out_scores[:count]
 

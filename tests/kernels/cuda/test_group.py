@@ -1,4 +1,4 @@
-"""The walk over the joints against tests/reference, in the simulator."""
+"""Grouping, joint by joint, against tests/reference, in the simulator."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 
 from kernels.cuda.group import UNSEARCHED, group_kernel, shared_bytes
 from kernels.options import DecodeOptions
-from tests.kernels.cuda.simulator import examples, on_device, orders_of
+from tests.kernels.cuda.simulator import examples, flat, on_device, orders_of
 from tests.reference.decode import group as reference
-from tests.reference.decode import person_scores
+from tests.reference.decode import mean, person_scores
 
 pytestmark = [pytest.mark.sim]
-THREADS = 8
+LANES = 8
 
 
-def grouped(candidates, heat, tag, options, threads=THREADS):
-    """keypoints, scores, count and missing of candidates [(M, 2) of (y, x)] on heat (K, H, W) and tag (T, K, H, W)."""
+def grouped(candidates, heat, tag, options, lanes=LANES):
+    """keypoints, scores, count and centres of candidates [(M, 2) of (y, x)] on heat (K, H, W) and tag (T, K, H, W)."""
     T, K = tag.shape[:2]
     limit, joint_order = options.max_people, options.order_for(K)
     found, totals = np.full((1, K, 5, limit), 7, np.float32), np.zeros((1, K), np.int32)
@@ -32,33 +32,36 @@ def grouped(candidates, heat, tag, options, threads=THREADS):
             tag[0, k, ys, xs],
             tag[1, k, ys, xs] if T == 2 else 0 * ys,
         ]
-    members = on_device(np.full((1, 5, limit * K), 7, np.float32))
-    missing = on_device(np.full((1, 1 + limit * K, 2), -1, np.int32))
-    searches, count = on_device(np.full((1, 2, limit * K), 7, np.int64)), on_device(np.array([-1], np.int32))
-    keypoints, scores = (
-        on_device(np.full((1, limit, K, 3), 7, np.float32)),
-        on_device(np.full((1, limit), 7, np.float32)),
-    )
+    centres = on_device(np.full(limit * 2, 7, np.float32))
+    missing = on_device(np.full(1 + limit * K, -1, np.int32))
+    searches, count = on_device(np.full(2 * limit * K, 7, np.int64)), on_device(np.array([-1], np.int32))
+    keypoints, scores = on_device(np.full(limit * K * 3, 7, np.float32)), on_device(np.full((1, limit), 7, np.float32))
     limits = (np.float32(options.tag_threshold), np.float32(options.min_score))
-    group_kernel(limit, K, T == 2, threads)[1, threads](
-        on_device(found),
+    group_kernel(limit, K, T == 2, lanes)[1, lanes](
+        flat(found),
         on_device(totals),
         orders_of(K, joint_order=joint_order),
         limits,
-        members,
+        centres,
         missing,
         searches,
         keypoints,
         scores,
         count,
     )
-    keypoints, scores, count, missing, searches = (
-        array.copy_to_host()[0] for array in (keypoints, scores, count, missing, searches)
-    )
-    places, persons = missing[1 : 1 + missing[0, 0]].T
+    keypoints, centres = keypoints.copy_to_host().reshape(limit, K, 3), centres.copy_to_host().reshape(limit, 2)
+    scores, count = scores.copy_to_host()[0], count.copy_to_host()[0]
+    missing, searches = missing.copy_to_host(), searches.copy_to_host().reshape(2, limit * K)
+    places = missing[1 : 1 + missing[0]]
     assert sorted(places) == list(np.flatnonzero(keypoints[:count, :, 2].ravel() == 0))  # each missing joint once
     assert (searches[:, places] == [[UNSEARCHED], [0]]).all()
-    return keypoints, scores, count, dict(zip(places // K, persons, strict=True))
+    return keypoints, scores, count, centres
+
+
+def mean_tags(people, tag):
+    """centres (P, T) of people (P, K, 3) of integer x, y and value on tag (T, K, H, W), in joint order."""
+    found = [[tag[:, k, int(y), int(x)] for k, (x, y, value) in enumerate(person) if value > 0] for person in people]
+    return np.stack([mean(np.stack(tags)) for tags in found]) if found else np.zeros((0, len(tag)), np.float32)
 
 
 def scene(rng, K, T, most, spread):
@@ -78,7 +81,7 @@ def scene(rng, K, T, most, spread):
     seed=st.integers(0, 2**20),
     K=st.sampled_from([3, 10]),
     T=st.integers(1, 2),
-    limit=st.integers(1, 6),
+    limit=st.integers(1, 12),  # also more people than lanes
     spread=st.integers(1, 4),
 )
 def test_equals_the_reference(seed, K, T, limit, spread):
@@ -86,11 +89,11 @@ def test_equals_the_reference(seed, K, T, limit, spread):
     candidates, heat, tag = scene(rng, K, T, limit, spread)
     options = DecodeOptions(max_people=limit, joint_order=tuple(int(k) for k in rng.permutation(K)))
     expected = reference(candidates, heat, tag, options)
-    keypoints, scores, count, rows = grouped(candidates, heat, tag, options)
+    keypoints, scores, count, centres = grouped(candidates, heat, tag, options)
     assert count == len(expected)
     np.testing.assert_array_equal(keypoints[:count], expected)
     np.testing.assert_array_equal(scores[:count], person_scores(expected))
-    assert all(person == row for person, row in rows.items())  # nobody was dropped
+    np.testing.assert_array_equal(centres[:count, :T], mean_tags(expected, tag))
     assert not keypoints[count:].any() and not scores[count:].any()
 
 
@@ -112,10 +115,10 @@ def test_weak_people_are_dropped_and_the_rest_move_up():
     tag = np.array([[[[0.0, 5.0, 10.0]]] * 2], np.float32).reshape(1, 2, 1, 3)
     strong_first, strong_last = np.array([[0, 0], [0, 2], [0, 1]]), np.array([[0, 1], [0, 2], [0, 0]])
     options = DecodeOptions(max_people=3, min_score=0.42, joint_order=(0, 1))
-    for cells, row in ((strong_first, 0), (strong_last, 2)):
+    for cells in (strong_first, strong_last):
         candidates = [cells, np.zeros((0, 2), np.int64)]
-        keypoints, scores, count, rows = grouped(candidates, heat, tag, options)
-        assert count == 1 and rows == {0: row} and scores[0] == np.float32(0.45)
+        keypoints, scores, count, centres = grouped(candidates, heat, tag, options)
+        assert count == 1 and scores[0] == np.float32(0.45) and centres[0, 0] == 0
         assert keypoints[0, 0, 2] == np.float32(0.9) and not keypoints[1:].any()
 
 
@@ -127,4 +130,4 @@ def test_equal_tags_open_two_people():
 
 
 def test_shared_memory_of_128_people_fits_every_device():
-    assert shared_bytes(128, 17) <= 48 * 1024
+    assert shared_bytes(128, 17, True) <= 48 * 1024

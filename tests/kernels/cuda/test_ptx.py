@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kernels.cuda.group import shared_bytes
+from kernels.cuda import filter, group
 from kernels.cuda.peaks import tiling
 from tests.kernels.cuda import ptx
 from tests.kernels.cuda.ptx import TARGETS, compile_case, main_cases, other_cases
@@ -57,10 +57,12 @@ def test_variants_build(case):
 
 
 def test_shared_memory_is_what_the_workspace_reckons():
-    group = next(case for case in other_cases() if case.name.startswith("group, FP16, 128"))
-    assert compile_case(group, (9, 0)).shared_bytes <= shared_bytes(128, 17) <= SHARED_BYTES
-    peaks = next(case for case in main_cases() if case.name == "peaks")
-    assert compile_case(peaks, (9, 0)).shared_bytes == tiling(2, True).shared_bytes
+    cases = {case.name: case for case in (*main_cases(), *other_cases())}
+    group_bytes = compile_case(cases["group, FP16, 128 people"], (9, 0)).shared_bytes
+    assert group_bytes <= group.shared_bytes(128, 17, False) <= SHARED_BYTES
+    filter_bytes = compile_case(cases["filter, FP16, 128 people"], (9, 0)).shared_bytes
+    assert filter_bytes <= filter.shared_bytes(128, 17) <= SHARED_BYTES
+    assert compile_case(cases["peaks"], (9, 0)).shared_bytes == tiling(2, True).shared_bytes
 
 
 def test_an_older_ptxas_is_given_an_older_version(monkeypatch):

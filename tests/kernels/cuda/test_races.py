@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.sim]
 
 
 def test_no_thread_touches_what_another_writes(monkeypatch):
-    monkeypatch.setattr("kernels.cuda.assignment.THREADS", 8)
+    monkeypatch.setattr("kernels.cuda.assignment.WARP", 8)
     options = DecodeOptions(max_people=4, duplicate_oks=0.9, min_joint=0.1, joint_order=(2, 0, 1), flip_order=(1, 0, 2))
     with watch() as races:
         assert run_every_kernel((6, 6), 4, options, K=3, blocks=BLOCKS, sides=6) > 0

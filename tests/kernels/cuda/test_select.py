@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernels.cuda.select import select_kernel
-from tests.kernels.cuda.simulator import examples, on_device, orders_of
+from tests.kernels.cuda.simulator import examples, flat, on_device, orders_of, sizes_of
 from tests.reference.decode import adjust, top_k, upsample2
 
 pytestmark = [pytest.mark.sim]
@@ -16,25 +16,26 @@ THREADS = 4
 
 
 def keys_of(values, indices):
-    """As `peaks` writes them: (1, 1, M)."""
+    """As `peaks` writes them: (1, M)."""
     bits = np.asarray(values, np.float32).view(np.int32).astype(np.int64)
-    return ((bits << 32) | (0xFFFFFFFF - np.asarray(indices, np.int64)))[None, None]
+    return ((bits << 32) | (0xFFFFFFFF - np.asarray(indices, np.int64)))[None]
 
 
 def select(heat, tags, keys, limit, *, project=True, adjusted=True):
     """found (FIELDS, limit), how many, and the count that is left."""
-    counts, found = on_device([[keys.shape[2]]], np.int32), on_device(np.zeros((1, 1, 5, limit), np.float32))
+    counts, found = on_device([keys.shape[1]], np.int32), on_device(np.zeros(5 * limit, np.float32))
     totals = on_device([[-1]], np.int32)
     select_kernel(limit, False, project, adjusted, THREADS)[(1, 1), THREADS](
-        on_device(heat[None, None, None]),
-        on_device(tags[None, None, None]),
+        flat(heat),
+        flat(tags),
+        sizes_of(1, *heat.shape),
         orders_of(1),
         on_device(keys),
         counts,
         found,
         totals,
     )
-    return found.copy_to_host()[0, 0], totals.copy_to_host()[0, 0], counts.copy_to_host()[0, 0]
+    return found.copy_to_host().reshape(5, limit), totals.copy_to_host()[0, 0], counts.copy_to_host()[0]
 
 
 @examples(15)
