@@ -16,11 +16,12 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from numba import cuda, typeof
+from numba import typeof
 from numpy.typing import NDArray
 
 from benchmarks.ptx_on_host.machine import Counts, Program
 from kernels import cpu
+from kernels.cuda._cuda import cuda
 from kernels.options import DecodeOptions
 
 logger = logging.getLogger(__name__)

@@ -20,6 +20,8 @@ typedef struct {
 } Thread;
 
 static char failure[256];
+/* Of several failures the first is told. */
+#define FAIL(...) do { if (!failure[0]) snprintf(failure, sizeof failure, __VA_ARGS__); } while (0)
 static u32 ntid[3], ctaid[3], nctaid[3], ALL, VOTES;
 static void **parameters;
 static char *shared;
@@ -63,13 +65,13 @@ static u32 shuffled(Thread *thread, char mode, u32 b, u32 limits, pred *in_range
   *in_range = mode == 'u' ? from >= (int)high : from <= (int)high;
   if (!*in_range) from = (int)lane;
   if (!(givers >> from & 1))
-    snprintf(failure, sizeof failure, "a shuffle reads lane %d, which does not take part", from);
+    FAIL("a shuffle reads lane %d, which does not take part", from);
   return given[from];
 }
 
 static char *checked(u64 offset, u64 size) {
   if (offset > shared_bytes || size > shared_bytes - offset) {
-    snprintf(failure, sizeof failure, "shared memory of %llu bytes is accessed at %lld",
+    FAIL("shared memory of %llu bytes is accessed at %lld",
              (unsigned long long)shared_bytes, (long long)offset);
     return shared + shared_bytes; /* there is room behind */
   }
@@ -124,13 +126,13 @@ static int release_lanes(Thread *lane, u32 lanes) {
   for (u32 i = 0; i < lanes; i++) {
     if (!lane[i].warp_wait) continue;
     if (place && (lane[i].warp_wait != place || lane[i].members != members))
-      snprintf(failure, sizeof failure, "lanes of one warp wait for each other at different places");
+      FAIL("lanes of one warp wait for each other at different places");
     place = lane[i].warp_wait, members = lane[i].members;
     givers |= 1u << i, given[i] = lane[i].gives, lane[i].warp_wait = 0;
   }
   u32 present = lanes < WARP ? (1u << lanes) - 1 : ~0u;
   if (place && (members & present) != givers)
-    snprintf(failure, sizeof failure, "lanes of a warp wait for others that have ended or wait elsewhere");
+    FAIL("lanes of a warp wait for others that have ended or wait elsewhere");
   return place && !failure[0];
 }
 
@@ -182,11 +184,11 @@ static void run_block(const double *weights, double *visits, double *barriers, d
       ended += threads[t].ended, votes += threads[t].vote;
       if (threads[t].ended) continue;
       if (wait && threads[t].wait != wait)
-        snprintf(failure, sizeof failure, "threads of one block wait at different barriers");
+        FAIL("threads of one block wait at different barriers");
       wait = threads[t].wait;
     }
     waiting = count - ended;
-    if (waiting && ended) snprintf(failure, sizeof failure, "threads wait for others that have ended");
+    if (waiting && ended) FAIL("threads wait for others that have ended");
     *barriers += waiting > 0, VOTES = votes;
   }
 }

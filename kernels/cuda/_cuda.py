@@ -85,7 +85,7 @@ if SIMULATED:
         """The float32 of such bits."""
         return np.int32(bits).view(np.float32)
 
-    def rounded(value: Any) -> int:
+    def rounded(value: Any) -> Any:
         """rint(value) as an integer; not for NaN."""
         return int(np.rint(value))
 
@@ -119,19 +119,20 @@ if SIMULATED:
     def warp_min_key(key: Any) -> Any:
         return min(_of_warp(key))
 
-    def mad(a: Any, b: Any, c: Any) -> int:
+    def mad(a: Any, b: Any, c: Any) -> Any:
         """a * b + c in 32 bits: Numba computes with 64-bit integers, of which each operation is several on a GPU."""
         return int(a) * int(b) + int(c)
 
     rint, sqrt, floor, larger, smaller = np.rint, np.sqrt, np.floor, np.fmax, np.fmin
-    int_min, int_max = min, max
+    int_min: Any = min
+    int_max: Any = max
 else:
     from numba.cuda import libdevice, types
     from numba.cuda.extending import intrinsic
 
     @intrinsic
-    def mad(typing_context, a, b, c):
-        def generate(context, builder, signature, arguments):
+    def mad(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             return builder.add(builder.mul(arguments[0], arguments[1]), arguments[2])
 
         return types.int32(types.int32, types.int32, types.int32), generate
@@ -144,28 +145,28 @@ else:
     int_min, int_max = libdevice.min, libdevice.max
 
     @device
-    def warp_barrier():
+    def warp_barrier() -> None:
         cuda.syncwarp(ALL_LANES)
 
     @device
-    def warp_ballot(flag):
+    def warp_ballot(flag: Any) -> Any:
         """The lanes that raise their flag, as bits."""
         return np.uint32(cuda.ballot_sync(ALL_LANES, flag))
 
     @device
-    def shuffle(value, lane):
+    def shuffle(value: Any, lane: Any) -> Any:
         """The value that this lane gives."""
         return cuda.shfl_sync(ALL_LANES, value, lane)
 
     @device
-    def warp_max(value):
+    def warp_max(value: Any) -> Any:
         """The largest float32 of the warp, for each lane; NaN counts only where there is nothing else."""
         for i in range(5):
             value = larger(value, cuda.shfl_xor_sync(ALL_LANES, value, 16 >> i))
         return value
 
     @device
-    def warp_max_key(key):
+    def warp_max_key(key: Any) -> Any:
         """The largest int64 of the warp, for each lane: first the upper halves are compared, then the lower."""
         upper = np.int32(key >> 32)
         most = upper
@@ -178,7 +179,7 @@ else:
         return (np.int64(most) << 32) | np.int64(lower)
 
     @device
-    def warp_min_key(key):
+    def warp_min_key(key: Any) -> Any:
         """The smallest, likewise."""
         upper = np.int32(key >> 32)
         least = upper

@@ -1,4 +1,4 @@
-# ruff: noqa: PLR0915, PLR0917 - a kernel is one function over many arrays, without keywords; Numba types it
+# ruff: noqa: PLR0912, PLR0915, PLR0917 - a kernel is one function over many arrays, without keywords; Numba types it
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 """The output filter: duplicates by OKS dropped, then weak joints zeroed. Launched only where one of them is asked for.
 
