@@ -44,8 +44,10 @@ def test_make_targets_exist():
 ])  # fmt: skip
 def test_options_that_are_named_exist(command):
     """Also of the commands that are not run: a misspelt option would be a newcomer's first error."""
-    _, program, *arguments = shlex.split(command)
-    shown = run(program, "--help")
+    _, *words = shlex.split(command)
+    module = words[0] == "-m"
+    program, arguments = words[: 1 + module], words[1 + module :]
+    shown = run(*program, "--help")
     assert [word for word in arguments if word.startswith("--") and word not in shown] == []
 
 
