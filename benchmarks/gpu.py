@@ -2,7 +2,8 @@
 
 Each step is a command of its own with a time limit; one that fails or hangs does not stop the next. Its output goes to
 PROOF/NAME.log as it comes, and summary.md there says after every step what came of it. The same command again goes on
-with the steps that have not ended well, so that it may be cut anywhere. `make gpu` comes first.
+with the steps that have not ended well, so that it may be cut anywhere. `make gpu` comes first; for a machine without a
+network `--pack` gathers all of it, which `--unpack`, or unpack.py in the pack, sets up there.
 """
 
 from __future__ import annotations
@@ -20,9 +21,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import unpack
+from benchmarks.pack import pack
 from engine.tensorrt.flavor import MODULES
 
 ROOT = Path(__file__).resolve().parents[1]
+RTX_RUNS = "TensorRT-RTX runs here"  # what benchmarks.rtx prints
+LEFT_OUT = "left out"
+GOOD = ("ok", LEFT_OUT)
 ENGINES = ("tensorrt", "tensorrt-rtx", "torch")
 RANDOM_W32 = "import sys, torch; from safetensors.torch import save_file; from export.model import build_model; \
 torch.manual_seed(0); save_file(build_model('w32').state_dict(), sys.argv[1])"
@@ -30,12 +36,22 @@ torch.manual_seed(0); save_file(build_model('w32').state_dict(), sys.argv[1])"
 
 @dataclass(frozen=True)
 class Step:
-    """name: of its log. command: after the interpreter, unless `program` says another. seconds: its limit."""
+    """name: of its log. command: after the interpreter, unless `program` says another. seconds: its limit.
+
+    needs: a step before it and what that one's log must say; otherwise this one is left out, which is no failure.
+    """
 
     name: str
     command: tuple[str, ...]
     seconds: int
     program: str = sys.executable
+    needs: tuple[str, str] | None = None
+
+    def is_needless(self, out: Path) -> bool:
+        if self.needs is None:
+            return False
+        log = out / f"{self.needs[0]}.log"
+        return log.is_file() and self.needs[1] not in log.read_text(errors="replace")
 
 
 def steps(out: Path) -> Iterator[Step]:
@@ -53,23 +69,40 @@ def steps(out: Path) -> Iterator[Step]:
     w32 = out / "w32-random.safetensors"  # no download: what a network takes does not depend on its weights
     if "torch" in engines:
         yield Step("w32", ("-c", RANDOM_W32, str(w32)), 120)
+    needs = {"tensorrt-rtx": ("rtx", RTX_RUNS)}
     for engine in engines:
-        yield Step(f"frame-tiny-{engine}", ("-m", "benchmarks.frame_step", "--engine", engine), 240)
-        model = ("--model", str(w32), "--frames", "400")
-        yield Step(f"frame-w32-{engine}", ("-m", "benchmarks.frame_step", "--engine", engine, *model), 420)
+        frame = ("-m", "benchmarks.frame_step", "--engine", engine)
+        yield Step(f"frame-tiny-{engine}", frame, 240, needs=needs.get(engine))
+        model = ("--model", str(w32), "--frames", "400", "--people", "10")
+        yield Step(f"frame-w32-{engine}", (*frame, *model), 420, needs=needs.get(engine))
     for engine in engines:
         video = ("run_video.py", "samples/crowd.mp4", "--engine", engine, "--benchmark", "--stats", "json")
-        yield Step(f"video-tiny-{engine}", video, 120)
-        yield Step(f"video-w32-{engine}", (*video, "--model", str(w32)), 240)
+        yield Step(f"video-tiny-{engine}", video, 120, needs=needs.get(engine))
+        yield Step(f"video-w32-{engine}", (*video, "--model", str(w32)), 240, needs=needs.get(engine))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 if every step ended well, 1 if one did not, 3 if the minutes ran out before, 130 for Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="for the logs and summary.md")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--out", type=Path, metavar="DIR", help="run the proof: for the logs and summary.md")
+    what.add_argument(
+        "--pack", type=Path, metavar="DIR", help="for a machine without a network: all it needs, in pieces"
+    )
+    what.add_argument("--unpack", type=Path, nargs=2, metavar=("DIR", "PLACE"), help="set a pack up in a new folder")
+    here = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    parser.add_argument("--python", default=here, metavar="3.N", help=f"of --pack: the machine's ({here})")
+    parser.add_argument(
+        "--without", nargs="+", default=[], metavar="PACKAGE", help="of --pack: what is there already, such as torch"
+    )
+    parser.add_argument("--system-packages", action="store_true", help="of --unpack: use what is there already")
     parser.add_argument("--minutes", type=float, default=1e9, metavar="M", help="stop after this long")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these steps, whatever came of them before")
     options = parser.parse_args(argv)
+    if options.pack is not None:
+        return make_pack(options.pack, options.python, options.without)
+    if options.unpack is not None:
+        return unpack.main([*map(str, options.unpack), *(["--system-packages"] if options.system_packages else [])])
     options.out.mkdir(parents=True, exist_ok=True)
     ends = time.monotonic() + 60 * options.minutes
     planned = list(steps(options.out.resolve()))
@@ -79,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     notes = options.out / "steps.json"
     done = json.loads(notes.read_text()) if notes.is_file() else {}
     for step in planned:
-        wanted = step.name in options.only if options.only else done.get(step.name, {}).get("verdict") != "ok"
+        wanted = step.name in options.only if options.only else done.get(step.name, {}).get("verdict") not in GOOD
         left = ends - time.monotonic()
         if not wanted:
             continue
@@ -87,7 +120,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             break
         print(f"{step.name} …", end=" ", flush=True)
         try:
-            verdict, seconds = run(step, options.out / f"{step.name}.log", min(step.seconds, left))
+            if step.is_needless(options.out):
+                verdict, seconds = LEFT_OUT, 0.0
+            else:
+                verdict, seconds = run(step, options.out / f"{step.name}.log", min(step.seconds, left))
         except KeyboardInterrupt:
             print("stopped; the same command goes on", file=sys.stderr)
             return 130
@@ -98,7 +134,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     verdicts = [
         done.get(step.name, {}).get("verdict") for step in planned if not options.only or step.name in options.only
     ]
-    return 3 if None in verdicts else int(any(verdict != "ok" for verdict in verdicts))
+    return 3 if None in verdicts else int(any(verdict not in GOOD for verdict in verdicts))
+
+
+def make_pack(out: Path, python: str, without: Sequence[str]) -> int:
+    try:
+        pack(out, python=python, without=without)
+    except (OSError, subprocess.CalledProcessError) as error:
+        print(f"gpu: the pack failed: {error}; see the lines above", file=sys.stderr)
+        return 2 if isinstance(error, FileExistsError) else 1
+    size = sum(file.stat().st_size for file in out.iterdir())
+    print(f"{out}: {size / 1e6:.0f} MB. Carry it over, then: python{python} {out.name}/unpack.py {out.name} PLACE")
+    return 0
 
 
 def run(step: Step, log: Path, seconds: float) -> tuple[str, float]:
@@ -138,8 +185,9 @@ def summary(planned: Sequence[Step], done: dict[str, dict[str, object]], out: Pa
     told = [step for step in planned if step.name in done]
     lines += [f"| {step.name} | {done[step.name]['verdict']} | {done[step.name]['seconds']} |" for step in told]
     for step in told:
-        text = (out / f"{step.name}.log").read_text(errors="replace").splitlines()
-        shown = text[-25:] if done[step.name]["verdict"] == "ok" else text[-60:]
+        log = out / f"{step.name}.log"
+        text = log.read_text(errors="replace").splitlines() if log.is_file() else []
+        shown = text[-25:] if done[step.name]["verdict"] in GOOD else text[-60:]
         words = " ".join(word if len(word) < 60 else "…" for word in step.command)
         lines += ["", f"## {step.name}", "", f"`{Path(step.program).name} {words}`", "", "```", *shown, "```"]
     return "\n".join(lines) + "\n"

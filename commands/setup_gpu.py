@@ -1,8 +1,9 @@
 """What `make gpu` runs: installs what the GPU path needs into this virtual environment. Standard library only.
 
-pycuda is a source package. It is built against the headers of NVIDIA's wheels and the driver's own libcuda: whether,
-where and how a CUDA toolkit is installed does not matter. It is built without cuRAND, which nothing here uses: its
-library would have to be found again by every process that imports pycuda.
+The driver decides between packages for CUDA 13 and for CUDA 12. pycuda is a source package. It is built against the
+headers of NVIDIA's wheels and the driver's own libcuda: whether, where and how a CUDA toolkit is installed does not
+matter. It is built without cuRAND, which nothing here uses: its library would have to be found again by every process
+that imports pycuda.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from core.command_line import CommandParser, complain
@@ -22,10 +24,60 @@ from engine.gpu import Gpu, find_gpu
 from engine.tensorrt.flavor import RTX_CAPABILITIES
 
 ROOT = Path(__file__).resolve().parents[1]
-MIN_CUDA = (13, 0)  # numba-cuda[cu13], and the wheels below
-HEADERS = {"cuda.h": "nvidia-cuda-runtime>=13", "cudaProfiler.h": "nvidia-cuda-profiler-api>=13"}  # all pycuda includes
 # Not from pip's cache, where a wheel that was built otherwise may lie.
 PYCUDA = ("pycuda", "--no-cache-dir", "--config-settings=--global-option=--conf:CUDA_ENABLE_CURAND=False")
+JETSON = Path("/etc/nv_tegra_release")  # there is one on every Jetson
+
+
+@dataclass(frozen=True)
+class Header:
+    """A header that pycuda includes, and the wheel that brings it, into `folder` of site-packages."""
+
+    name: str
+    wheel: str
+    folder: str
+
+
+@dataclass(frozen=True)
+class Cuda:
+    """The packages for drivers of one CUDA version. constraints: over constraints.txt. suffix: of TensorRT's names.
+
+    torch_index: where its torch is, if not on PyPI.
+    """
+
+    oldest: tuple[int, int]
+    extra: str
+    constraints: str
+    headers: tuple[Header, Header]
+    suffix: str = ""
+    torch_index: str | None = None
+
+
+CUDA_13 = Cuda(
+    (13, 0),
+    "gpu",
+    "constraints-cu13.txt",
+    (
+        Header("cuda.h", "nvidia-cuda-runtime>=13", "nvidia/cu13/include"),
+        Header("cudaProfiler.h", "nvidia-cuda-profiler-api>=13", "nvidia/cu13/include"),
+    ),
+)
+CUDA_12 = Cuda(
+    (12, 0),
+    "gpu-cu12",
+    "constraints-cu12.txt",
+    (
+        Header("cuda.h", "nvidia-cuda-runtime-cu12", "nvidia/cuda_runtime/include"),
+        Header("cudaProfiler.h", "nvidia-cuda-profiler-api-cu12", "nvidia/cuda_profiler_api/include"),
+    ),
+    suffix="-cu12",
+    torch_index="https://download.pytorch.org/whl/cu126",
+)
+
+
+def cuda_for(driver: tuple[int, int]) -> Cuda | None:
+    """What a driver runs, None for one that is too old."""
+    return next((cuda for cuda in (CUDA_13, CUDA_12) if driver >= cuda.oldest), None)
 
 
 def tensorrt_package(gpu: Gpu) -> str:
@@ -33,20 +85,31 @@ def tensorrt_package(gpu: Gpu) -> str:
     return "tensorrt-rtx" if gpu.compute_capability in RTX_CAPABILITIES else "tensorrt"
 
 
-def build_environment(wheels: Path, links: Path, driver_library: Path, environ: Mapping[str, str]) -> dict[str, str]:
+def build_environment(
+    cuda: Cuda, packages: Path, links: Path, driver_library: Path, environ: Mapping[str, str]
+) -> dict[str, str]:
     """The environment in which pycuda compiles.
 
-    wheels: `site-packages/nvidia/cu13`. links: an empty folder, filled with the unversioned name that the linker looks
-    for. Raises FileNotFoundError, naming the file, where a wheel does not hold what it should.
+    packages: site-packages, with the wheels of `cuda.headers`. links: an empty folder, filled with the unversioned name
+    that the linker looks for. Raises FileNotFoundError, naming the file, where a wheel does not hold what it should.
     """
-    headers = wheels / "include"
-    for name, wheel in HEADERS.items():
-        if not (headers / name).exists():
-            raise FileNotFoundError(f"{headers / name} is missing; expected it after installing {wheel}")
+    for header in cuda.headers:
+        path = packages / header.folder / header.name
+        if not path.exists():
+            raise FileNotFoundError(f"{path} is missing; expected it after installing {header.wheel}")
     (links / "libcuda.so").symlink_to(driver_library)
-    changed = {"CPATH": str(headers), "LIBRARY_PATH": str(links)}
+    folders = dict.fromkeys(str(packages / header.folder) for header in cuda.headers)
+    changed = {"CPATH": os.pathsep.join(folders), "LIBRARY_PATH": str(links)}
     joined = {name: os.pathsep.join(filter(None, (value, environ.get(name)))) for name, value in changed.items()}
     return {**environ, **joined}
+
+
+def merged_constraints(cuda: Cuda) -> str:
+    """constraints.txt, but where the CUDA version's own file names a package: that file decides."""
+    own = (ROOT / cuda.constraints).read_text(encoding="utf-8").splitlines()
+    named = {line.partition("==")[0].lower() for line in own}
+    every = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    return "\n".join([*(line for line in every if line.partition("==")[0].lower() not in named), *own]) + "\n"
 
 
 def driver_library() -> Path:
@@ -62,45 +125,64 @@ def driver_library() -> Path:
     )
 
 
-def pip_install(*requirements: str, environment: Mapping[str, str] | None = None) -> None:
+def pip_install(cuda: Cuda, *requirements: str, environment: Mapping[str, str] | None = None) -> None:
     """Install into this interpreter's environment, by the project's constraints. Raises CalledProcessError."""
     command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--quiet"]
-    command += ["--constraint", str(ROOT / "constraints.txt"), *requirements]
-    subprocess.run(command, check=True, cwd=ROOT, env=environment)
+    with tempfile.TemporaryDirectory() as folder:
+        constraints = Path(folder) / "constraints.txt"
+        constraints.write_text(merged_constraints(cuda), encoding="utf-8")
+        command += ["--constraint", str(constraints), *requirements]
+        subprocess.run(command, check=True, cwd=ROOT, env=environment)
 
 
-def install_pycuda() -> None:
+def install_pycuda(cuda: Cuda) -> None:
     if importlib.util.find_spec("pycuda"):
         return
-    pip_install(*HEADERS.values())
-    wheels = Path(sysconfig.get_path("purelib")) / "nvidia" / "cu13"
+    pip_install(cuda, *(header.wheel for header in cuda.headers))
     with tempfile.TemporaryDirectory() as links:
-        environment = build_environment(wheels, Path(links), driver_library(), os.environ)
-        pip_install(*PYCUDA, environment=environment)
+        packages = Path(sysconfig.get_path("purelib"))
+        environment = build_environment(cuda, packages, Path(links), driver_library(), os.environ)
+        pip_install(cuda, *PYCUDA, environment=environment)
+
+
+def install_torch(cuda: Cuda) -> None:
+    """The build for the driver. Where its index has none, PyPI's follows: it exports, but does not run on the GPU."""
+    if cuda.torch_index is None or importlib.util.find_spec("torch"):
+        return
+    try:
+        pip_install(cuda, "torch", "--index-url", cuda.torch_index)
+    except subprocess.CalledProcessError:
+        print(f"make gpu: {cuda.torch_index} has no torch for this; --engine torch will not run here", file=sys.stderr)
 
 
 def main() -> int:
     parser = CommandParser(prog="python -m commands.setup_gpu", description="Install the GPU path (make gpu).")
     parser.add_argument("--tensorrt", choices=("tensorrt", "tensorrt-rtx"), help="instead of what fits the GPU")
     parser.add_argument("--dry-run", action="store_true", help="only say what would be installed")
+    parser.add_argument("--gpu", type=int, default=0, metavar="N", help="the GPU to install for (0)")
     options = parser.parse_args()
 
-    gpu, words = find_gpu()
-    if gpu is None:
-        print(f"make gpu: {words}; expected an NVIDIA GPU and driver; without one use `make demo`", file=sys.stderr)
+    gpu, words = find_gpu(options.gpu)
+    cuda = None if gpu is None else cuda_for(gpu.driver)
+    if JETSON.exists():
+        words, cuda = "this is a Jetson: TensorRT comes with its JetPack, and pip's does not support it", None
+    if gpu is None or cuda is None:
+        oldest = ".".join(map(str, CUDA_12.oldest))
+        print(
+            f"make gpu: {words}; expected an NVIDIA GPU in a PC or server and a driver for CUDA {oldest} or newer; "
+            "without one use `make demo`",
+            file=sys.stderr,
+        )
         return 2
-    if gpu.driver < MIN_CUDA:
-        wanted = ".".join(map(str, MIN_CUDA))
-        print(f"make gpu: {words}; expected a driver for CUDA {wanted} or newer: update the driver", file=sys.stderr)
-        return 2
-    package = options.tensorrt or tensorrt_package(gpu)
-    print(f"{words}\ninstalling pycuda, numba-cuda and {package}", flush=True)
+    package = (options.tensorrt or tensorrt_package(gpu)) + cuda.suffix
+    print(f"{words}\ninstalling pycuda, numba-cuda for CUDA {cuda.oldest[0]} and {package}", flush=True)
     if options.dry_run:
         return 0
     try:
         with stop_signals():
-            install_pycuda()
-            pip_install(f"{ROOT}[gpu,export]", package)
+            install_pycuda(cuda)
+            install_torch(cuda)
+            pip_install(cuda, f"{ROOT}[{cuda.extra},export]", package)
     except KeyboardInterrupt as error:
         stop = stop_of(error)
         return complain("make gpu", f"{stop}; `make gpu` goes on from here", stop.status)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import itertools
 import resource
@@ -11,7 +12,9 @@ import numpy as np
 import pytest
 
 from commands.selfcheck import ENGINES, FRAMES, disagreement, people_of
-from engine.tensorrt.flavor import MODULES
+from core.errors import EngineError
+from engine.gpu import find_gpu
+from engine.tensorrt.flavor import MODULES, RTX_CAPABILITIES
 from evaluation.compare import compare_results
 from pipeline import PosePipeline
 from pipeline.sources import Source
@@ -27,7 +30,23 @@ def engine(request):
     module = MODULES.get(request.param, request.param)
     if importlib.util.find_spec(module) is None:
         pytest.skip(f"{module} is not installed")
+    if request.param == "tensorrt-rtx" and (refusal := refusal_of_rtx()) is not None:
+        pytest.skip(f"this GPU is none of TensorRT-RTX's, which says: {refusal}")
     return request.param
+
+
+@functools.cache
+def refusal_of_rtx() -> str | None:
+    """What TensorRT-RTX answers a GPU that it is not made for; None where it runs, or has to."""
+    gpu, _ = find_gpu()
+    if gpu is None or gpu.compute_capability in RTX_CAPABILITIES:
+        return None
+    try:
+        with PosePipeline("tiny", engine="tensorrt-rtx") as pose:
+            pose.warm_up()
+    except EngineError as error:
+        return str(error)
+    return None
 
 
 class Noise(Source):
@@ -74,7 +93,8 @@ def test_ten_thousand_frames_leave_memory_flat(engine):
     (host_early, device_early), (host_late, device_late) = seen
     print(f"{engine}: host {(host_late - host_early) >> 10} KiB, device {(device_late - device_early) >> 10} KiB more")
     assert host_late - host_early < 32 << 20
-    assert device_late - device_early <= 0
+    # Of the whole GPU, which others use too: a leak of one frame (0.9 MB) in each 250 would show.
+    assert device_late - device_early < 32 << 20
 
 
 def test_a_size_that_changes_in_mid_stream_loses_no_frame(engine):

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from benchmarks import gpu
+from engine.gpu import Gpu
 
 
 def python(name, code, seconds=60):
@@ -62,6 +63,43 @@ def test_no_step_starts_after_the_minutes_are_over(planned, tmp_path):
     planned += [python("never", "print('x')")]
     assert gpu.main(["--out", str(tmp_path), "--minutes", "0"]) == 3
     assert not (tmp_path / "never.log").exists()
+
+
+@pytest.mark.parametrize(("answer", "expected"), [("TensorRT-RTX runs here", "ok"), ("it refuses", "left out")])
+def test_steps_of_an_engine_that_refuses_the_gpu_are_left_out_and_that_is_no_failure(
+    answer, expected, planned, tmp_path
+):
+    planned += [
+        python("rtx", f"print({answer!r})"),
+        gpu.Step("frame", ("-c", "print('ran')"), 60, needs=("rtx", gpu.RTX_RUNS)),
+    ]
+    assert gpu.main(["--out", str(tmp_path)]) == 0
+    assert verdicts(tmp_path) == {"rtx": "ok", "frame": expected}
+    assert (tmp_path / "frame.log").exists() == (expected == "ok")
+    assert answer in (tmp_path / "summary.md").read_text()  # the refusal in its own words
+    assert gpu.main(["--out", str(tmp_path)]) == 0  # and it stays so
+
+
+def test_the_answer_of_the_rtx_step_is_the_one_that_the_others_wait_for():
+    pytest.importorskip("tensorrt_rtx")
+    from benchmarks import rtx
+
+    assert rtx.RUNS == gpu.RTX_RUNS
+    assert rtx.CLIP.is_file()
+    needing = {step.name for step in gpu.steps(gpu.ROOT) if step.needs is not None}
+    assert {"frame-tiny-tensorrt-rtx", "video-w32-tensorrt-rtx"} <= needing
+
+
+@pytest.mark.parametrize(
+    ("works", "capability", "status"),
+    [(True, (8, 9), 0), (False, (8, 9), 1), (True, (9, 0), 0), (False, (9, 0), 0), (False, None, 1)],
+)
+def test_a_refusal_by_a_gpu_that_tensorrt_rtx_is_not_made_for_is_an_answer(works, capability, status):
+    pytest.importorskip("tensorrt_rtx")
+    from benchmarks import rtx
+
+    found = None if capability is None else Gpu("NVIDIA Test", capability, 1, (13, 0))
+    assert rtx.status(works, found) == status
 
 
 def test_what_a_step_leaves_running_ends_with_it(tmp_path):
