@@ -1,0 +1,8 @@
+"""What happens to people after the decode: what no body could have goes, ids, smoothing."""
+
+from pipeline.people.plausible import drop_impossible
+from pipeline.people.smoothing import Smoother
+from pipeline.people.steps import PeopleStep, people_steps
+from pipeline.people.tracker import Tracker
+
+__all__ = ["PeopleStep", "Smoother", "Tracker", "drop_impossible", "people_steps"]
