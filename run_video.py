@@ -20,7 +20,7 @@ from commands.arguments import build_parser, shared_options
 from commands.done import DoneSources
 from commands.interrupts import Interrupts
 from commands.machine import describe_machine
-from commands.pose import open_pose
+from commands.pose import open_pose, open_steps
 from commands.records import digest_of
 from core.command_line import FAILED, OK, REFUSED, complain
 from core.errors import PoseError, SinkError, SourceError, describe
@@ -110,6 +110,7 @@ def open_all(
     arguments: argparse.Namespace, stack: ExitStack, recorder: Recorder, *, finished: Callable[[str], None]
 ) -> tuple[Source, PosePipeline, Outputs]:
     """Sources, then the model, then outputs: nothing is overwritten for a run that cannot start."""
+    open_steps(arguments)  # refused before anything is opened
     if arguments.tls is not None and arguments.web is None:
         raise ValueError("--tls is for the page; add --web 8000")
     visitor = BrowserSource() if arguments.web is not None else None
@@ -166,6 +167,11 @@ def open_all(
     return source, pose, outputs
 
 
+def is_watched(arguments: argparse.Namespace, source: Source) -> bool:
+    """Whether somebody looks at what happens now."""
+    return source.live and (arguments.show or arguments.web is not None)
+
+
 def tell_page(web: WebSink, state: SourceState) -> None:
     """What the page says of a source that is not live."""
     if state.state != "live":
@@ -204,7 +210,8 @@ def run(
         with frames_bar() as progress:
             task = progress.add_task("", total=min(counts) if counts else None, fps=0.0, people=0)
             meter.start()
-            results = pose.run(source, limit=arguments.limit, serial=arguments.serial, recorder=recorder)
+            steps = open_steps(arguments, watched=is_watched(arguments, source))
+            results = pose.run(source, steps=steps, limit=arguments.limit, serial=arguments.serial, recorder=recorder)
             try:
                 for result in results:
                     with interrupts.held():

@@ -6,9 +6,16 @@ import argparse
 
 from cluster.jobs import Recipe
 from commands.pose import open_pose as open_as_asked
+from commands.pose import open_steps as steps_as_asked
 from pipeline import PosePipeline
+from pipeline.people import PeopleStep
 
 
 def open_pose(recipe: Recipe) -> PosePipeline:
     """Raises what PosePipeline raises."""
     return open_as_asked(argparse.Namespace(**recipe.options))
+
+
+def open_steps(recipe: Recipe) -> tuple[PeopleStep, ...]:
+    """What one file's run does to people; ids, and no smoothing, where the recipe does not say."""
+    return steps_as_asked(argparse.Namespace(**{"ids": True, "smooth": None, **recipe.options}))

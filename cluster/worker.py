@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from cluster.jobs import Job, Recipe, Results
 from cluster.object_store import fetch
+from cluster.recipes import open_steps
 from cluster.scratch import scratch
 from cluster.store import NO_SPACE, Store
 from core.errors import PoseError, SinkError, SourceError, describe
@@ -155,7 +156,8 @@ class FileWorker:
             copies = open_sinks(save=save, json=None, show=None, audio=self._recipe.audio)
             lines = open_sinks(save=None, json=json_path, table=table, show=None)
             outputs = Outputs([*copies, *(_Named(sink, job.name) for sink in lines)], recorder)
-            with finished(outputs), closing(self._pose.run(source, recorder=recorder)) as frames_of:
+            results_of = self._pose.run(source, steps=open_steps(self._recipe), recorder=recorder)
+            with finished(outputs), closing(results_of) as frames_of:
                 for result in frames_of:
                     outputs.write(result)
                     frames += 1

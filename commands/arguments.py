@@ -97,6 +97,18 @@ def add_people_options(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="hide weaker joints (default: %(default)s)",
     )
+    people.add_argument(
+        "--ids",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="say who is who from frame to frame, in videos and live sources (default: yes)",
+    )
+    people.add_argument(
+        "--smooth",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="take out jitter (default: where a live source is shown, not in files)",
+    )
 
 
 def shared_options(arguments: argparse.Namespace) -> dict[str, Option]:

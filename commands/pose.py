@@ -7,6 +7,7 @@ import argparse
 from core.progress import Progress, unseen
 from kernels.options import DecodeOptions
 from pipeline import LIVE_OPTIONS, PosePipeline
+from pipeline.people import PeopleStep, people_steps
 
 
 def open_pose(
@@ -31,3 +32,13 @@ def open_pose(
         options=options,
         progress=progress,
     )
+
+
+def open_steps(arguments: argparse.Namespace, *, watched: bool = False) -> tuple[PeopleStep, ...]:
+    """What one run does to people after the decode. arguments: of `add_people_options`.
+
+    watched: somebody looks at a live source, which is smoothed unless the arguments say otherwise.
+    Raises ValueError for smoothing without ids.
+    """
+    smooth = watched and arguments.ids if arguments.smooth is None else arguments.smooth
+    return people_steps(ids=arguments.ids, smooth=smooth)

@@ -129,7 +129,7 @@ def people_of(engine: str, frames: int = FRAMES) -> Results:
     options = replace(DecodeOptions(), min_score=MIN_SCORE)
     results: Results = []
     with PosePipeline("tiny", engine=engine, options=options) as pose:
-        for result in islice(pose.run(open_source(str(CLIP)), limit=frames), frames):
+        for result in islice(pose.run(open_source(str(CLIP)), steps=(), limit=frames), frames):
             results += result.people.to_coco(result.frame.index)
     return results
 

@@ -1,7 +1,8 @@
-"""JointSets onto frames. Colours say the side of the body, so that they stay as they are from frame to frame."""
+"""Skeletons onto frames. A limb's colour says the side of the body; joints, trunk and number have the person's own."""
 
 from __future__ import annotations
 
+import colorsys
 from functools import cache
 
 import cv2
@@ -18,12 +19,14 @@ SHIFT = 4  # cv2 draws at 1/16 pixel
 WIDTH_PER_HEIGHT = 1 / 75  # of the person, for a limb's line
 WIDTHS = (1.5, 9.0)
 FONT = cv2.FONT_HERSHEY_SIMPLEX
+GOLDEN_ANGLE = 137.508  # degrees of hue from one id to the next: neighbours differ, and no two of many are near
 
 
 def draw_people(image: NDArray[np.uint8], people: People) -> NDArray[np.uint8]:
     """Draw onto `image` (H, W, 3) uint8 BGR, in place, and return it; joints with score 0 are left out.
 
-    Lines and dots grow with the person; the far are drawn first, so that the near lie above them.
+    Lines and dots grow with the person; the far are drawn first, so that the near lie above them. Who has an id wears
+    its colour and number.
     """
     if not len(people):
         return image
@@ -38,8 +41,17 @@ def draw_people(image: NDArray[np.uint8], people: People) -> NDArray[np.uint8]:
             skeleton=skeleton,
             sides=sides,
             height=float(heights[person]),
+            person_id=int(people.ids[person]),
         )
     return image
+
+
+@cache
+def id_color(person_id: int) -> tuple[int, int, int]:
+    """BGR; the same for an id in every frame, and on the page."""
+    hue = person_id * GOLDEN_ANGLE % 360
+    red, green, blue = colorsys.hls_to_rgb(hue / 360, 0.66, 0.85)
+    return round(255 * blue), round(255 * green), round(255 * red)
 
 
 def draw_caption(image: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
@@ -59,6 +71,7 @@ def _draw_person(
     skeleton: JointSet,
     sides: tuple[tuple[Side, ...], tuple[Side, ...]],
     height: float,
+    person_id: int,
 ) -> None:
     width = float(np.clip(height * WIDTH_PER_HEIGHT, *WIDTHS))
     thick, rim = max(1, round(width)), max(1, round(width)) + max(2, round(width * 0.6))
@@ -70,8 +83,10 @@ def _draw_person(
     ]
     for (a, b), _ in limbs:  # all rims below all colours, or a rim would cut the limb before it
         cv2.line(image, fixed[a], fixed[b], OUTLINE, rim, cv2.LINE_AA, SHIFT)
+    own = id_color(person_id) if person_id else None
     for (a, b), side in limbs:
-        cv2.line(image, fixed[a], fixed[b], COLORS[side], thick, cv2.LINE_AA, SHIFT)
+        color = own if own is not None and side == "middle" else COLORS[side]
+        cv2.line(image, fixed[a], fixed[b], color, thick, cv2.LINE_AA, SHIFT)
     radius = width * 1.05
     for joint in np.flatnonzero(found):
         small = radius * (0.7 if skeleton.joints[joint].endswith(("eye", "ear")) else 1.0)
@@ -79,7 +94,25 @@ def _draw_person(
         cv2.circle(
             image, center, round((small + max(1.0, width * 0.35)) * (1 << SHIFT)), OUTLINE, -1, cv2.LINE_AA, SHIFT
         )
-        cv2.circle(image, center, round(small * (1 << SHIFT)), _light(COLORS[sides[0][joint]]), -1, cv2.LINE_AA, SHIFT)
+        fill = own if own is not None else _light(COLORS[sides[0][joint]])
+        cv2.circle(image, center, round(small * (1 << SHIFT)), fill, -1, cv2.LINE_AA, SHIFT)
+    if own is not None and found.any():
+        _draw_number(image, person_id, keypoints[found], width=width, color=own)
+
+
+def _draw_number(
+    image: NDArray[np.uint8], person_id: int, xy: NDArray[np.float32], *, width: float, color: tuple[int, int, int]
+) -> None:
+    """The id above the person's highest joint, or below it at the picture's upper edge."""
+    text, scale = str(person_id), 0.3 + 0.13 * width
+    thick = max(1, round(1.8 * scale))
+    (wide, tall), _ = cv2.getTextSize(text, FONT, scale, thick)
+    x, top = xy[:, 0].mean() - wide / 2, xy[:, 1].min() - 3 * width - 2
+    y = top if top > tall else xy[:, 1].min() + 3 * width + tall
+    limit = 8 * max(image.shape[:2])
+    origin = round(float(np.clip(x, -limit, limit))), round(float(np.clip(y, -limit, limit)))
+    cv2.putText(image, text, origin, FONT, scale, OUTLINE, thick + 2, cv2.LINE_AA)
+    cv2.putText(image, text, origin, FONT, scale, color, thick, cv2.LINE_AA)
 
 
 def _light(color: tuple[int, int, int]) -> tuple[int, int, int]:

@@ -11,7 +11,7 @@ A file's frames may be in the network side by side: more of them a second, each 
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Self
@@ -23,6 +23,7 @@ from core.progress import Progress, unseen
 from kernels.options import DecodeOptions
 from pipeline.channel import Channel
 from pipeline.models import open_step
+from pipeline.people import PeopleStep, people_steps
 from pipeline.sources import Source
 from pipeline.stages import Job, captured, join, side_by_side, stage
 from pipeline.stats import Recorder
@@ -84,14 +85,18 @@ class PosePipeline:
         self._busy = threading.Lock()
         self._closed = False
 
-    def __call__(self, image: NDArray[np.uint8]) -> People:
-        """The people of one upright BGR image (H, W, 3) uint8. No threads."""
+    def __call__(self, image: NDArray[np.uint8], *, steps: Sequence[PeopleStep] | None = None) -> People:
+        """The people of one upright BGR image (H, W, 3) uint8. No threads.
+
+        steps: what happens to people after the decode; by default, what no body could have goes.
+        """
         frame = Frame(np.ascontiguousarray(image))
+        steps = people_steps(ids=False) if steps is None else steps
         with self._alone():
             try:
                 self.step.prepare(0, [frame.image])
                 self.step.infer(0)
-                return self.step.finish(0)[0]
+                return self._finish(0, [frame], steps)[0]
             finally:
                 self.step.settle()
 
@@ -104,6 +109,7 @@ class PosePipeline:
         self,
         source: Source,
         *,
+        steps: Sequence[PeopleStep] | None = None,
         limit: int | None = None,
         serial: bool = False,
         recorder: Recorder | None = None,
@@ -111,14 +117,17 @@ class PosePipeline:
         """A Result for every frame, in order. Closes the source, at the end and when the generator is closed early.
 
         A live source drops its oldest frame when the pipeline is slower; the gap shows in `frame.index`.
+        steps: what happens to people after the decode, in order; by default `people_steps()`: what no body could have
+            goes, and people get ids. Those with a memory belong to one run: make new ones for the next.
         limit: stop after this many frames. serial: one stage after the other in the caller's thread, to measure them.
         Results before a failure are yielded first; then it is raised, once: SourceError, or StageError with its cause.
         """
         recorder = recorder if recorder is not None else Recorder()
+        steps = people_steps() if steps is None else steps
         with self._alone(), source:
             batch = self.step.batch if source.keeps_newest or not source.live else 1  # a camera's frame never waits
             jobs = captured(source, recorder, batch=batch, limit=limit)
-            done = self._serially(jobs) if serial else self._threaded(jobs, source, recorder)
+            done = self._serially(jobs, steps) if serial else self._threaded(jobs, source, recorder, steps)
             try:
                 for job in done:
                     yield from job.results()
@@ -137,11 +146,13 @@ class PosePipeline:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _serially(self, jobs: Iterable[Job]) -> Generator[Job, None, None]:
+    def _serially(self, jobs: Iterable[Job], steps: Sequence[PeopleStep]) -> Generator[Job, None, None]:
         for job in jobs:
-            yield self._group(self._infer(self._prepare((0, job))))
+            yield self._group(self._infer(self._prepare((0, job))), steps)
 
-    def _threaded(self, jobs: Iterable[Job], source: Source, recorder: Recorder) -> Generator[Job, None, None]:
+    def _threaded(
+        self, jobs: Iterable[Job], source: Source, recorder: Recorder, steps: Sequence[PeopleStep]
+    ) -> Generator[Job, None, None]:
         beside = 1 if source.live and not source.keeps_newest else self.step.at_once
         slots = self.step.slots if beside > 1 else min(self.step.slots, SLOTS)
         frames: Channel[Job] = Channel(1 if source.live else FILE_CAPACITY, drop_oldest=source.live)
@@ -154,7 +165,7 @@ class PosePipeline:
         passes = ThreadPoolExecutor(beside, thread_name_prefix="pose-pass")  # its threads start with its first work
 
         def group(job: Job) -> Job:
-            self._group(job)
+            self._group(job, steps)
             free.put(job.slot)
             return job
 
@@ -199,9 +210,19 @@ class PosePipeline:
         job.timed("infer", self.step.infer_beside, job.slot)
         return job
 
-    def _group(self, job: Job) -> Job:
-        job.people = job.timed("group", self.step.finish, job.slot)
+    def _group(self, job: Job, steps: Sequence[PeopleStep]) -> Job:
+        job.people = job.timed("group", self._finish, job.slot, job.frames, steps)
         return job
+
+    def _finish(self, slot: int, frames: Sequence[Frame], steps: Sequence[PeopleStep]) -> list[People]:
+        """The slot's people of each frame, after the steps."""
+        finished = []
+        for frame, found in zip(frames, self.step.finish(slot), strict=True):
+            people = found
+            for step in steps:
+                people = step(frame, people)
+            finished.append(people)
+        return finished
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

@@ -52,12 +52,15 @@ def json_line(result: Result) -> str:
 
 
 def person_entries(people: People) -> list[PersonEntry]:
-    """What every output says of a person, rounded: bbox x, y, w, h and K keypoints x, y, score in frame pixels."""
+    """What every output says of a person, rounded: the id if there is one, bbox x, y, w, h, K keypoints x, y, score.
+
+    Boxes and keypoints are in frame pixels.
+    """
     boxes = np.round(people.boxes().astype(np.float64), LINE_DECIMALS).tolist()
     xy = np.round(people.keypoints.astype(np.float64), LINE_DECIMALS).tolist()
     joint_scores = np.round(people.keypoint_scores.astype(np.float64), SCORE_DECIMALS).tolist()
     scores = np.round(people.scores.astype(np.float64), SCORE_DECIMALS).tolist()
-    return [
+    entries: list[PersonEntry] = [
         {
             "score": scores[p],
             "bbox": boxes[p],
@@ -65,3 +68,4 @@ def person_entries(people: People) -> list[PersonEntry]:
         }
         for p in range(len(people))
     ]
+    return [{"id": i, **entry} if i else entry for i, entry in zip(people.ids.tolist(), entries, strict=True)]
