@@ -57,7 +57,7 @@ class _Shape:
 class _Slot:
     uploaded: Event
     done: Event
-    people: tuple[PinnedArray, PinnedArray, PinnedArray]  # keypoints (N, P, K, 3), scores (N, P), count (N,)
+    people: PinnedArray  # a copy of the workspace's `packed`
     letterbox: Letterbox | None = None
     count: int = 0  # of the batch, the frames that were prepared
     pinned: PinnedArray | None = None  # (batch, H, W, 3) uint8
@@ -70,7 +70,7 @@ class DeviceStep:
     """A FrameStep whose every stage between upload and people runs on the GPU.
 
     network_for: opens the network for an input (N, H, W); may build a plan first. The step closes what it opened.
-    kernels: the module with `preprocess`, `decode` and `Workspace`, with `close`; by default `kernels.cuda`.
+    kernels: the module with `preprocess`, `decode`, `Workspace` and what unpacks people; by default `kernels.cuda`.
     graphs: launch each frame as one CUDA graph; may be switched between frames. Where none can be captured, plain
         launches follow, which is logged.
     size, flip, batch: as PosePipeline.
@@ -111,11 +111,7 @@ class DeviceStep:
                 _Slot(
                     device.event(),
                     device.event(),
-                    (
-                        device.pinned((batch, people, joints, 3), np.float32),
-                        device.pinned((batch, people), np.float32),
-                        device.pinned((batch,), np.int32),
-                    ),
+                    device.pinned((kernels.packed_size(batch, people, joints),), np.float32),
                 )
                 for _ in range(self.slots)
             ]
@@ -159,7 +155,8 @@ class DeviceStep:
         assert kept.letterbox is not None
         with self.device.current():
             kept.done.wait()
-        keypoints, scores, counts = (pinned.array for pinned in kept.people)
+        shape = self.batch, self._options.max_people, self.spec.num_joints
+        keypoints, scores, counts = self._kernels.unpack_people(kept.people.array, shape)
         return [
             people_in_frame(keypoints[n, :found], scores[n, :found].copy(), kept.letterbox)
             for n, found in enumerate(counts[: kept.count].tolist())
@@ -278,7 +275,9 @@ class DeviceStep:
         network = self.network_for(nhw)
         maps = self._of_each_frame(network)
         try:
-            workspace = self._kernels.Workspace(maps[0].shape, self._options, dtype=maps[0].dtype)
+            workspace = self._kernels.Workspace(
+                maps[0].shape, self._options, dtype=maps[0].dtype, tag_dims=self.spec.tag_dims
+            )
             return _Shape(network, workspace, maps)
         except BaseException:
             network.close()
@@ -360,14 +359,11 @@ class DeviceStep:
                 stream=stream.handle,
             )
 
-        people: list[Any] = []
-
         def group() -> None:
-            people[:] = self._kernels.decode(*shape.maps, workspace=shape.workspace, stream=stream.handle)
+            self._kernels.decode(*shape.maps, workspace=shape.workspace, stream=stream.handle)
 
         def download() -> None:
-            for pinned, array in zip(kept.people, people, strict=True):
-                stream.download(pinned.array, array)
+            stream.download(kept.people.array, shape.workspace.packed)
 
         return {
             "preprocess": preprocess,

@@ -243,11 +243,6 @@ def _on_device(
     from engine.device import Device
     from pipeline.device_step import DeviceStep
 
-    if spec.tag_dims > 1:
-        raise EngineError(
-            f"the decode on a GPU reads tags of one number, and {spec.name}'s have {spec.tag_dims}; "
-            "use --engine onnxruntime"
-        )
     device = Device(wanted.gpu)
     try:
         return DeviceStep(

@@ -124,6 +124,7 @@ class Chain:
     flip: bool
     options: DecodeOptions
     frames: int = 1
+    tag_dims: int = 1
     with_lines: str = ""  # the kernel to compile with line information
     programs: dict[Any, Program] = field(default_factory=dict)
     kernels: dict[str, HostKernel] = field(init=False)
@@ -137,7 +138,7 @@ class Chain:
             SIMULATED=True,  # no first launch
         ):
             shape = (self.frames, 2 if self.flip else 1, 17, H // 2, W // 2)
-            self.workspace = decode_module.Workspace(shape, self.options)
+            self.workspace = decode_module.Workspace(shape, self.options, tag_dims=self.tag_dims)
         self.kernels = {"preprocess": HostKernel("preprocess", preprocess_module.warp_frames, programs=self.programs)}
         for name in DECODE:
             self.kernels[name] = HostKernel(name, getattr(self.workspace, name), programs=self.programs)

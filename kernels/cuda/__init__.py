@@ -4,7 +4,7 @@ Importing needs no GPU; building a `Workspace` does. With NUMBA_ENABLE_CUDASIM=1
 """
 
 from kernels.cuda.assignment import match
-from kernels.cuda.decode import Blocks, Workspace, decode, unpack_people
+from kernels.cuda.decode import Blocks, Workspace, decode, packed_size, unpack_people
 from kernels.cuda.preprocess import preprocess
 
-__all__ = ["Blocks", "Workspace", "decode", "match", "preprocess", "unpack_people"]
+__all__ = ["Blocks", "Workspace", "decode", "match", "packed_size", "preprocess", "unpack_people"]

@@ -152,7 +152,7 @@ class Workspace:
     def _people(N: int, P: int, K: int) -> tuple[Any, tuple[Any, Any, Any]]:
         """`packed`, and keypoints, scores and count in it."""
         ends = N * P * K * 3, N * P * K * 3 + N * P
-        packed = zeros((ends[1] + N,), np.float32)
+        packed = zeros((packed_size(N, P, K),), np.float32)
         keypoints, scores = packed[: ends[0]].reshape(N, P, K, 3), packed[ends[0] : ends[1]].reshape(N, P)
         return packed, (keypoints, scores, packed[ends[1] :].view(np.int32))
 
@@ -192,6 +192,11 @@ class Workspace:
         ):
             if need > have:
                 raise ValueError(f"{name} is {need}; the device takes at most {have}")
+
+
+def packed_size(frames: int, people: int, joints: int) -> int:
+    """Values of `Workspace.packed`."""
+    return frames * (people * joints * 3 + people + 1)
 
 
 def unpack_people(packed: NDArray[np.float32], shape: tuple[int, int, int]) -> tuple[Any, Any, Any]:

@@ -214,19 +214,14 @@ class FakeWorkspace:
     """The buffers of a decode; numba can free them only while the context is current, so `close` checks it."""
 
     def __init__(self, device, frames, people, joints):
-        self.device = device
-        self.people = (
-            FakeArray(device, (frames, people, joints, 3), np.float32),
-            FakeArray(device, (frames, people), np.float32),
-            FakeArray(device, (frames,), np.int32),
-        )
+        self.device, self.shape = device, (frames, people, joints)
+        self.packed = FakeArray(device, (FakeKernels.packed_size(*self.shape),), np.float32)
         device.workspaces.append(self)
 
     def close(self):
         self.device.check()
         self.device.workspaces.remove(self)
-        for array in self.people:
-            array.free()
+        self.packed.free()
 
 
 class FakeKernels:
@@ -235,8 +230,20 @@ class FakeKernels:
     def __init__(self, device):
         self.device = device
 
-    def Workspace(self, shape, options, *, dtype):
+    @staticmethod
+    def packed_size(frames, people, joints):
+        return frames * (people * joints * 3 + people + 1)
+
+    @staticmethod
+    def unpack_people(packed, shape):
+        """As `kernels.cuda` lays people out: keypoints, scores, then counts as the bits of int32."""
+        frames, people, joints = shape
+        keypoints, scores, count = np.split(packed, np.cumsum([frames * people * joints * 3, frames * people]))
+        return keypoints.reshape(frames, people, joints, 3), scores.reshape(frames, people), count.view(np.int32)
+
+    def Workspace(self, shape, options, *, dtype, tag_dims):
         frames, _, joints, _, _ = shape
+        assert tag_dims == 1
         return FakeWorkspace(self.device, frames, options.max_people, joints)
 
     def preprocess(self, frames, out, *, stream, mirror, **geometry):
@@ -250,12 +257,10 @@ class FakeKernels:
         self.device.streams[stream].enqueue(run)
 
     def decode(self, heatmaps, tags, *, workspace, stream):
-        keypoints, scores, count = workspace.people
-
         def run():
-            keypoints.values[:, 0] = (heatmaps.shape[4], heatmaps.shape[3], 0.5)  # the middle of the input
-            scores.values[:, 0] = heatmaps.values[:, 0, 0, 0, 0] / 255
-            count.values[:] = 1
+            keypoints, scores, count = self.unpack_people(workspace.packed.values, workspace.shape)
+            keypoints[:, 0] = (heatmaps.shape[4], heatmaps.shape[3], 0.5)  # the middle of the input
+            scores[:, 0] = heatmaps.values[:, 0, 0, 0, 0] / 255
+            count[:] = 1
 
         self.device.streams[stream].enqueue(run)
-        return workspace.people

@@ -134,15 +134,6 @@ def test_a_gpu_that_fails_leaves_auto_on_the_cpu(onnx, monkeypatch):
     step.close()
 
 
-def test_tags_of_two_numbers_stay_on_the_cpu(onnx):
-    wanted = models._Wanted(
-        str(onnx), None, False, "cpu", 0, (640, 480), batch=1, options=DecodeOptions(), progress=lambda *_: None
-    )
-    spec = ModelSpec(name="small", tag_dims=2)
-    with pytest.raises(EngineError, match="reads tags of one number, and small's have 2; use --engine onnxruntime"):
-        models._on_device(wanted, spec, "torch", "", lambda shape, device: pytest.fail("it was opened"))
-
-
 def test_a_missing_package_is_named(installed, onnx):
     with pytest.raises(EngineError, match="engine tensorrt needs pycuda, which is not installed; run `make gpu`"):
         opened(onnx, "tensorrt")

@@ -263,8 +263,8 @@ def table() -> str:
         lines.append(f"| {case.name} | {case.threads} | {' | '.join(cells)} | {built[TARGETS[-1]].shared_bytes} |")
     lines += [
         "",
-        "`group` and `filter` run one block an image: there, the latency of one block counts, not occupancy. Blocks of one",
-        "warp fill half of a multiprocessor at most, where it holds 32 blocks.",
+        "`group` and `filter` run one block an image: there, the latency of one block counts, not occupancy. Blocks of",
+        "one warp fill half of a multiprocessor at most, where it holds 32 blocks.",
         "",
         "Variants, compute capability 9.0:",
         "",

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.ptx_on_host.kernels import Chain, same_bits
+from kernels.cuda import unpack_people
 from kernels.options import DecodeOptions
 from tests.kernels.cuda.crowds import draw_crowd
 
@@ -19,7 +20,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="runs threads as coroutines of Linux's C library"),
 ]
 
-INPUT_HW = (128, 192)
+INPUT_HW = (96, 128)
 OPTIONS = DecodeOptions(min_score=0.2, min_joint=0.1, duplicate_oks=0.7)
 ORDERS = (0, 1, 2)  # of blocks, warps and lanes: as they stand, and two that are drawn
 
@@ -63,3 +64,26 @@ def test_the_frame_is_letterboxed_as_on_the_host(chains):
     np.testing.assert_allclose(images[0], chain.preprocess_on_cpu(frame), atol=2e-3, rtol=0)
     if chain.flip:
         np.testing.assert_array_equal(images[1], images[0][..., ::-1])
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_tags_of_two_numbers(flip):
+    chain = Chain(INPUT_HW, flip, OPTIONS, tag_dims=2)
+    maps = draw_crowd(np.random.default_rng(7), 10, (INPUT_HW[0] // 2, INPUT_HW[1] // 2), T=2 if flip else 1, D=2)
+    heatmaps, tags = (array[None] for array in maps)
+    wanted = chain.decode_on_cpu(heatmaps, tags)[0]
+    found = chain.decode(heatmaps, tags)[0]
+    assert len(wanted[0][1]) > 5
+    assert all(same_bits(found[stage], wanted[stage]) for stage in (0, 1))
+
+
+def test_one_array_holds_the_people(chains):
+    chain = chains[3]
+    rng = np.random.default_rng(1)
+    map_hw = (INPUT_HW[0] // 2, INPUT_HW[1] // 2)
+    crowds = [draw_crowd(rng, people, map_hw, T=2 if chain.flip else 1) for people in (1, 5, 9)]
+    after = [result[1] for result in chain.decode(*(np.stack(maps) for maps in zip(*crowds, strict=True)))]
+    keypoints, scores, count = unpack_people(np.array(chain.workspace.packed), (3, OPTIONS.max_people, 17))
+    assert len({len(own) for _, own in after}) > 1
+    for n, people in enumerate(after):
+        assert same_bits((keypoints[n, : count[n]], scores[n, : count[n]]), people)
