@@ -21,7 +21,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 WORKING_TREE = "."
 WALL = "wall_s"
@@ -82,7 +81,7 @@ def run_once(place: Path, command: Sequence[str]) -> dict[str, float]:
     return numbers | dict(flatten(printed)) if isinstance(printed, dict) else numbers
 
 
-def flatten(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
+def flatten(value: object, name: str = "") -> Iterator[tuple[str, float]]:
     """{"a": {"b": 1}} -> ("a.b", 1.0); what is no number is left out."""
     if isinstance(value, bool):
         return

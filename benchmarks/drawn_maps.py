@@ -6,10 +6,9 @@ The network runs as ever, into memory of its own; what is decoded is a drawn cro
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from core.spec import ModelSpec
 from engine.device import Device, DeviceArray, Stream
@@ -66,7 +65,7 @@ class DrawnRunner:
         self.engine = runner.engine
         self._drawn: Heads | None = None
 
-    def infer(self, images: Images | NDArray[Any]) -> Heads:
+    def infer(self, images: Images) -> Heads:
         heads = self._runner.infer(images)
         if self._drawn is None or self._drawn.heatmaps.shape != heads.heatmaps.shape:
             self._drawn = draw(self._people, heads.heatmaps.shape)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numba_cuda  # type: ignore[import-untyped]
 import numpy as np
+from numpy.typing import NDArray
 
 from kernels.cuda import Workspace, decode, preprocess
 from kernels.cuda._cuda import as_stream, cuda
@@ -71,7 +72,7 @@ class Frame:
         ]
 
 
-def times(stream: Stream, steps: Sequence[Callable[[], object]], runs: int) -> np.ndarray[Any, Any]:
+def times(stream: Stream, steps: Sequence[Callable[[], object]], runs: int) -> NDArray[np.float64]:
     """Microseconds of each step and of all together, (runs, steps + 1); queued, so that the device never waits."""
     rows: list[list[float]] = []
     hold = 200  # x 100 us
@@ -127,7 +128,7 @@ def table(hw: tuple[int, int], runs: int, people: Sequence[int]) -> tuple[str, d
     return f"### {hw[0]}x{hw[1]}\n\n" + "\n".join(lines) + "\n", whole
 
 
-def quantiles(column: np.ndarray[Any, Any]) -> str:
+def quantiles(column: NDArray[np.float64]) -> str:
     return " / ".join(f"{value:.1f}" for value in np.percentile(column, (50, 95, 99)))
 
 

@@ -44,7 +44,7 @@ class Sleeper:
         self.seconds = seconds
         self.heads = Heads(np.zeros((1, 17, 128, 192), np.float32), np.zeros((1, 17, 64, 96), np.float32))
 
-    def infer(self, images: Any) -> Heads:
+    def infer(self, images: object) -> Heads:
         if self.seconds:
             time.sleep(self.seconds)
         return self.heads

@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,7 +103,7 @@ def run(plan: Path) -> str:
     )
 
 
-def inputs() -> Iterator[NDArray[Any]]:
+def inputs() -> Iterator[NDArray[np.float32]]:
     """(1, 3, H, W) float32 of each of the clip's first frames."""
     spec = read_spec(FP32)
     with open_source(str(CLIP)) as source:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from core.joints import JOINT_SETS, JointSetName
 
@@ -83,7 +83,7 @@ class ModelSpec:
     def from_json(cls, text: str) -> Self:
         """The spec that `to_json` wrote. Raises ValueError for anything else, unknown fields included."""
         try:
-            raw: dict[str, Any] = json.loads(text)
+            raw = json.loads(text)
             version = raw.pop("format")
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise ValueError(f"not a HigherPose model spec: {text[:80]!r}") from error

@@ -23,6 +23,9 @@ from numpy.typing import DTypeLike, NDArray
 
 from core.errors import EngineError
 
+CudaObject = Any  # of pycuda or cuda.bindings, which have no stubs
+HostArray = NDArray[Any]
+
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T", bound="Freeable")
@@ -53,7 +56,7 @@ class Freeable(Protocol):
 class DeviceArray:
     """C-contiguous memory on the device; numba and torch read it through `__cuda_array_interface__`."""
 
-    def __init__(self, shape: tuple[int, ...], dtype: DTypeLike, allocation: Any) -> None:
+    def __init__(self, shape: tuple[int, ...], dtype: DTypeLike, allocation: CudaObject) -> None:
         self.shape = shape
         self.dtype = np.dtype(dtype)
         self.pointer = int(allocation)
@@ -86,12 +89,12 @@ class DeviceArray:
 class PinnedArray:
     """Page-locked host memory, which the device reads and writes directly: `array`, C-contiguous."""
 
-    def __init__(self, array: NDArray[Any]) -> None:
+    def __init__(self, array: HostArray) -> None:
         self.array = array
 
     def free(self) -> None:
         """Release the memory; `array` is empty afterwards, and views taken of it must be gone."""
-        allocation: Any = self.array.base  # pycuda's handle on the memory
+        allocation: CudaObject = self.array.base  # pycuda's handle on the memory
         if allocation is not None:
             self.array = np.empty(0, self.array.dtype)
             allocation.free()
@@ -100,7 +103,7 @@ class PinnedArray:
 class Graph:
     """A captured sequence of device work, launched whole."""
 
-    def __init__(self, graph: Any, executable: Any) -> None:
+    def __init__(self, graph: CudaObject, executable: CudaObject) -> None:
         self._graph = graph
         self._executable = executable
 
@@ -120,7 +123,7 @@ class Graph:
 class Event:
     """A point in a stream's work that a thread can wait for and that can be timed."""
 
-    def __init__(self, event: Any) -> None:
+    def __init__(self, event: CudaObject) -> None:
         self.raw = event
 
     def record(self, stream: Stream) -> None:
@@ -142,17 +145,17 @@ class Event:
 class Stream:
     """Work that the device does in order. `handle` is the CUstream as an integer, for numba, torch and TensorRT."""
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: CudaObject) -> None:
         self.raw = stream
         self.handle = int(stream.handle)
 
-    def upload(self, target: DeviceArray, source: NDArray[Any]) -> None:
+    def upload(self, target: DeviceArray, source: HostArray) -> None:
         """Copy pinned host memory to the device; `source` must stay untouched until an event behind it has passed."""
         pointer = _pointer(target, source)
         with _as_engine_error():
             _pycuda().memcpy_htod_async(pointer, source, self.raw)
 
-    def download(self, target: NDArray[Any], source: Any) -> None:
+    def download(self, target: HostArray, source: DeviceArray | object) -> None:
         """Copy device memory to pinned host memory; `target` is valid once an event behind it has passed.
 
         source: a DeviceArray, or C-contiguous memory of another library by its `__cuda_array_interface__`.
@@ -287,7 +290,7 @@ class Device:
             with exclusive():
                 self._close(_pycuda())
 
-    def _close(self, cuda: Any) -> None:
+    def _close(self, cuda: CudaObject) -> None:
         self._context.push()
         try:
             cuda.Context.synchronize()
@@ -306,7 +309,7 @@ class Device:
         self._context.detach()  # for pycuda still current, so that any thread may do it
         self._context = None
 
-    def _open_context(self) -> Any:
+    def _open_context(self) -> CudaObject:
         if self._context is None:
             raise EngineError(f"{self.name} is closed; open a new Device")
         return self._context
@@ -318,7 +321,7 @@ class Device:
         self.close()
 
 
-def _pycuda() -> Any:
+def _pycuda() -> CudaObject:
     try:
         import pycuda.driver as cuda
     except ImportError as error:  # also raised where libcuda.so.1 is missing
@@ -326,7 +329,7 @@ def _pycuda() -> Any:
     return cuda
 
 
-def _bindings() -> Any:
+def _bindings() -> CudaObject:
     try:
         from cuda.bindings import driver
     except ImportError as error:
@@ -334,7 +337,7 @@ def _bindings() -> Any:
     return driver
 
 
-def _check(answer: tuple[Any, ...], what: str) -> Any:
+def _check(answer: tuple[CudaObject, ...], what: str) -> CudaObject:
     """The value of a cuda.bindings call, which returns (status, value…)."""
     status, *values = answer
     if status != _bindings().CUresult.CUDA_SUCCESS:
@@ -352,7 +355,7 @@ def _as_engine_error() -> Iterator[None]:
         raise EngineError(f"the GPU failed: {error}; run compute-sanitizer to find the kernel, or restart") from error
 
 
-def _pointer(device: Any, host: NDArray[Any]) -> int:
+def _pointer(device: CudaObject, host: HostArray) -> int:
     """Where the device array starts, once it is sure that `host` has as many bytes."""
     interface = device.__cuda_array_interface__
     shape, dtype = interface["shape"], np.dtype(interface["typestr"])

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
-from typing import Any, Self
-
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Self
 
 from core.errors import EngineError, ModelError
 from core.ort import load_onnxruntime
 from core.spec import METADATA_KEY, ModelSpec
-from engine.runner import Heads
+from engine.runner import Heads, Images
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 INPUT = "image"
 OUTPUTS = ("heatmaps", "tags")
@@ -43,14 +44,14 @@ class OnnxRunner:
         batch = session.get_inputs()[0].shape[0]
         self.batch: int | None = batch if isinstance(batch, int) else None
         self._path = path
-        self._session: Any = session
-        self._narrow: Any = None  # the session of passes side by side, opened by the first
+        self._session: InferenceSession | None = session
+        self._narrow: InferenceSession | None = None  # the session of passes side by side, opened by the first
         self._opening = threading.Lock()
 
-    def infer(self, images: NDArray[Any]) -> Heads:
-        self._check(images)
+    def infer(self, images: Images) -> Heads:
+        session = self._check(images)
         try:
-            heatmaps, tags = self._session.run(OUTPUTS, {INPUT: images})
+            heatmaps, tags = session.run(OUTPUTS, {INPUT: images})
         except Exception as error:
             raise EngineError(f"{self._path} failed on an input {images.shape}: {_first_line(error)}") from error
         n, _, h, w = images.shape
@@ -62,7 +63,7 @@ class OnnxRunner:
             )
         return Heads(heatmaps, tags)
 
-    def infer_into(self, images: NDArray[Any], heads: Heads) -> None:
+    def infer_into(self, images: Images, heads: Heads) -> None:
         """See ParallelRunner."""
         self._check(images)
         with self._opening:
@@ -86,14 +87,16 @@ class OnnxRunner:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _check(self, images: NDArray[Any]) -> None:
+    def _check(self, images: Images) -> InferenceSession:
+        """The session that takes them."""
         if self._session is None:
             raise EngineError(f"{self._path} is closed")
         if images.ndim != 4 or images.shape[1] != 3 or images.dtype != self.spec.input_dtype:
             raise ValueError(f"images are {images.dtype} {images.shape}; expected {self.spec.input_dtype} (N, 3, H, W)")
+        return self._session
 
 
-def _open(path: Path, threads: int) -> Any:
+def _open(path: Path, threads: int) -> InferenceSession:
     """A session whose passes have so many threads."""
     onnxruntime = load_onnxruntime()
     options = onnxruntime.SessionOptions()
@@ -116,7 +119,7 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _spec_of(session: Any, path: Path) -> ModelSpec:
+def _spec_of(session: InferenceSession, path: Path) -> ModelSpec:
     text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     if text is None:
         raise ModelError(f"{path} carries no model spec ({METADATA_KEY}); make it with python -m export")
@@ -126,7 +129,7 @@ def _spec_of(session: Any, path: Path) -> ModelSpec:
         raise ModelError(f"{path}: {error}") from error
 
 
-def _check(session: Any, spec: ModelSpec, path: Path) -> None:
+def _check(session: InferenceSession, spec: ModelSpec, path: Path) -> None:
     """Names, types and ranks as the spec says; sizes are checked on the first pass, since they may be dynamic."""
     inputs = {node.name: node for node in session.get_inputs()}
     outputs = {node.name: node for node in session.get_outputs()}

@@ -12,7 +12,7 @@ import tempfile
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import openvino
@@ -65,9 +65,9 @@ def ends_in_fp32(runtime_model: openvino.Model) -> bool:
     return bool(last) and all(_of_run(node, "runtimePrecision") == "f32" for node in last)
 
 
-def _upwards(start: Iterable[Any], is_last: Callable[[Any], bool]) -> dict[str, Any]:
+def _upwards(start: Iterable[openvino.Node], is_last: Callable[[openvino.Node], bool]) -> dict[str, openvino.Node]:
     """Name -> node of all that lies above these nodes; above the data of a node that `is_last`, nothing."""
-    found: dict[str, Any] = {}
+    found: dict[str, openvino.Node] = {}
     waiting = list(start)
     while waiting:
         node = waiting.pop()
@@ -80,5 +80,5 @@ def _upwards(start: Iterable[Any], is_last: Callable[[Any], bool]) -> dict[str, 
     return found
 
 
-def _of_run(node: Any, key: str) -> str:
+def _of_run(node: openvino.Node, key: str) -> str:
     return str(node.get_rt_info()[key].value)

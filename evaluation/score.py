@@ -6,7 +6,7 @@ import contextlib
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +14,10 @@ from core.coco import CocoResult
 from core.errors import EngineError, SourceError
 from core.joints import sigmas_for
 from evaluation.annotations import Annotations, read_json
+
+if TYPE_CHECKING:
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
 
 COCO_STATS = ("AP", "AP50", "AP75", "AP M", "AP L", "AR", "AR50", "AR75", "AR M", "AR L")
 # CrowdPose's evaluation program splits images by crowdIndex at these (its paper says 0.1 and 0.8).
@@ -85,7 +89,7 @@ def _evaluate(annotations: Annotations, results: Results, image_ids: Sequence[in
     return dict(zip(COCO_STATS, (float(value) for value in evaluation.stats), strict=True))
 
 
-def _pycocotools() -> tuple[Any, Any]:
+def _pycocotools() -> tuple[type[COCO], type[COCOeval]]:
     try:
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval

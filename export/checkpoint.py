@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -165,7 +164,7 @@ def _bundled(state: State) -> Architecture | None:
     )
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path) -> object:
     with path.open("rb") as file:
         start = file.read(9)
     # safetensors: the length of a JSON header in eight bytes, then the header.

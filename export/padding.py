@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +64,7 @@ def _zeros_around(model: ModelProto, pad: NodeProto, made_by: dict[str, NodeProt
     return [sizes[2], sizes[3], sizes[6], sizes[7]]
 
 
-def _constant(model: ModelProto, name: str, made_by: dict[str, NodeProto]) -> NDArray[Any] | None:
+def _constant(model: ModelProto, name: str, made_by: dict[str, NodeProto]) -> NDArray[np.generic] | None:
     """The value of a tensor that depends on no input of the model, else None."""
     from onnx import helper
     from onnx.reference import ReferenceEvaluator
@@ -88,7 +88,7 @@ def _constant(model: ModelProto, name: str, made_by: dict[str, NodeProto]) -> ND
     order = [node for node in model.graph.node if node in nodes]  # a graph's nodes are sorted
     graph = helper.make_graph(order, "constant", [], [helper.make_empty_tensor_value_info(name)], used)
     evaluator = ReferenceEvaluator(helper.make_model(graph, opset_imports=model.opset_import))
-    value: NDArray[Any] = np.asarray(evaluator.run(None, {})[0])
+    value: NDArray[np.generic] = np.asarray(evaluator.run(None, {})[0])
     return value
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ KEPT_SPANS = 36_000  # per stage: 20 minutes at 30 FPS; a camera may run for wee
 
 
 class Ring:
-    """The newest `capacity` rows of `width` floats. Any thread may append.
+    """The newest `capacity` rows of `width` floats. All threads may append.
 
     All its memory is taken at once: a run of weeks needs no more than one of a minute.
     """
@@ -56,7 +56,7 @@ class Ring:
 
 
 class Recorder:
-    """Start and stop of every stage on every frame, in `time.perf_counter()` seconds. Any thread may record."""
+    """Start and stop of every stage on every frame, in `time.perf_counter()` seconds. All threads may record."""
 
     def __init__(self) -> None:
         self.dropped = 0
@@ -123,7 +123,7 @@ class Summary:
 
     def to_json(self, machine: Mapping[str, str] | None = None) -> str:
         """One line, the form of `--stats json`. machine: of a benchmark, which adds what it was measured with."""
-        document: dict[str, Any] = {
+        document: dict[str, object] = {
             "frames": self.frames,
             "dropped": self.dropped,
             "fps": round(self.fps, 3),

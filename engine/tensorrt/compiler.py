@@ -9,20 +9,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from core.errors import EngineError, ModelError
 from core.files import write_whole
 from core.progress import Progress, unseen
 from core.spec import ModelSpec
 from engine.shapes import ShapeRange
-from engine.tensorrt.flavor import MODULES, make_log
+from engine.tensorrt.flavor import MODULES, TrtObject, make_log
 
 logger = logging.getLogger(__name__)
 
 
 def compile_plan(
-    trt: Any,
+    trt: TrtObject,
     onnx: Path,
     spec: ModelSpec,
     shapes: ShapeRange,
@@ -57,7 +56,7 @@ def compile_plan(
             raise
 
 
-def parse(trt: Any, builder: Any, onnx: Path, log: Any) -> tuple[Any, Any]:
+def parse(trt: TrtObject, builder: TrtObject, onnx: Path, log: TrtObject) -> tuple[TrtObject, TrtObject]:
     """The network of an ONNX file, and its parser, which owns the weights. Raises ModelError naming the node."""
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log)
@@ -75,13 +74,13 @@ def parse(trt: Any, builder: Any, onnx: Path, log: Any) -> tuple[Any, Any]:
 
 
 def _compile(
-    trt: Any,
+    trt: TrtObject,
     onnx: Path,
     spec: ModelSpec,
     shapes: ShapeRange,
     *,
     timing_cache: Path | None,
-    monitor: Any,
+    monitor: TrtObject,
     target: str | None,
 ) -> bytes:
     log = make_log(trt)
@@ -113,7 +112,7 @@ def _compile(
     return bytes(plan)
 
 
-def _use_timings(config: Any, path: Path) -> None:
+def _use_timings(config: TrtObject, path: Path) -> None:
     """The timings of earlier builds; none where the file is of another GPU or version: they only save time."""
     known = path.read_bytes() if path.is_file() else b""
     for content in (known, b"") if known else (b"",):
@@ -123,7 +122,7 @@ def _use_timings(config: Any, path: Path) -> None:
     logger.warning("TensorRT does not take timings (%s); this build measures every kernel", path)
 
 
-def _keep_timings(config: Any, path: Path) -> None:
+def _keep_timings(config: TrtObject, path: Path) -> None:
     """For the next build. Never raises: the plan is built."""
     timings = config.get_timing_cache()
     serialised = None if timings is None else timings.serialize()
@@ -135,7 +134,7 @@ def _keep_timings(config: Any, path: Path) -> None:
         logger.warning("%s cannot be written (%s); the next build measures again", path, error.strerror or error)
 
 
-def _check_tensors(trt: Any, network: Any, onnx: Path, spec: ModelSpec) -> None:
+def _check_tensors(trt: TrtObject, network: TrtObject, onnx: Path, spec: ModelSpec) -> None:
     """Inputs and outputs must be those the spec speaks of, in its types."""
     types = {"float16": trt.DataType.HALF, "float32": trt.DataType.FLOAT}
     expected = {"image": types[spec.input_dtype], "heatmaps": trt.DataType.FLOAT, "tags": trt.DataType.FLOAT}
@@ -147,7 +146,7 @@ def _check_tensors(trt: Any, network: Any, onnx: Path, spec: ModelSpec) -> None:
         raise ModelError(f"{onnx} has the tensors {got}; expected {wanted}: export it again: python -m export")
 
 
-def _set_shapes(builder: Any, network: Any, config: Any, onnx: Path, shapes: ShapeRange) -> None:
+def _set_shapes(builder: TrtObject, network: TrtObject, config: TrtObject, onnx: Path, shapes: ShapeRange) -> None:
     n, _, h, w = network.get_input(0).shape
     for fixed, name, wanted in zip((n, h, w), "NHW", zip(shapes.smallest, shapes.largest, strict=True), strict=True):
         if fixed >= 0 and wanted != (fixed, fixed):
@@ -158,7 +157,7 @@ def _set_shapes(builder: Any, network: Any, config: Any, onnx: Path, shapes: Sha
     config.add_optimization_profile(profile)
 
 
-def _make_monitor(trt: Any, progress: Progress) -> Any:
+def _make_monitor(trt: TrtObject, progress: Progress) -> TrtObject:
     """A trt.IProgressMonitor that turns nested phases into one growing share, and stops the build when told to."""
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # its base is known at run time only

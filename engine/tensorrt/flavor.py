@@ -13,6 +13,7 @@ from engine.gpu import find_gpu
 
 logger = logging.getLogger(__name__)
 
+TrtObject = Any  # TensorRT's module or what it makes: the same names in every flavour, without stubs
 Flavor = Literal["tensorrt", "tensorrt-rtx"]
 MODULES: dict[Flavor, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 
@@ -23,7 +24,7 @@ PORTABLE = "portable"  # a TensorRT-RTX plan: compiled for the GPU where it runs
 PORTABLE_FROM = (8, 0)  # compute capability (Ampere) from which a plan runs that was built for no GPU in particular
 
 
-def load_tensorrt(flavor: Flavor) -> Any:
+def load_tensorrt(flavor: Flavor) -> TrtObject:
     """The flavour's module. Raises ValueError for another name, EngineError if it is not installed or broken."""
     if flavor not in MODULES:
         raise ValueError(f"flavor is {flavor!r}; expected {' or '.join(MODULES)}")
@@ -58,7 +59,7 @@ def build_target(flavor: Flavor, index: int = 0) -> tuple[str, str]:
 
 
 @functools.cache
-def make_log(trt: Any) -> Any:
+def make_log(trt: TrtObject) -> TrtObject:
     """The one trt.ILogger of this process for a flavour's module, which warns when it is handed a second.
 
     It passes messages on to logging, and keeps the last error since `forget`.
@@ -76,7 +77,7 @@ def make_log(trt: Any) -> Any:
                 trt.ILogger.Severity.INFO: logging.DEBUG,
             }
 
-        def log(self, severity: Any, message: str) -> None:
+        def log(self, severity: TrtObject, message: str) -> None:
             level = self._levels.get(severity)
             if level is None:
                 return

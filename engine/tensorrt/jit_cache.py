@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from core.files import write_whole
+
+if TYPE_CHECKING:
+    import tensorrt_rtx as api  # the same names in every flavour; it has no stubs
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +22,7 @@ def cache_path(plan: Path) -> Path:
     return plan.with_name(plan.name + ".jit")
 
 
-def load_cache(runtime_config: Any, plan: Path) -> Any:
+def load_cache(runtime_config: api.IRuntimeConfig, plan: Path) -> api.IRuntimeCache:
     """The cache that contexts of `runtime_config`, an IRuntimeConfig, find compiled kernels in and compile into.
 
     The CUDA context must be current: the cache is checked against it.
@@ -36,7 +39,7 @@ def load_cache(runtime_config: Any, plan: Path) -> Any:
     return cache
 
 
-def save_cache(cache: Any, plan: Path) -> None:
+def save_cache(cache: api.IRuntimeCache, plan: Path) -> None:
     """Write the cache if this run added to it. Never raises for a file that cannot be written."""
     path = cache_path(plan)
     serialised = cache.serialize()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from core.errors import EngineError, EngineMismatch
 from engine.device import Device, exclusive
@@ -12,6 +12,9 @@ from engine.runner import tensors_of
 from engine.tensorrt.flavor import load_tensorrt, make_log
 from engine.tensorrt.jit_cache import load_cache, save_cache
 from engine.tensorrt.sidecar import read_plan, read_sidecar
+
+if TYPE_CHECKING:
+    import tensorrt_rtx as api  # the same names in every flavour; it has no stubs
 
 
 class OpenPlan:
@@ -29,10 +32,10 @@ class OpenPlan:
         serialised, self.sidecar = read_plan(self.path, version=trt.__version__, flavor=self.flavor, gpu=gpu)
         self.spec = self.sidecar.spec
         self.log = make_log(trt)
-        self._runtime: Any = None
-        self._engine: Any = None
-        self._runtime_config: Any = None  # of TensorRT-RTX, like the next
-        self._jit_cache: Any = None
+        self._runtime: api.Runtime | None = None
+        self._engine: api.ICudaEngine = None  # until it is loaded, and after close
+        self._runtime_config: api.IRuntimeConfig = None  # of TensorRT-RTX, like the next
+        self._jit_cache: api.IRuntimeCache = None
         device.own(self)
         try:
             with device.current(), exclusive():
@@ -47,7 +50,7 @@ class OpenPlan:
         """Whether a context gets its memory from us: of TensorRT-RTX, or no pass could be captured into a graph."""
         return self.flavor == "tensorrt-rtx"
 
-    def context(self) -> Any:
+    def context(self) -> api.IExecutionContext:
         """A new IExecutionContext, which must be gone before the plan is. Raises EngineError if the GPU is full."""
         self.log.forget()
         with exclusive():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from engine.device import Device, DeviceArray, Stream, exclusive
 from engine.runner import tensors_of
 from engine.shapes import Shape
 from engine.tensorrt.plan import OpenPlan
+
+if TYPE_CHECKING:
+    import tensorrt_rtx as api  # the same names in every flavour; it has no stubs
 
 
 class TensorRTRunner:
@@ -31,7 +34,7 @@ class TensorRTRunner:
         self.arrays: dict[str, DeviceArray] = {}
         self._scratch: DeviceArray | None = None
         self._shape: Shape | None = None
-        self._context: Any = None
+        self._context: api.IExecutionContext | None = None
         try:
             with device.current():
                 self._context = self._plan.context()
@@ -114,7 +117,7 @@ class TensorRTRunner:
         if not done:
             raise EngineError(f"TensorRT could not {what} of {self._plan.path}: {self._plan.log.last_error()}")
 
-    def _open_context(self) -> Any:
+    def _open_context(self) -> api.IExecutionContext:
         if self._context is None:
             raise EngineError(f"the runner of {self._plan.path} is closed; open another")
         return self._context

@@ -7,7 +7,7 @@ import json
 import shlex
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from core.errors import EngineError, EngineMismatch
 from core.files import write_whole
@@ -42,7 +42,7 @@ class Sidecar:
     def from_json(cls, text: str) -> Self:
         """What `to_json` wrote. Raises ValueError for anything else."""
         try:
-            raw: dict[str, Any] = json.loads(text)
+            raw = json.loads(text)
             if raw.pop("format") != FORMAT or raw.keys() != {field.name for field in fields(cls)}:
                 raise ValueError("written by another version")
             raw["shapes"] = ShapeRange.parse(raw["shapes"])

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numba import cuda
 from numba.core import config
+from numpy.typing import DTypeLike
 
 __all__ = [
     "SIMULATED",
@@ -55,7 +56,13 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+# What Numba has no types for; mypy sees none of it.
+Value = Any  # a number in a kernel
+DeviceArray = Any  # an array in device memory
+Kernel = Any  # a compiled kernel or device function
+Stream = Any  # a Numba stream, or the number of a CUDA stream
+
+Function = TypeVar("Function", bound=Callable[..., Value])
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
 WARP = 32
@@ -71,27 +78,27 @@ if SIMULATED:
         """Compile arithmetic for use in kernels. Plain Python in the simulator: cheap, but it must not name `cuda`."""
         return function
 
-    def mul(a: Any, b: Any) -> Any:
+    def mul(a: Value, b: Value) -> Value:
         return a * b
 
-    def div(a: Any, b: Any) -> Any:
+    def div(a: Value, b: Value) -> Value:
         return a / b
 
-    def float_bits(value: Any) -> int:
+    def float_bits(value: Value) -> int:
         """The bits of a float32 as a signed 32-bit integer."""
         return int(np.float32(value).view(np.int32))
 
-    def bits_float(bits: Any) -> Any:
+    def bits_float(bits: Value) -> Value:
         """The float32 of such bits."""
         return np.int32(bits).view(np.float32)
 
-    def rounded(value: Any) -> Any:
+    def rounded(value: Value) -> Value:
         """rint(value) as an integer; not for NaN."""
         return int(np.rint(value))
 
-    def _of_warp(value: Any) -> list[Any]:
+    def _of_warp(value: Value) -> list[Value]:
         """What each lane gives."""
-        thread: Any = threading.current_thread()
+        thread: Value = threading.current_thread()
         given = thread._manager.__dict__.setdefault("given", {})
         given[thread.thread_id] = value
         thread.syncthreads()
@@ -101,38 +108,38 @@ if SIMULATED:
         return found
 
     def warp_barrier() -> None:
-        thread: Any = threading.current_thread()
+        thread: Value = threading.current_thread()
         thread.syncthreads()
 
-    def warp_ballot(flag: Any) -> Any:
+    def warp_ballot(flag: Value) -> Value:
         return np.uint32(sum(1 << lane for lane, raised in enumerate(_of_warp(flag)) if raised))
 
-    def shuffle(value: Any, lane: Any) -> Any:
+    def shuffle(value: Value, lane: Value) -> Value:
         return _of_warp(value)[lane]
 
-    def warp_max(value: Any) -> Any:
+    def warp_max(value: Value) -> Value:
         return np.fmax.reduce(_of_warp(value))
 
-    def warp_max_key(key: Any) -> Any:
+    def warp_max_key(key: Value) -> Value:
         return max(_of_warp(key))
 
-    def warp_min_key(key: Any) -> Any:
+    def warp_min_key(key: Value) -> Value:
         return min(_of_warp(key))
 
-    def mad(a: Any, b: Any, c: Any) -> Any:
+    def mad(a: Value, b: Value, c: Value) -> Value:
         """a * b + c in 32 bits: Numba computes with 64-bit integers, of which each operation is several on a GPU."""
         return int(a) * int(b) + int(c)
 
     rint, sqrt, floor, larger, smaller = np.rint, np.sqrt, np.floor, np.fmax, np.fmin
-    int_min: Any = min
-    int_max: Any = max
+    int_min: Value = min
+    int_max: Value = max
 else:
     from numba.cuda import libdevice, types
     from numba.cuda.extending import intrinsic
 
     @intrinsic
-    def mad(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    def mad(typing_context: Value, a: Value, b: Value, c: Value) -> Value:
+        def generate(context: Value, builder: Value, signature: Value, arguments: Value) -> Value:
             return builder.add(builder.mul(arguments[0], arguments[1]), arguments[2])
 
         return types.int32(types.int32, types.int32, types.int32), generate
@@ -149,24 +156,24 @@ else:
         cuda.syncwarp(ALL_LANES)
 
     @device
-    def warp_ballot(flag: Any) -> Any:
+    def warp_ballot(flag: Value) -> Value:
         """The lanes that raise their flag, as bits."""
         return np.uint32(cuda.ballot_sync(ALL_LANES, flag))
 
     @device
-    def shuffle(value: Any, lane: Any) -> Any:
+    def shuffle(value: Value, lane: Value) -> Value:
         """The value that this lane gives."""
         return cuda.shfl_sync(ALL_LANES, value, lane)
 
     @device
-    def warp_max(value: Any) -> Any:
+    def warp_max(value: Value) -> Value:
         """The largest float32 of the warp, for each lane; NaN counts only where there is nothing else."""
         for i in range(5):
             value = larger(value, cuda.shfl_xor_sync(ALL_LANES, value, 16 >> i))
         return value
 
     @device
-    def warp_max_key(key: Any) -> Any:
+    def warp_max_key(key: Value) -> Value:
         """The largest int64 of the warp, for each lane: first the upper halves are compared, then the lower."""
         upper = np.int32(key >> 32)
         most = upper
@@ -179,7 +186,7 @@ else:
         return (np.int64(most) << 32) | np.int64(lower)
 
     @device
-    def warp_min_key(key: Any) -> Any:
+    def warp_min_key(key: Value) -> Value:
         """The smallest, likewise."""
         upper = np.int32(key >> 32)
         least = upper
@@ -192,7 +199,7 @@ else:
         return (np.int64(least) << 32) | np.int64(lower)
 
 
-def as_device_array(array: Any, name: str) -> Any:
+def as_device_array(array: DeviceArray, name: str) -> DeviceArray:
     """A Numba device array over `array` (device memory of any library), without a copy and without waiting.
 
     Raises TypeError for host memory and ValueError where it is not C-contiguous. The simulator takes NumPy arrays.
@@ -212,14 +219,14 @@ def as_device_array(array: Any, name: str) -> Any:
     return found
 
 
-def as_stream(stream: Any) -> Any:
+def as_stream(stream: Stream) -> Stream:
     """Numba's stream of a handle (int), or the stream itself; 0 is the default stream."""
     if isinstance(stream, int) and stream:
         return cuda.external_stream(stream)
     return stream
 
 
-def zeros(shape: tuple[int, ...], dtype: Any) -> Any:
+def zeros(shape: tuple[int, ...], dtype: DTypeLike) -> DeviceArray:
     """A zeroed device array. It copies from the host, hence waits: at set-up only."""
     return cuda.to_device(np.zeros(shape, dtype))
 

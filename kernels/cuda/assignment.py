@@ -18,12 +18,14 @@ with both. A warp's lanes have more than one row and column each where there are
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import numpy as np
 
 from kernels.cuda._cuda import (
     WARP,
+    DeviceArray,
+    Kernel,
+    Stream,
     as_device_array,
     as_stream,
     cuda,
@@ -74,7 +76,7 @@ def pair_cost(distance, value_steps):
 
 
 @functools.cache
-def assign_function(limit: int, pair_distance: Any, lanes: int = WARP) -> Any:
+def assign_function(limit: int, pair_distance: Kernel, lanes: int = WARP) -> Kernel:
     """`assign` for up to `limit` rows and columns. pair_distance(pairs, row, column) gives 0..255."""
     shares = -(-limit // lanes)  # rows, and columns, of a lane
     last = np.int32(limit - 1)
@@ -213,7 +215,7 @@ def given_distance(pairs, row, column):
 
 
 @functools.cache
-def match_kernel(limit: int, lanes: int = WARP) -> Any:
+def match_kernel(limit: int, lanes: int = WARP) -> Kernel:
     """`assign` alone, for up to `limit` rows and columns; for tests and measurements."""
     assign = assign_function(limit, given_distance, lanes)
 
@@ -238,7 +240,7 @@ def match_kernel(limit: int, lanes: int = WARP) -> Any:
     return match_pairs
 
 
-def match(distance: Any, value: Any, out: Any, *, stream: Any = 0) -> None:
+def match(distance: DeviceArray, value: DeviceArray, out: DeviceArray, *, stream: Stream = 0) -> None:
     """`kernels.cpu.match` on the device: out (R,) int32 = the column of each row, -1 unmatched.
 
     distance: (R, C) float32 >= 0; value: (R,) float32; R and C 1 to 128. Raises ValueError if the shapes are not such.

@@ -8,14 +8,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from core.joints import sigmas_for
 from kernels.cuda import filter, group, peaks, refine, select
-from kernels.cuda._cuda import SIMULATED, WARP, as_device_array, as_stream, free_dropped, limits, synchronize, zeros
+from kernels.cuda._cuda import (
+    SIMULATED,
+    WARP,
+    DeviceArray,
+    Kernel,
+    Stream,
+    as_device_array,
+    as_stream,
+    free_dropped,
+    limits,
+    synchronize,
+    zeros,
+)
 from kernels.options import DecodeOptions
 
 
@@ -48,8 +59,8 @@ class Workspace:
         shape: tuple[int, ...],
         options: DecodeOptions | None = None,
         *,
-        dtype: Any = np.float32,
-        tags_dtype: Any = None,
+        dtype: DTypeLike = np.float32,
+        tags_dtype: DTypeLike | None = None,
         blocks: Blocks | None = None,
         tag_dims: int = 1,
     ) -> None:
@@ -104,7 +115,9 @@ class Workspace:
             self.launch(zeros(self.full_shape, self.dtype), zeros(self.tags_shape, self.tags_dtype), 0)
             synchronize()  # streams that do not wait for the default one may use the workspace at once
 
-    def launches(self, heatmaps: Any, tags: Any, stream: Any) -> list[tuple[str, Any, tuple[Any, ...]]]:
+    def launches(
+        self, heatmaps: DeviceArray, tags: DeviceArray, stream: Stream
+    ) -> list[tuple[str, Kernel, tuple[object, ...]]]:
         """The kernels of one decode in order: name, kernel with its grid, arguments. Maps of full_shape, tags_shape."""
         N, K = self.totals.shape
         blocks, warp = self.blocks, peaks.STRIPS * self.blocks.tile
@@ -138,7 +151,7 @@ class Workspace:
             sequence.append(("filter", filter_them, (*draft, self.sharpness, self.filter_limits, *people)))
         return sequence
 
-    def launch(self, heatmaps: Any, tags: Any, stream: Any) -> None:
+    def launch(self, heatmaps: DeviceArray, tags: DeviceArray, stream: Stream) -> None:
         """One decode of maps of full_shape and tags_shape."""
         for _, kernel, arguments in self.launches(heatmaps, tags, stream):
             kernel(*arguments)
@@ -149,7 +162,7 @@ class Workspace:
         free_dropped()
 
     @staticmethod
-    def _people(N: int, P: int, K: int) -> tuple[Any, tuple[Any, Any, Any]]:
+    def _people(N: int, P: int, K: int) -> tuple[DeviceArray, tuple[DeviceArray, DeviceArray, DeviceArray]]:
         """`packed`, and keypoints, scores and count in it."""
         ends = N * P * K * 3, N * P * K * 3 + N * P
         packed = zeros((packed_size(N, P, K),), np.float32)
@@ -199,7 +212,9 @@ def packed_size(frames: int, people: int, joints: int) -> int:
     return frames * (people * joints * 3 + people + 1)
 
 
-def unpack_people(packed: NDArray[np.float32], shape: tuple[int, int, int]) -> tuple[Any, Any, Any]:
+def unpack_people(
+    packed: NDArray[np.float32], shape: tuple[int, int, int]
+) -> tuple[DeviceArray, DeviceArray, DeviceArray]:
     """keypoints (N, P, K, 3), scores (N, P) and count (N,) int32 of a host copy of `Workspace.packed`, without a copy.
 
     shape: N, P = max_people, K.
@@ -210,8 +225,12 @@ def unpack_people(packed: NDArray[np.float32], shape: tuple[int, int, int]) -> t
 
 
 def decode(
-    heatmaps: Any, tags: Any, options: DecodeOptions | None = None, workspace: Workspace | None = None, stream: Any = 0
-) -> tuple[Any, Any, Any]:
+    heatmaps: DeviceArray,
+    tags: DeviceArray,
+    options: DecodeOptions | None = None,
+    workspace: Workspace | None = None,
+    stream: Stream = 0,
+) -> tuple[DeviceArray, DeviceArray, DeviceArray]:
     """The people of one frame or of N, left on the device; only launches, on `stream`, and waits for nothing.
 
     heatmaps: (T, K, h, w) or (N, T, K, h, w) float16/32 in device memory (anything with __cuda_array_interface__): a

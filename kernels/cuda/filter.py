@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import functools
 from math import exp
-from typing import Any
 
 import numpy as np
 
-from kernels.cuda._cuda import cuda, device, div, mad, u32
+from kernels.cuda._cuda import Kernel, cuda, device, div, mad, u32
 from kernels.cuda.maps import ZERO
 
 THREADS = 512  # 30 people are two pairs a thread
@@ -71,7 +70,7 @@ def box_area(people, joints, person):
 
 
 @functools.cache
-def filter_kernel(limit: int, joints: int, threads: int = THREADS) -> Any:
+def filter_kernel(limit: int, joints: int, threads: int = THREADS) -> Kernel:
     """The kernel for up to `limit` people of `joints` joints."""
     words = -(-limit // 32)  # a bit for each person
     fields, masks_shape = limit * joints * 3, limit * words

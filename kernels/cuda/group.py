@@ -15,11 +15,10 @@ Neighbouring lanes read neighbouring candidates, field by field, and write neigh
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import numpy as np
 
-from kernels.cuda._cuda import WARP, cuda, device, div, mad, smaller, u32, warp_ballot, warp_barrier
+from kernels.cuda._cuda import WARP, Kernel, cuda, device, div, mad, smaller, u32, warp_ballot, warp_barrier
 from kernels.cuda.assignment import assign_function, fixed_point
 from kernels.cuda.maps import ZERO
 from kernels.cuda.tags import tag_distance, tag_mean, tag_sum
@@ -51,7 +50,7 @@ def both_tags(pairs, row, column):
 
 
 @functools.cache
-def group_kernel(limit: int, joints: int, paired: bool, lanes: int = WARP) -> Any:
+def group_kernel(limit: int, joints: int, paired: bool, lanes: int = WARP) -> Kernel:
     """The kernel for up to `limit` people of `joints` joints; paired: a tag is two values. A block is one warp."""
     shares = -(-limit // lanes)  # candidates, and people, of a lane
     cells = joints * limit

@@ -16,11 +16,22 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from kernels.cuda._cuda import cuda, device, float_bits, int_max, int_min, larger, mad, u32, warp_barrier, warp_max
+from kernels.cuda._cuda import (
+    Kernel,
+    cuda,
+    device,
+    float_bits,
+    int_max,
+    int_min,
+    larger,
+    mad,
+    u32,
+    warp_barrier,
+    warp_max,
+)
 from kernels.cuda.maps import HALF, ZERO, blend, heat_cell, inside, plane_start, tag_cell, tag_start
 
 TILE = 16  # heatmap cells a side
@@ -64,7 +75,7 @@ def tiling(radius: int, project: bool, tile: int = TILE) -> Tiling:
 
 
 @functools.cache
-def peaks_kernel(radius: int, mirrored: bool, project: bool, tile: int = TILE, numbers: int = 1) -> Any:
+def peaks_kernel(radius: int, mirrored: bool, project: bool, tile: int = TILE, numbers: int = 1) -> Kernel:
     """The kernel for windows of 2 * radius + 1 decode cells; mirrored: T = 2; numbers: D.
 
     Its blocks are one warp of STRIPS * tile threads, and own tile x tile heatmap cells.

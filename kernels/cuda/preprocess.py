@@ -12,11 +12,23 @@ play no part.
 from __future__ import annotations
 
 from math import isfinite
-from typing import Any
 
 import numpy as np
 
-from kernels.cuda._cuda import as_device_array, as_stream, cuda, device, floor, larger, mad, mul, smaller, u32
+from kernels.cuda._cuda import (
+    DeviceArray,
+    Stream,
+    as_device_array,
+    as_stream,
+    cuda,
+    device,
+    floor,
+    larger,
+    mad,
+    mul,
+    smaller,
+    u32,
+)
 from kernels.cuda.maps import ZERO, inside
 
 THREADS = (32, 8)  # one warp a row of the output; not yet measured against others
@@ -83,15 +95,15 @@ def warp_frames(frames, out, sizes, geometry, gain, offset, mirror):
 
 
 def preprocess(
-    frames: Any,
-    out: Any,
+    frames: DeviceArray,
+    out: DeviceArray,
     *,
     scale: float,
     center: tuple[float, float],
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
     mirror: bool = False,
-    stream: Any = 0,
+    stream: Stream = 0,
 ) -> None:
     """Writes all of `out`, on `stream`, without waiting. All but the pixels is fixed when a CUDA graph captures it.
 

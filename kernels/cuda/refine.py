@@ -17,11 +17,11 @@ benchmarks/kernels_ptx.md.
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import numpy as np
 
 from kernels.cuda._cuda import (
+    Kernel,
     bits_float,
     cuda,
     device,
@@ -128,7 +128,7 @@ def range_gap(a, b, c, tag):
 
 
 @functools.cache
-def refine_kernel(limit: int, joints: int, mirrored: bool, project: bool, tile: int = TILE, numbers: int = 1) -> Any:
+def refine_kernel(limit: int, joints: int, mirrored: bool, project: bool, tile: int = TILE, numbers: int = 1) -> Kernel:
     """The kernel for up to `limit` people of `joints` joints; mirrored: T = 2; numbers: D.
 
     tile as given to `peaks_kernel`. Blocks are one warp.

@@ -12,11 +12,10 @@ and in random order most are such.
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import numpy as np
 
-from kernels.cuda._cuda import bits_float, cuda, int_max, int_min, mad, u32
+from kernels.cuda._cuda import Kernel, bits_float, cuda, int_max, int_min, mad, u32
 from kernels.cuda.group import FIELDS, TAG, VALUE, X, Y
 from kernels.cuda.maps import ZERO, heat_at, plane_start, quarter, tag_at, tag_start
 from kernels.cuda.peaks import LAST_INDEX
@@ -27,7 +26,7 @@ THREADS = 128  # at least max_people, which is at most 128
 @functools.cache
 def select_kernel(
     limit: int, mirrored: bool, project: bool, adjust: bool, threads: int = THREADS, numbers: int = 1
-) -> Any:
+) -> Kernel:
     """The kernel that keeps up to `limit` <= threads candidates a joint; mirrored: T = 2; numbers: D."""
     scale, images = 2 if project else 1, 2 if mirrored else 1
     paired, flipped = mirrored or numbers == 2, numbers == 1  # the second value of tags
