@@ -2,7 +2,7 @@
 
     throughput   an engine of 20 ms a frame, between stages that work: FPS over what the slowest stage alone gives
     overhead     stages of 0 ms: what threads, channels and slots cost a frame
-    real         the bundled model on the sample clip: FPS over that of the engine alone
+    real         the bundled model on the sample clip by the best engine here: FPS over that of the engine alone
 
 The best of the repeats is what the code reaches; the rest is the machine. --check exits 1 where a limit is missed.
 """
@@ -129,7 +129,7 @@ def overhead(frames: int) -> float:
 
 def real(frames: int) -> float:
     """FPS end to end, without sinks, over FPS of the engine alone, measured just before and just after."""
-    with PosePipeline("tiny", engine="onnxruntime") as pose, open_source(CLIP) as source:
+    with PosePipeline("tiny") as pose, open_source(CLIP) as source:
         assert source.frame_wh is not None
         pose.warm_up(source.frame_wh)
         before = pose.step.time_engine(source.frame_wh, seconds=1.5, beside=True)
