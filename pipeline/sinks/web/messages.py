@@ -21,7 +21,7 @@ MAX_TEXT_BYTES = 1024
 MAX_PICTURE_BYTES = 2 << 20  # of a visitor's camera; 1280 x 720 takes about 150 KB
 MAX_PIXELS = 1920 * 1088  # of a visitor's picture: a few bytes may say 65535 x 65535
 LENGTH_BYTES = 4
-XY_DECIMALS, SCORE_DECIMALS = 1, 3
+XY_UNITS, SCORE_UNITS = np.float32(10), np.float32(1000)  # in a pixel; in a score of 1
 MAX_NUMBER = 2**53
 
 
@@ -67,19 +67,18 @@ def pack_frame(header: Mapping[str, object], jpeg: bytes) -> bytes:
 
 
 def people_fields(people: People) -> list[dict[str, object]]:
-    """As in the JSON lines, with fewer decimals: id (where there is one), score, bbox [x, y, w, h], keypoints."""
+    """Of each: id (where there is one), score, and keypoints: x, y, value of each joint after the other, as whole
+    numbers: tenths of a pixel, and thousandths. They take a third of the time that fractions take."""
     count, joints = people.keypoint_scores.shape
-    triples = np.empty((count, joints, 3))
-    np.round(people.keypoints, XY_DECIMALS, out=triples[..., :2])
-    np.round(people.keypoint_scores, SCORE_DECIMALS, out=triples[..., 2])
-    boxes = np.empty((count, 4))
-    np.round(people.boxes(), XY_DECIMALS, out=boxes)
-    keypoints, bbox = triples.tolist(), boxes.tolist()
-    scores, ids = people.scores.tolist(), people.ids.tolist()
+    triples = np.empty((count, joints, 3), np.float32)
+    np.multiply(people.keypoints, XY_UNITS, out=triples[..., :2])
+    np.multiply(people.keypoint_scores, SCORE_UNITS, out=triples[..., 2])
+    keypoints = np.rint(triples).astype(np.int32).reshape(count, 3 * joints).tolist()
+    scores = np.rint(people.scores * SCORE_UNITS).astype(np.int32).tolist()
     fields: list[dict[str, object]] = []
-    for p in range(count):
-        known: dict[str, object] = {"id": ids[p]} if ids[p] else {}
-        fields.append(known | {"score": round(scores[p], SCORE_DECIMALS), "bbox": bbox[p], "keypoints": keypoints[p]})
+    for p, number in enumerate(people.ids.tolist()):
+        known: dict[str, object] = {"id": number} if number else {}
+        fields.append(known | {"score": scores[p], "keypoints": keypoints[p]})
     return fields
 
 

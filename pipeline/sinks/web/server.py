@@ -25,8 +25,11 @@ if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
     from websockets.http11 import Request, Response
 
+logger = logging.getLogger(__name__)
+
 HANDSHAKE_S, PING_S, CLOSE_S = 10.0, 20.0, 1.0
 GOING_AWAY = 1001
+MAX_CONNECTIONS = 256  # viewers, and browsers that fetch the page; more would use up the program's file descriptors
 WAITING_MESSAGES = 4  # of a viewer: more are left in its socket
 
 
@@ -116,11 +119,14 @@ class WebServer:
         from websockets.asyncio.server import serve
 
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        # what strangers do to a connection is no matter for stderr
+        self._loop.set_exception_handler(lambda loop, context: logger.debug("%s", context["message"]))
         hub = self._hub = Hub(self._tiles, skeletons=self._skeletons, camera=self._camera, failed=self._failed)
         server = await serve(
             hub.attend,
             sock=self._listener,
             ssl=self._ssl,
+            create_connection=_counted_connection(),
             process_request=self._answer,
             compression=None,  # a JPEG does not shrink
             max_size=MAX_TEXT_BYTES if self._camera is None else 2 * MAX_TEXT_BYTES + MAX_PICTURE_BYTES,
@@ -129,6 +135,7 @@ class WebServer:
             ping_interval=PING_S,
             ping_timeout=PING_S,
             close_timeout=CLOSE_S,
+            ssl_handshake_timeout=None if self._ssl is None else HANDSHAKE_S,
             server_header=None,
             # Its log holds the requests' addresses, with the token in them, and a traceback for every browser
             # that leaves during a handshake: it goes nowhere.
@@ -155,6 +162,28 @@ class WebServer:
         if path not in page_files():
             return _response(HTTPStatus.NOT_FOUND, PLAIN, b"There is no such page.\n")
         return _response(HTTPStatus.OK, *page_files()[path])
+
+
+def _counted_connection() -> type[ServerConnection]:
+    """A kind of connection of which at most MAX_CONNECTIONS are open; those above are cut off at once."""
+    from websockets.asyncio.server import ServerConnection
+
+    open_now = 0
+
+    class Counted(ServerConnection):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            nonlocal open_now
+            open_now += 1
+            super().connection_made(transport)
+            if open_now > MAX_CONNECTIONS:
+                self.transport.abort()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            nonlocal open_now
+            open_now -= 1
+            super().connection_lost(exc)
+
+    return Counted
 
 
 def _response(status: HTTPStatus, kind: str, body: bytes) -> Response:

@@ -65,8 +65,26 @@ export class Socket {
   takeFrame(buffer) {
     const length = new DataView(buffer).getUint32(0);
     const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
+    header.people = header.people.map(unpackPerson);
     this.handlers.frame(header, new Uint8Array(buffer, 4 + length));
   }
+}
+
+const XY_UNITS = 10, SCORE_UNITS = 1000; // in a pixel; in a score of 1
+
+/** id (if any), score, keypoints [[x, y, score], …] in frame pixels, and bbox [x, y, w, h] of those that were found. */
+function unpackPerson({ id, score, keypoints: packed }) {
+  const keypoints = [];
+  let [left, top, right, bottom] = [Infinity, Infinity, -Infinity, -Infinity];
+  for (let at = 0; at < packed.length; at += 3) {
+    const [x, y, value] = [packed[at] / XY_UNITS, packed[at + 1] / XY_UNITS, packed[at + 2] / SCORE_UNITS];
+    keypoints.push([x, y, value]);
+    if (value <= 0) continue;
+    [left, right] = [Math.min(left, x), Math.max(right, x)];
+    [top, bottom] = [Math.min(top, y), Math.max(bottom, y)];
+  }
+  const bbox = left <= right ? [left, top, right - left, bottom - top] : [0, 0, 0, 0];
+  return { id, score: score / SCORE_UNITS, keypoints, bbox };
 }
 
 /** A frame of this visitor's camera, in the form that frames come in. */

@@ -128,14 +128,10 @@ def test_a_frame_is_its_header_and_its_jpeg():
     assert json.loads(pack_text("pong", sent=1)) == {"type": "pong", "sent": 1}
 
 
-def test_people_have_the_form_of_the_json_lines():
-    keypoints = np.array([[[1.26, 2.0], [11.26, 22.0], [0.0, 0.0]]], np.float32)
+def test_people_are_whole_numbers_in_known_units():
+    keypoints = np.array([[[1.26, 2.0], [11.24, 22.0], [0.0, 0.0]]], np.float32)
     scores = np.array([[0.91239, 0.5, 0.0]], np.float32)
     (person,) = people_fields(People(keypoints, scores, np.array([0.8], np.float32)))
-    assert person == {
-        "score": 0.8,
-        "bbox": [1.3, 2.0, 10.0, 20.0],
-        "keypoints": [[1.3, 2.0, 0.912], [11.3, 22.0, 0.5], [0.0, 0.0, 0.0]],
-    }
+    assert person == {"score": 800, "keypoints": [13, 20, 912, 112, 220, 500, 0, 0, 0]}
     assert people_fields(People(keypoints, scores, np.ones(1, np.float32), np.array([7])))[0]["id"] == 7
     assert people_fields(People.nobody()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import logging
 import re
@@ -9,7 +10,7 @@ import socket
 import subprocess
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -198,7 +199,7 @@ def test_a_viewer_gets_the_newest_picture_and_its_people():
             assert hello["skeletons"]["17"]["edges"] and len(hello["skeletons"]["17"]["joint_colors"]) == 17
             frame = seen.next("frame")
             assert (frame["frame"], frame["name"], frame["wh"], frame["dropped"]) == (4, "a.mp4", [64, 48], 0)
-            assert frame["people"][0]["keypoints"][16] == [20.0, 30.0, 0.9]
+            assert frame["people"][0]["keypoints"][-3:] == [200, 300, 900]
             assert frame["captured_ms"] == pytest.approx(time.monotonic() * 1e3, abs=5e3)
             image = cv2.imdecode(np.frombuffer(frame["jpeg"], np.uint8), cv2.IMREAD_COLOR)
             assert image is not None and image.shape == (48, 64, 3) and abs(int(image[5, 5, 0]) - 44) <= 2
@@ -210,7 +211,7 @@ def test_a_large_picture_is_sent_smaller_and_its_people_are_not():
         frame = Seen(connection).next("frame")
         image = cv2.imdecode(np.frombuffer(frame["jpeg"], np.uint8), cv2.IMREAD_COLOR)
         assert image is not None and image.shape == (360, 1280, 3)
-        assert frame["wh"] == [2560, 720] and frame["people"][0]["keypoints"][0][0] == 2000.0
+        assert frame["wh"] == [2560, 720] and frame["people"][0]["keypoints"][0] == 20_000
 
 
 def test_two_frames_are_on_their_way_at_most_and_then_the_newest_comes():
@@ -416,6 +417,25 @@ def test_no_more_viewers_come_in_than_there_is_room_for(monkeypatch):
     with page() as sink, viewer(sink) as first, viewer(sink) as second:
         assert closed(second) == (1013, "1 viewers are looking already")
         Seen(first).next("status")
+
+
+def test_connections_beyond_the_limit_are_cut_off_and_the_page_comes_back(monkeypatch, capfd):
+    monkeypatch.setattr("pipeline.sinks.web.server.MAX_CONNECTIONS", 3)
+    with page() as sink, ExitStack() as stack:
+        where = ("127.0.0.1", urlsplit(sink.url).port)
+        silent = [stack.enter_context(socket.create_connection(where, timeout=5)) for _ in range(3)]
+        with suppress(ConnectionResetError), socket.create_connection(where, timeout=5) as fourth:
+            assert fourth.recv(1) == b""
+        for one in silent:
+            one.close()
+
+        def answers() -> bool:
+            with suppress(OSError, http.client.HTTPException):
+                return get(sink)[0] == 200
+            return False
+
+        assert eventually(answers)
+    assert capfd.readouterr().err == ""
 
 
 # -- the visitor's camera
