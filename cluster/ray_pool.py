@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from ray import ObjectRef
 
 ROOT = Path(__file__).resolve().parents[1]
+# What a worker runs. Nothing else of a checkout travels: somebody's videos may lie there.
+ROOMS = ("cluster", "commands", "core", "engine", "evaluation", "export", "kernels", "models", "pipeline")
 LOOK_EVERY_S = 5.0  # at the machines there are, and at the frames that are done
 REACH_S = 5.0  # Ray itself would try for minutes
 RAY_PORT, CLIENT_PORT = 6379, 10001
@@ -200,8 +202,11 @@ class RayPool:
                 one.asked = one.actor.frames.remote()
 
 
-def connect(address: str) -> None:
-    """Join a cluster; our own code comes along. Raises EngineError: no Ray, no cluster, or another version of it."""
+def connect(address: str, *, also: str = "") -> None:
+    """Join a cluster; our own code comes along, and the folder `also` of the checkout.
+
+    Raises EngineError: no Ray, no cluster, or another version of it.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # of what the machines' own processes report; each death is told in one line of ours
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
@@ -215,14 +220,19 @@ def connect(address: str) -> None:
             address=address,
             log_to_driver=False,
             logging_level="ERROR",
-            # what .gitignore names stays here too
-            runtime_env={"working_dir": str(ROOT), "excludes": [".git", ".github", "docs"]},
+            runtime_env={"working_dir": str(ROOT), "excludes": left_behind(ROOT, {*ROOMS, also})},
         )
     except Exception as error:  # Ray's connection, version and address errors have no common class
         words = " ".join(str(error).split())
         if "ersion" in words:
             words += "; install the same versions of Ray and Python on both sides"
         raise EngineError(f"cluster {address} cannot be used: {words}") from error
+
+
+def left_behind(root: Path, taken: set[str]) -> list[str]:
+    """Patterns, as in .gitignore, of everything at the top of a checkout that does not travel."""
+    names = sorted(path.name for path in root.iterdir() if path.name not in taken)
+    return ["/" + "".join(c if c.isalnum() else f"\\{c}" for c in name) for name in names]
 
 
 def disconnect() -> None:

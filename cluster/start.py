@@ -31,7 +31,7 @@ def open_pool(arguments: argparse.Namespace, setup: Setup, files: int) -> Iterat
         return
     from cluster import ray_pool
 
-    ray_pool.connect(arguments.address)
+    ray_pool.connect(arguments.address, also=setup.open_pose.__module__.partition(".")[0])
     try:
         gpu = arguments.engine not in CPU_ENGINES and ray_pool.has_gpus()
         cores = ray_pool.cores_for_a_gpu() if gpu else arguments.cores or 1

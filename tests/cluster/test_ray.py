@@ -24,6 +24,7 @@ from tests.run_video.walk import WH, frames_of, position
 pytest.importorskip("ray", reason="the extra `cluster` is not installed")
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(900),  # the first worker of a cluster compiles the kernels, while the machine does other things
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc"),
 ]
 
@@ -74,7 +75,7 @@ def start(nodes: Nodes) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         yield run
 
 
-def finish(process: subprocess.Popen[str], seconds: float = 240) -> tuple[int, list[str], list[str]]:
+def finish(process: subprocess.Popen[str], seconds: float = 600) -> tuple[int, list[str], list[str]]:
     try:
         out, err = process.communicate(timeout=seconds)
     finally:
@@ -86,7 +87,7 @@ def records(out: Path) -> list[dict]:
     return [json.loads(path.read_text()) for path in (out / ".higherpose" / "records").iterdir()]
 
 
-def wait_until(true: Callable[[], bool], seconds: float = 150) -> None:
+def wait_until(true: Callable[[], bool], seconds: float = 400) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline
