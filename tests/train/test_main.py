@@ -82,7 +82,7 @@ def test_small_starts_from_movenet_and_learns_on(tmp_path, capsys, monkeypatch):
     data = ["--data", f"{drawing.write(tmp_path)},{tmp_path}", "--model", "small", "--side", "64", "--workers", "0"]
     start = ["--movenet", f"{movenet.write(tmp_path / 'model.json')}", "--thin-on", "2", "--distil-steps", "1"]
     first, then = tmp_path / "start.safetensors", tmp_path / "then.safetensors"
-    assert main([*data, *start, "--batch", "2", "--out", f"{first}"]) == 0
+    assert main([*data, *start, "--batch", "2", "--out", f"{first}", "--contrast", "1.1", "0.1", "0.9"]) == 0
     run = [
         "--run",
         f"{tmp_path / 'run'}",
@@ -99,6 +99,8 @@ def test_small_starts_from_movenet_and_learns_on(tmp_path, capsys, monkeypatch):
     assert isinstance(build_from_checkpoint(first), Small)
     before, after = (read_state(path) for path in (first, then))
     torch.testing.assert_close(before["backbone.stem.weight"], load_movenet(tmp_path / "model.json").stem.weight)
+    torch.testing.assert_close(before["contrast"], torch.tensor([1.1, 0.1, 0.9]))
+    assert after["contrast"].tolist() == [1, 0, 1]  # as while training: the shipped outputs' is chosen at the end
     for name in ("final_layers.0.weight", "backbone.logits.weight"):
         assert before[name].abs().sum() > 0
         assert not torch.equal(before[name], after[name])
