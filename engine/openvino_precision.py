@@ -1,8 +1,9 @@
 """bf16 with the last layers in FP32, for OpenVINO: which layers, how it is told, and whether it did so.
 
 A tag is a place of up to some twenty units, and two people's tags differ by one: bf16's eight bits round that to 1/16.
-So the layers from the last convolutions on are FP32, in both outputs; with tiny they are 4 % of the FP32 time. Emulated,
-this changes AP by less than emulations differ among themselves, and it has not run on such a processor yet: RESULTS.md.
+So the layers from the last convolutions on are FP32, in both outputs; with tiny they take some 4 % of the FP32 time.
+Emulated, this changes AP by less than emulations differ among themselves, and it has not run on such a processor yet:
+benchmarks/RESULTS.md.
 """
 
 from __future__ import annotations
