@@ -6,6 +6,7 @@ import functools
 import importlib.util
 import itertools
 import resource
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,43 @@ def test_ten_thousand_frames_leave_memory_flat(engine):
     assert host_late - host_early < 32 << 20
     # Of the whole GPU, which others use too: a leak of one frame (0.9 MB) in each 250 would show.
     assert device_late - device_early < 32 << 20
+
+
+def test_frames_are_graphs(engine, caplog):
+    """Two runs, each with threads of its own; the first leaves a slot that the second has to capture."""
+    with PosePipeline("tiny", engine=engine) as pose:
+        for frames in (2, 20):
+            assert sum(1 for _ in pose.run(Noise(frames))) == frames
+        assert pose.step.graphs  # type: ignore[attr-defined]  # of DeviceStep
+    assert "kernel by kernel" not in caplog.text
+
+
+def test_two_pipelines_in_one_process_do_not_break_each_others_captures(engine, caplog):
+    """Each makes and frees memory, as its frames change their size, while the other captures and runs."""
+    sizes = ((640, 480), (480, 640), (1280, 720), (512, 512), (960, 540))
+    found: dict[int, list[int]] = {}
+
+    def work(number: int) -> None:
+        with PosePipeline("tiny", engine=engine) as pose:
+            found[number] = [result.frame.index for result in pose.run(Noise(300, sizes, stretch=5))]
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {number: list(range(300)) for number in range(2)}
+    assert "kernel by kernel" not in caplog.text
+
+
+def test_the_engine_alone_is_no_slower_than_the_whole_frame(engine):
+    picture = Noise(1).pictures[0][0]
+    with PosePipeline("tiny", engine=engine) as pose:
+        pose.warm_up((640, 480))
+        alone_ms = float(np.median(pose.step.time_engine((640, 480), seconds=1)))
+        parts_ms = {part: float(np.median(times)) for part, times in pose.step.time_parts(picture, seconds=1).items()}
+    print(f"{engine}: alone {alone_ms:.3f} ms; {parts_ms}")
+    assert abs(alone_ms - parts_ms["infer"]) < 0.2 * alone_ms
 
 
 def test_a_size_that_changes_in_mid_stream_loses_no_frame(engine):

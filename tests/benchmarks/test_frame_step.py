@@ -17,7 +17,7 @@ from kernels.cpu import decode
 from kernels.options import DecodeOptions
 from pipeline import LIVE_OPTIONS, PosePipeline, open_source
 from pipeline.types import People
-from tests.pipeline.fake_device import FakeDevice
+from tests.pipeline.fake_device import OPERATION_MS, FakeDevice
 from tests.pipeline.test_device_step import make_step
 
 
@@ -28,7 +28,7 @@ def test_a_row_of_the_frame_step(eager, monkeypatch):
         monkeypatch.setattr(pose.step, "time_engine", lambda frame_wh, *, seconds: [2.0, 2.0, 2.0])
         cells = row(pose, pose, (96, 64), 12)
     assert len(cells) == len(frame_step.HEADER)
-    assert cells[:5] == ["96x64", "64x128", "2.000 / 2.000", "500.0", f"{8 * 50 / 5.0 * 1e3:.1f}"]
+    assert cells[:5] == ["96x64", "64x128", "2.000 / 2.000", "500.0", f"{8 * 50 / (50 * OPERATION_MS) * 1e3:.1f}"]
     assert cells[6] == "1.0"  # people a frame
     assert float(cells[7]) == pytest.approx(float(cells[5]) / 500, abs=0.01)
     assert {network.nhw[0] for network in networks} == {1, 8}

@@ -14,6 +14,8 @@ import numpy as np
 
 from core.errors import EngineError
 
+OPERATION_MS = 5.0  # of each operation: a kernel, a pass of the network, a copy
+
 
 class FakeArray:
     def __init__(self, device, shape, dtype):
@@ -55,9 +57,12 @@ class FakeEvent:
             self.stream.run_to(self.position)
 
     def ms_since(self, earlier):
+        """OPERATION_MS for each operation between the two: what else is put between them shows."""
         assert self.timing
         assert earlier.timing
-        return 5.0
+        assert self.stream is earlier.stream is not None
+        assert self.stream.done >= self.position, "an event was read before it had passed"
+        return OPERATION_MS * (self.position - earlier.position)
 
     def free(self):
         self.stream = None
