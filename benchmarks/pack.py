@@ -27,12 +27,14 @@ ROOT = Path(__file__).resolve().parents[1]
 PIECE_BYTES = 40_000_000
 EXTRAS = ("export", "rtx", "gpu")
 # The GPU tests and their sanitizer, and what pip builds a source package with, since it may not fetch it there.
-ALSO = ("hypothesis", "nvidia-cuda-sanitizer-api", "pytest", "pytest-timeout", "scipy", "setuptools", "wheel")
+ALSO = ("hypothesis", "nvidia-cuda-sanitizer-api>=13.0", "pytest", "pytest-timeout", "scipy", "setuptools", "wheel")
 SOURCES = ("pycuda",)
 # Published as sources, but they hold no code, only what they need: their wheels are made here, for any Python.
 HOLLOW = ("tensorrt-rtx", "tensorrt-rtx-cu13")
 FOR_SOURCES = ("mako", "pytools")  # what pycuda needs where it runs
-PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
+# Every glibc from that of the oldest wheels up to 2.28: pip takes a platform by its name alone, and where a wheel's is
+# not among them, an older version without code may be.
+PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in range(28, 4, -1)] + ["manylinux2014_x86_64"]
 
 
 def requirements(without: Sequence[str] = ()) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import gpu, unpack
-from benchmarks.pack import ROOT, Cutter, name_of, normal, pack, requirements
+from benchmarks.pack import PLATFORMS, ROOT, Cutter, name_of, normal, pack, requirements
 from benchmarks.unpack import PackError, Pieces, check_pieces
 
 HERE = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -24,6 +24,12 @@ def test_the_requirements_are_the_projects_own():
     assert {"av", "numba-cuda", "onnxruntime", "tensorrt-rtx", "torch", "pytest", "nvidia-cuda-runtime"} <= names
     assert "pycuda" not in names  # it goes as source
     assert {normal(name_of(line)) for line in requirements(["torch", "Numba_CUDA"])} == names - {"torch", "numba-cuda"}
+
+
+def test_wheels_of_every_glibc_up_to_that_of_the_machines_are_taken():
+    """compute-sanitizer's are for 2.25, and what else is published of it is a placeholder."""
+    assert {"manylinux_2_28_x86_64", "manylinux_2_25_x86_64", "manylinux_2_17_x86_64"} <= set(PLATFORMS)
+    assert any(line.startswith("nvidia-cuda-sanitizer-api>=") for line in requirements())
 
 
 @pytest.mark.parametrize("length", [0, 1, 99, 100, 101, 1000])
