@@ -1,0 +1,70 @@
+"""What several live sources get: python -m benchmarks.several [--sources 4] [--seconds 10].
+
+The bundled clip at its own speed, again and again, as one source and as several, in one run: frames a second of each,
+the sum against one source alone, the slowest against the mean. Then the same several beside a stream that is away.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from core.command_line import CommandParser, count, number
+from core.spec import ModelSpec
+from pipeline import PosePipeline, open_source
+from pipeline.models import ENGINES
+
+CLIP = Path(__file__).resolve().parents[1] / "samples" / "crowd.mp4"
+AWAY = "rtsp://127.0.0.1:9/nobody"  # the discard port: nobody answers
+WARM_UP_S = 2.0
+
+
+def measure(pose: PosePipeline, sources: Sequence[str], seconds: float) -> dict[str, float]:
+    """Frames a second of each source, by name, after a warm-up."""
+    frames: Counter[str] = Counter()
+    started = time.monotonic() + WARM_UP_S
+    results = pose.run(open_source(*sources, realtime=True, loop=True, reconnect=True))
+    try:
+        for result in results:
+            now = time.monotonic()
+            if now >= started:
+                frames[result.frame.source] += 1
+            if now >= started + seconds:
+                break
+    finally:
+        results.close()
+    return {name: frames[name] / seconds for name in sources}
+
+
+def main() -> None:
+    parser = CommandParser(prog="python -m benchmarks.several", description=__doc__)
+    parser.add_argument("--sources", type=count, default=4, metavar="N", help="(4)")
+    parser.add_argument("--seconds", type=number(float, 1, 600, "1 to 600"), default=10.0, help="of each run (10)")
+    parser.add_argument("--engine", choices=ENGINES, default="auto")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, PosePipeline("tiny", engine=arguments.engine) as pose:
+        names = [str(Path(folder) / f"{n}.mp4") for n in range(arguments.sources)]
+        for name in names:
+            shutil.copy(CLIP, name)
+        pose.warm_up((640, 480))
+        spec: ModelSpec = pose.step.spec
+        print(f"{spec.name} on {pose.step.engine}, short side {spec.short_side}, {arguments.seconds:g} s each")
+        before = sum(measure(pose, names[:1], arguments.seconds).values())
+        several = measure(pose, names, arguments.seconds)
+        beside = measure(pose, [*names, AWAY], arguments.seconds)
+        after = sum(measure(pose, names[:1], arguments.seconds).values())
+    alone = (before + after) / 2
+    del beside[AWAY]
+    print("| | FPS in all | of one alone | slowest of the mean |\n| --- | ---: | ---: | ---: |")
+    print(f"| one source, before and after | {before:.1f}, {after:.1f} | | |")
+    for what, rates in ((f"{arguments.sources} sources", several), ("the same, beside one that is away", beside)):
+        total, slowest = sum(rates.values()), min(rates.values())
+        print(f"| {what} | {total:.1f} | {total / alone:.2f} | {slowest / (total / len(rates)):.2f} |")
+
+
+if __name__ == "__main__":
+    main()
