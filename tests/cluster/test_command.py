@@ -19,7 +19,7 @@ from cluster.__main__ import main
 from tests.cluster.fakes import KILLS, SLEEPS, open_pictures, write_picture
 from tests.pipeline.fakes import write_clip
 from tests.pipeline.onnx_models import blob_frame, write_blob_model
-from tests.run_video.walk import WH, Outcome, frames_of, position
+from tests.run_video.outcomes import WH, Outcome, frames_of, position
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = """

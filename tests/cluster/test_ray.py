@@ -19,7 +19,7 @@ from tests.cluster.fakes import KILLS, SLEEPS, write_picture
 from tests.cluster.nodes import Nodes, ray_nodes, running
 from tests.pipeline.fakes import write_clip
 from tests.pipeline.onnx_models import blob_frame, write_blob_model
-from tests.run_video.walk import WH, frames_of, position
+from tests.run_video.outcomes import WH, frames_of, position
 
 pytest.importorskip("ray", reason="the extra `cluster` is not installed")
 pytestmark = [

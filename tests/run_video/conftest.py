@@ -10,7 +10,7 @@ import pytest
 import run_video
 from tests.pipeline.fakes import write_clip
 from tests.pipeline.onnx_models import blob_frame, write_blob_model
-from tests.run_video.walk import COUNT, WH, Outcome, position
+from tests.run_video.outcomes import COUNT, WH, Outcome, position
 
 
 @pytest.fixture(scope="session")

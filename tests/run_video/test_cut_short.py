@@ -9,7 +9,7 @@ import pytest
 
 from tests.pipeline.fakes import write_clip
 from tests.pipeline.onnx_models import blob_frame
-from tests.run_video.walk import WH, frames_of, json_lines, position, refused
+from tests.run_video.outcomes import WH, frames_of, json_lines, position, refused
 
 
 def test_a_truncated_video(typed, tmp_path):

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from tests.pipeline.fakes import write_clip
-from tests.run_video.walk import COUNT, WH, frames_of, refused
+from tests.run_video.outcomes import COUNT, WH, frames_of, refused
 
 
 @pytest.mark.parametrize(

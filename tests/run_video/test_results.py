@@ -15,7 +15,7 @@ from pipeline import PosePipeline, open_source
 from pipeline.stats import Recorder
 from tests.pipeline.fakes import write_clip
 from tests.pipeline.onnx_models import blob_frame
-from tests.run_video.walk import COUNT, WH, frames_of, json_lines, position
+from tests.run_video.outcomes import COUNT, WH, frames_of, json_lines, position
 
 
 def test_a_video_in_people_and_video_out(typed, clip, tmp_path):

@@ -16,7 +16,7 @@ from commands.interrupts import Interrupts
 from core.signals import Stopped
 from tests.pipeline.fakes import write_clip
 from tests.pipeline.onnx_models import blob_frame
-from tests.run_video.walk import WH, frames_of, json_lines
+from tests.run_video.outcomes import WH, frames_of, json_lines
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 

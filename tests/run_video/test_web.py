@@ -21,7 +21,7 @@ from websockets.sync.client import connect
 from pipeline.sinks.web.messages import pack_frame
 from tests.pipeline.onnx_models import blob_frame
 from tests.pipeline.sinks.web.serving import Seen
-from tests.run_video.walk import WH, refused
+from tests.run_video.outcomes import WH, refused
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,4 +1,4 @@
-"""The walk: a clip of one blob that goes to the right; and how to read what the command makes of it."""
+"""A clip of one blob that moves to the right, and how to read what the command makes of it."""
 
 from __future__ import annotations
 
