@@ -155,6 +155,8 @@ class PosePipeline:
     ) -> Generator[Job, None, None]:
         beside = 1 if source.live and not source.keeps_newest else self.step.at_once
         slots = self.step.slots if beside > 1 else min(self.step.slots, SLOTS)
+        if source.keeps_newest:  # what waits for the network grows old there: a frame that is prepared is enough
+            slots = min(slots, beside + 1)
         frames: Channel[Job] = Channel(1 if source.live else FILE_CAPACITY, drop_oldest=source.live)
         free: Channel[int] = Channel(slots)
         for slot in range(slots):
