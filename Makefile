@@ -17,7 +17,7 @@ PYTEST := $(BIN)/python -m pytest
 SIMULATED := tests/kernels/cuda
 SETTINGS := pyproject.toml constraints.txt
 
-.PHONY: demo test test-slow lint types docs format gpu samples upgrade clean
+.PHONY: demo test test-slow faults audit lint types docs format gpu samples upgrade clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.default
@@ -32,6 +32,15 @@ test: $(VENV)/.test
 # A Ray cluster of two nodes whose parts are killed, and what else takes minutes.
 test-slow: $(VENV)/.test
 	$(PYTEST) -m "slow and not gpu"
+
+# Every bad input of tests/faults, some 900 of them: about ten minutes.
+faults: $(VENV)/.test
+	$(PYTEST) -m faults tests/faults --timeout 200
+
+# Known weaknesses in the exact versions of constraints.txt; asks PyPI.
+audit: $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "pip-audit>=2.9"
+	$(BIN)/python -m pip_audit --requirement constraints.txt --no-deps --disable-pip
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

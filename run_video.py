@@ -8,6 +8,7 @@ if __name__ == "__main__":
     end_at_once("run_video.py")  # before the long imports
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
@@ -77,6 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         stop = stop_of(error)
         return complain(PROG, f"{stop} after {meter.frames} frames; what was written is finished", stop.status)
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  (what its buffer holds would fail again at the end)
+        return complain(PROG, f"stdout was closed by its reader after {meter.frames} frames", FAILED)
     except (PoseError, ValueError, OSError) as error:
         unread = isinstance(error, SourceError) and meter.frames == 0  # it opened, but holds nothing
         return complain(PROG, str(error), FAILED if opened and not unread else REFUSED)
@@ -127,7 +131,13 @@ def open_all(
     several = source if isinstance(source, Several) else None
     if several is not None and arguments.serial:
         raise ValueError("--serial measures one source; name one")
-    check_outputs(source.parts, save=arguments.save, others=[arguments.json, arguments.plot], table=arguments.table)
+    check_outputs(
+        source.parts,
+        save=arguments.save,
+        others=[arguments.json, arguments.plot],
+        table=arguments.table,
+        model=arguments.model,
+    )
     web = None
     if arguments.web is not None:  # before the model is loaded: the page says that it starts
         camera = visitor if BROWSER in source.parts else None

@@ -33,7 +33,7 @@ class CommandParser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        self.exit(REFUSED, f"{self.prog}: {message} (see --help)\n")
+        self.exit(REFUSED, f"{self.prog}: {' '.join(message.split())} (see --help)\n")
 
 
 def complain(prog: str, message: object, status: int) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, fields
+from math import isfinite
 from typing import Literal, Self
 
 from core.joints import JOINT_SETS, JointSetName
@@ -18,6 +19,7 @@ Channels = tuple[float, float, float]  # a number for each of R, G, B
 IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)
 IMAGENET_STD: Channels = (0.229, 0.224, 0.225)
 LARGEST_SIDE = 4096  # of an input that a command line asks for
+LONGEST_NAME = 200
 SIDE_MULTIPLE = 64  # both sides of the input; the deepest branch runs at 1/32, see grouping section "Size and warp"
 
 Precision = Literal["fp32", "fp16"]
@@ -52,8 +54,11 @@ class ModelSpec:
             raise ValueError(f"fixed_hw is {self.fixed_hw}; expected positive multiples of {SIDE_MULTIPLE}")
         if self.tag_dims not in (1, 2):
             raise ValueError(f"tag_dims is {self.tag_dims!r}; expected 1 or 2")
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise ValueError(f"mean {self.mean} and std {self.std} must be three numbers each, std positive")
+        if not isinstance(self.name, str) or len(self.name) > LONGEST_NAME:
+            raise ValueError(f"name is {str(self.name)[:80]!r}; expected text of at most {LONGEST_NAME} characters")
+        numbers = (*self.mean, *self.std)
+        if len(self.mean) != 3 or len(self.std) != 3 or not all(map(isfinite, numbers)) or min(self.std) <= 0:
+            raise ValueError(f"mean {self.mean} and std {self.std} must be three finite numbers each, std positive")
 
     @property
     def num_joints(self) -> int:
@@ -85,7 +90,7 @@ class ModelSpec:
         try:
             raw = json.loads(text)
             version = raw.pop("format")
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             raise ValueError(f"not a HigherPose model spec: {text[:80]!r}") from error
         if version != FORMAT:
             raise ValueError(f"model spec has format {version!r}, this version reads {FORMAT}; export the model again")

@@ -50,7 +50,7 @@ class Sidecar:
             if raw["flavor"] not in MODULES:
                 raise ValueError(f"unknown flavor {raw['flavor']!r}")
             return cls(**raw)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"not a plan's sidecar: {error}") from error
 
     def rebuild_command(self, plan: Path) -> str:

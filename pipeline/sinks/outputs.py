@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import threading
 import time
 from collections import deque
@@ -172,11 +173,17 @@ class Outputs:
 
 
 def check_outputs(
-    parts: Sequence[str], *, save: Path | None, others: Sequence[Path | None], table: Path | None = None
+    parts: Sequence[str],
+    *,
+    save: Path | None,
+    others: Sequence[Path | None],
+    table: Path | None = None,
+    model: str | None = None,
 ) -> None:
     """What can be told before a model is loaded. parts: the sources' names. others: files beside `save` and `table`.
 
-    Raises ValueError: an output that is an input or another output, a wrong suffix, a folder where a file is needed;
+    Raises ValueError: an output that is an input, the model or another output, be it by links; a wrong suffix, a folder
+    where a file is needed;
     EngineError where what a table needs is not installed.
     """
     if table is not None:
@@ -189,10 +196,12 @@ def check_outputs(
         else:
             _check_suffix(save, parts)
             files.append(save)
-    inputs = {os.path.realpath(part) for part in parts if not is_url(part)}
-    seen: set[str] = set()
+    inputs = {_identity(part) for part in parts if not is_url(part)}
+    seen: set[object] = set()
     for path in files:
-        real = os.path.realpath(path)
+        real = _identity(path)
+        if model is not None and real == _identity(model):
+            raise ValueError(f"output {path} is the model itself; choose another name")
         if real in inputs:
             raise ValueError(f"output {path} is the input itself; choose another name")
         if real in seen and not (save is not None and path.parent == save):  # a FolderSink numbers equal names
@@ -203,6 +212,15 @@ def check_outputs(
             raise ValueError(f"output {path} is a folder; expected a file name")
         if not path.parent.is_dir():
             raise ValueError(f"output {path} cannot be written: folder {path.parent} does not exist; make it first")
+
+
+def _identity(path: str | Path) -> object:
+    """Equal for two names of one file, by whatever links."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return os.path.realpath(path)
+    return (found.st_dev, found.st_ino) if stat.S_ISREG(found.st_mode) else os.path.realpath(path)
 
 
 def open_sinks(

@@ -30,9 +30,11 @@ class ImageSink(Sink):
             raise SinkError(f"{self.path} cannot be encoded as {self.path.suffix}")
         try:
             self._file.seek(0)
-            self._file.write(coded.tobytes())
+            written = self._file.write(coded.tobytes())
         except OSError as error:
             raise SinkError(f"{self.path} cannot be written: {reason(error)}") from error
+        if written != coded.size:
+            raise SinkError(f"{self.path} cannot be written: only {written} of {coded.size} bytes fitted")
         self._written = True
 
     def close(self) -> None:

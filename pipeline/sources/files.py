@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,8 @@ import numpy as np
 from core.errors import SourceError
 from pipeline.sources.base import Source
 from pipeline.types import Frame
+
+_SILENCE = threading.Lock()  # one thread at a time puts stderr aside, and back
 
 
 class ImageSource(Source):
@@ -32,7 +37,8 @@ def read_image(path: str) -> np.ndarray[tuple[int, int, int], np.dtype[np.uint8]
     try:
         # through memory: OpenCV cannot open every path that Python can
         coded = np.fromfile(path, np.uint8)
-        image = cv2.imdecode(coded, cv2.IMREAD_COLOR) if coded.size else None
+        with _libraries_silent():
+            image = cv2.imdecode(coded, cv2.IMREAD_COLOR) if coded.size else None
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error.strerror}") from error
     except cv2.error as error:  # more pixels than OpenCV allows
@@ -40,6 +46,25 @@ def read_image(path: str) -> np.ndarray[tuple[int, int, int], np.dtype[np.uint8]
     if image is None:
         raise SourceError(f"{path} is not a readable image; expected JPEG, PNG, WebP, TIFF or BMP")
     return np.asarray(image, np.uint8)
+
+
+@contextmanager
+def _libraries_silent() -> Iterator[None]:
+    """libjpeg, libpng and libtiff tell of damage on stderr, past Python; our error says it in one line."""
+    with _SILENCE:
+        try:
+            stderr = os.dup(2)
+        except OSError:  # there is none
+            yield
+            return
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, 2)
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            os.close(nowhere)
 
 
 def check_file(name: str) -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from core.errors import SourceError
 from pipeline.sources.base import Source, is_stream, is_url
 from pipeline.sources.names import public_name
+from pipeline.sources.pipe import PipeReader, is_pipe
 from pipeline.sources.truncation import is_cut_short
 from pipeline.types import Frame
 
@@ -39,19 +40,24 @@ class VideoSource(Source):
         options = {"rtsp_transport": "tcp"} if name.lower().startswith("rtsp") else {}
         timeout = (open_timeout_s, read_timeout_s) if is_url(name) else None
         started = time.monotonic()
+        self._pipe: PipeReader | None = None
         try:
+            self._pipe = PipeReader(name) if not is_url(name) and is_pipe(name) else None
             # "file:", or FFmpeg takes what stands before a colon in a file's name for a protocol
-            self._container = av.open(name if is_url(name) else f"file:{name}", options=options, timeout=timeout)
+            where = self._pipe or (name if is_url(name) else f"file:{name}")
+            self._container = av.open(where, "r", options=options, timeout=timeout)
         except (av.error.FFmpegError, OSError, ValueError) as error:
             waited = time.monotonic() - started
             if is_url(name) and waited >= open_timeout_s:
                 raise SourceError(f"{self.name} did not answer within {open_timeout_s:g} s") from error
+            if self._pipe is not None:
+                self._pipe.close()
             raise SourceError(f"{self.name} cannot be opened: {_reason(error)}") from error
         if not self._container.streams.video or self._container.format.name == "tty":  # tty: FFmpeg draws text files
             self.close()
             raise SourceError(f"{self.name} holds no video")
         self._stream = self._container.streams.video[0]
-        self._cut_short = not is_url(name) and is_cut_short(Path(name))
+        self._cut_short = self._pipe is None and not is_url(name) and is_cut_short(Path(name))
         # Frame threads decode a file faster; they would hold a live stream's frames back, and lose the last ones
         # before a broken packet.
         self._stream.thread_type = "SLICE" if self.live or self._cut_short else "AUTO"
@@ -63,7 +69,8 @@ class VideoSource(Source):
             raise SourceError(f"{self.name} holds no readable video: its header has no frame size")
         self.frame_count = None if self.live else self._expected_frames()
         wh = (self._stream.codec_context.width, self._stream.codec_context.height)
-        lies_on_its_side = not is_url(name) and _quarter_turns(_rotation_of(name)) % 2 == 1
+        once = is_url(name) or self._pipe is not None  # what cannot be opened a second time
+        lies_on_its_side = not once and _quarter_turns(_rotation_of(name)) % 2 == 1
         self.frame_wh = wh[::-1] if lies_on_its_side else wh
 
     def __iter__(self) -> Iterator[Frame]:
@@ -83,8 +90,14 @@ class VideoSource(Source):
             image = _upright(image, decoded.rotation)
             yield Frame(image, index, float(time_s), time.monotonic(), self.name, time_base)
 
+    def interrupt(self) -> None:
+        if self._pipe is not None:
+            self._pipe.interrupt()
+
     def close(self) -> None:
         self._container.close()
+        if self._pipe is not None:
+            self._pipe.close()
 
     def _decoded(self) -> Iterator[av.VideoFrame]:
         """Every frame that can be decoded, also of a damaged file; then SourceError if it was damaged."""

@@ -244,3 +244,12 @@ def test_a_chain_can_be_left_in_the_middle(tmp_path):
         write_clip(tmp_path / name, 3)
     with open_source(tmp_path / "a.mp4", tmp_path / "b.mp4") as source:
         assert len(list(itertools.islice(source, 4))) == 4
+
+
+def test_libraries_say_nothing_of_a_damaged_picture(tmp_path, capfd):
+    done, coded = cv2.imencode(".png", np.full((40, 40, 3), 90, np.uint8))
+    assert done
+    (tmp_path / "cut.png").write_bytes(coded.tobytes()[:-30])
+    with pytest.raises(SourceError, match="not a readable image"):
+        read_image(str(tmp_path / "cut.png"))
+    assert capfd.readouterr().err == ""
