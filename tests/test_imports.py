@@ -78,7 +78,7 @@ NEED_AT_IMPORT = {
     "export": ("torch", "onnx"),
     "train": ("torch", "onnx", "matplotlib", "pycocotools", "scipy", "safetensors"),
     "evaluation": ("pycocotools",),
-    "benchmarks": ("torch", "cuda", "pycocotools"),
+    "benchmarks": ("torch", "cuda", "pycocotools", "scipy"),
 }
 
 
