@@ -66,8 +66,8 @@ def sidecar_path(plan: Path) -> Path:
 def write_plan(path: Path, plan: bytes, sidecar: Sidecar) -> None:
     """The plan, then its sidecar; a plan without its own sidecar is never opened. Raises EngineError."""
     try:
-        write_whole(path, plan)
-        write_whole(sidecar_path(path), sidecar.to_json().encode())
+        write_whole(path, plan, private=True)
+        write_whole(sidecar_path(path), sidecar.to_json().encode(), private=True)
     except OSError as error:
         raise EngineError(f"{path} cannot be written: {error.strerror or error}; choose another place") from error
 
