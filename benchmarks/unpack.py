@@ -106,9 +106,11 @@ def unpack(pack: Path, into: Path, *, system_packages: bool = False) -> None:
     subprocess.run(install, check=True, env=offline)
     say(f"{len(requirements)} packages and what they need are installed in {into / VENV}")
     if has_driver():
-        subprocess.run([str(python), "-m", "commands.setup_gpu"], check=True, env=offline, cwd=into / CHECKOUT)
+        # TensorRT-RTX whatever the GPU: it is what the pack holds, and TensorRT itself is several GB.
+        setup = [str(python), "-m", "commands.setup_gpu", "--tensorrt", "tensorrt-rtx"]
+        subprocess.run(setup, check=True, env=offline, cwd=into / CHECKOUT)
     else:
-        say("no NVIDIA driver here: pycuda is not built; where there is one, run this again, or `commands.setup_gpu`")
+        say("no NVIDIA driver here: pycuda is not built; on a machine that has one, unpack into a new folder")
 
 
 def say(line: str) -> None:

@@ -106,6 +106,19 @@ def test_a_pack_does_not_go_over_what_is_there(tmp_path, capsys):
     assert "is not empty; choose another folder" in capsys.readouterr().err
 
 
+def test_with_a_driver_the_gpu_path_is_set_up_from_the_pack_alone(made, tmp_path, monkeypatch):
+    """The pack holds TensorRT-RTX only: on a GPU that would get TensorRT, the set-up must not look for that."""
+    ran = []
+    monkeypatch.setattr(unpack, "has_driver", lambda: True)
+    monkeypatch.setattr("subprocess.run", lambda command, **how: ran.append((command, how)))
+    unpack.unpack(made, tmp_path / "into")
+    command, how = ran[-1]
+    assert command[1:] == ["-m", "commands.setup_gpu", "--tensorrt", "tensorrt-rtx"]
+    assert how["env"]["PIP_NO_INDEX"] == "1"
+    assert how["env"]["PIP_FIND_LINKS"] == str(tmp_path / "into" / "wheels")
+    assert how["cwd"] == tmp_path / "into" / "higherpose"
+
+
 @pytest.mark.slow
 def test_a_pack_sets_itself_up_without_a_network(tmp_path, monkeypatch):
     """Real wheels of this Python; pip without an index, and the checkout runs from its new environment."""
