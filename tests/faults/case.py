@@ -132,4 +132,7 @@ def lines_of(path: Path) -> list[Any]:
 
 
 def hash_of(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    except OSError:  # a name that is too long
+        return ""
