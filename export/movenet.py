@@ -1,7 +1,7 @@
 """MoveNet MultiPose's network up to its heatmaps: MobileNetV2 x1.75 (Sandler et al. 2018), a feature pyramid, a branch.
 
 Batch-norm is folded into the biases already, as in the published weights (train/warm_start.py reads them). Of these the
-last blocks hold two thirds, and are thinned (train/thin.py).
+last blocks hold two thirds, and are pruned (train/prune.py).
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ PUBLISHED: tuple[Block, ...] = (
     (864, 240, 2), (1440, 240, 1), (1440, 240, 1), (1440, 480, 1),
 )  # fmt: skip
 PUBLISHED_TOP = 1280
-THINNED = {10: 640, 11: 640, 12: 640, 13: 720, 14: 720, 15: 720}  # block, counted from 0: hidden channels
-THINNED_TOP = 512
-BLOCKS = tuple((THINNED.get(i, hidden), channels, stride) for i, (hidden, channels, stride) in enumerate(PUBLISHED))
+PRUNED = {10: 640, 11: 640, 12: 640, 13: 720, 14: 720, 15: 720}  # block, counted from 0: hidden channels
+PRUNED_TOP = 512
+BLOCKS = tuple((PRUNED.get(i, hidden), channels, stride) for i, (hidden, channels, stride) in enumerate(PUBLISHED))
 SLIGHTLY = {14: 1280, 15: 960}  # so that half-precision weights stay under 8 MB
 NEARLY_WHOLE_TOP = 512
 NEARLY_WHOLE = tuple((SLIGHTLY.get(i, hidden), out, stride) for i, (hidden, out, stride) in enumerate(PUBLISHED))
@@ -38,10 +38,10 @@ class MoveNet(nn.Module):
     """image (N, 3, H, W) in -1..1, sides multiples of 32 -> logits, features, detail, context.
 
     logits: (N, joints, H/4, W/4), of the heatmaps. features: (N, 24, H/4, W/4), the pyramid's. detail: (N, 40, H/4,
-    W/4), from before it. context: (N, 64, H/16, W/16). blocks, top: as published, or thinned.
+    W/4), from before it. context: (N, 64, H/16, W/16). blocks, top: as published, or pruned.
     """
 
-    def __init__(self, joints: int = 17, blocks: Sequence[Block] = BLOCKS, top: int = THINNED_TOP) -> None:
+    def __init__(self, joints: int = 17, blocks: Sequence[Block] = BLOCKS, top: int = PRUNED_TOP) -> None:
         super().__init__()
         self.shapes = tuple(blocks)
         self.stem = nn.Conv2d(3, STEM, 3, stride=2)

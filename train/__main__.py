@@ -2,7 +2,7 @@
 
   python -m train --run runs/tiny --data train.json,train/ --drawn 400 --val val.json,val/ --out models/tiny.safetensors
   python -m train --movenet movenet-multipose.json --data train.json,train/ --out runs/start.safetensors
-  python -m train --run runs/tiny --movenet movenet-multipose.json --taught train.json,train/ --drawn 400
+  python -m train --run runs/tiny --movenet movenet-multipose.json --distilled train.json,train/ --drawn 400
   python -m train --pack train.zip --data train.json,train/
   python -m train --scenes 90 --out runs/scenes
 
@@ -35,14 +35,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0 (also when --minutes are over), 2 for bad arguments or input, 128 + the signal that ends it."""
     parser = parser_of(__doc__)
     options = parser.parse_args(arguments)
-    starts = options.movenet and not options.taught
+    starts = options.movenet and not options.distilled
     if (options.scenes or starts) and not options.out:
-        parser.error("--scenes, and --movenet without --taught, need --out")
-    if options.contrast and options.model not in OVER_MOVENET:
-        parser.error("--contrast is for --model tiny and small")
-    if options.taught and not (options.movenet and options.run and options.model in OVER_MOVENET):
-        parser.error("--taught needs --movenet, --run and --model tiny or small")
-    if not options.data and not options.taught and not options.drawn and not options.scenes:
+        parser.error("--scenes, and --movenet without --distilled, need --out")
+    if options.calibration and options.model not in OVER_MOVENET:
+        parser.error("--calibration is for --model tiny and small")
+    if options.distilled and not (options.movenet and options.run and options.model in OVER_MOVENET):
+        parser.error("--distilled needs --movenet, --run and --model tiny or small")
+    if not options.data and not options.distilled and not options.drawn and not options.scenes:
         parser.error("nothing to train on: give --data JSON,DIR or --drawn N")
     if not (options.run or options.scenes or options.pack or options.movenet):
         parser.error("--run FOLDER is needed, or --pack FILE, --movenet FILE or --scenes N")
@@ -75,8 +75,8 @@ def _save(state: dict[str, Any], options: argparse.Namespace) -> None:
     from safetensors.torch import save_file
 
     state = {name: value.cpu().contiguous() for name, value in state.items()}
-    if options.contrast:
-        state["contrast"] = torch.tensor(options.contrast)
+    if options.calibration:
+        state["contrast"] = torch.tensor(options.calibration)
     if options.half:
         state = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
     save_file(state, options.out)
@@ -96,12 +96,12 @@ def _start_from_movenet(options: argparse.Namespace) -> None:
     import torch
 
     from export.model import build_model
-    from export.movenet import NEARLY_WHOLE_TOP, SLIGHTLY, THINNED, THINNED_TOP
+    from export.movenet import NEARLY_WHOLE_TOP, PRUNED, PRUNED_TOP, SLIGHTLY
     from export.small import Small
     from export.tiny import TINY_MEAN, TINY_STD, Tiny
     from train import tag_fit
     from train.mixture import batches, normalise
-    from train.thin import distil, thin
+    from train.prune import distil, prune
     from train.warm_start import fit_tags, load_movenet
 
     torch.manual_seed(options.seed)
@@ -113,11 +113,11 @@ def _start_from_movenet(options: argparse.Namespace) -> None:
         raise ValueError(f"the pictures label {mixture.joints} joints; MoveNet knows {published.logits.out_channels}")
     model = build_model(options.model, joints=mixture.joints)
     assert isinstance(model, Tiny | Small)
-    widths, top = (THINNED, THINNED_TOP) if isinstance(model, Tiny) else (SLIGHTLY, NEARLY_WHOLE_TOP)
-    steps = -(-options.thin_on // options.batch)
+    widths, top = (PRUNED, PRUNED_TOP) if isinstance(model, Tiny) else (SLIGHTLY, NEARLY_WHOLE_TOP)
+    steps = -(-options.prune_on // options.batch)
     stream = batches(mixture, options.batch, range(steps + options.distil_steps), options.workers)
     images = (normalise(sample["image"], TINY_MEAN, TINY_STD) for sample in stream)
-    backbone = thin(published, torch.cat([next(images) for _ in range(steps)]), widths, top)
+    backbone = prune(published, torch.cat([next(images) for _ in range(steps)]), widths, top)
     with _progress() as bars:
         task = bars.add_task("distillation", total=options.distil_steps)
         distil(
@@ -135,7 +135,7 @@ def _start_from_movenet(options: argparse.Namespace) -> None:
     else:
         tag_fit.fit_tags(model, tag_fit.read_joints(model, pictures, range(len(pictures)), options.seed), options.seed)
     _save(model.state_dict(), options)
-    print(f"{options.out}: MoveNet, thinned, with fitted tags")
+    print(f"{options.out}: MoveNet, pruned, with fitted tags")
 
 
 def _mixture(options: argparse.Namespace) -> Any:
@@ -144,7 +144,7 @@ def _mixture(options: argparse.Namespace) -> Any:
     from train.pictures import CocoPictures, DrawnPictures, Pictures
 
     sets: list[tuple[Pictures, float]] = [
-        (CocoPictures(a, b), weight) for a, b, weight in options.taught + options.data
+        (CocoPictures(a, b), weight) for a, b, weight in options.distilled + options.data
     ]
     if options.drawn:
         sets.append((DrawnPictures(options.drawn, seed=options.seed), options.drawn_weight))
@@ -243,13 +243,13 @@ def _model(options: argparse.Namespace, joints: int) -> tuple[Any, Channels, Cha
 
 
 def _teacher(options: argparse.Namespace) -> Any:
-    """--movenet's network for the sets of --taught, which come first in the mixture; None without."""
-    if not options.taught:
+    """--movenet's network for the sets of --distilled, which come first in the mixture; None without."""
+    if not options.distilled:
         return None
     from train.teacher import Teacher
     from train.warm_start import load_movenet
 
-    return Teacher(load_movenet(options.movenet), range(len(options.taught)))
+    return Teacher(load_movenet(options.movenet), range(len(options.distilled)))
 
 
 def _run_options(options: argparse.Namespace, mean: Channels, std: Channels) -> Any:

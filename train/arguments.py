@@ -17,10 +17,10 @@ def parser_of(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--run", type=file_path, metavar="DIR", help="folder of the run")
     parser.add_argument("--out", type=file_path, metavar="FILE", help="write the averaged weights here (.safetensors)")
     parser.add_argument("--half", action="store_true", help="write them as float16")
-    told = "of the outputs of tiny or small, in --out (export/tiny.py)"
-    parser.add_argument("--contrast", type=float, nargs=3, metavar=("GAIN", "FLOOR", "TAGS"), help=told)
-    told = "write a mean of these weights and the run's own, SHARE of it these"
-    parser.add_argument("--blend", type=_blend, metavar="FILE,SHARE", help=told)
+    text = "of the outputs of tiny or small, in --out (export/tiny.py)"
+    parser.add_argument("--calibration", type=float, nargs=3, metavar=("GAIN", "FLOOR", "TAGS"), help=text)
+    text = "write a mean of these weights and the run's own, SHARE of it these"
+    parser.add_argument("--blend", type=_blend, metavar="FILE,SHARE", help=text)
     _add_data(parser)
     _add_network(parser)
     _add_training(parser)
@@ -30,10 +30,10 @@ def parser_of(description: str | None) -> argparse.ArgumentParser:
 def _add_data(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group("data")
     add = data.add_argument
-    told = "COCO keypoints and their pictures, or PACK[,WEIGHT]; repeatable; weight 2: each picture twice an epoch"
-    add("--data", action="append", default=[], type=_data, metavar="JSON,DIR[,WEIGHT]", help=told)
-    told = "as --data, but with --movenet as teacher: its heatmaps at 1/4 are learnt, not the labels'"
-    add("--taught", action="append", default=[], type=_data, metavar="JSON,DIR[,WEIGHT]", help=told)
+    text = "COCO keypoints and their pictures, or PACK[,WEIGHT]; repeatable; weight 2: each picture twice an epoch"
+    add("--data", action="append", default=[], type=_data, metavar="JSON,DIR[,WEIGHT]", help=text)
+    text = "as --data, but with --movenet as teacher: its heatmaps at 1/4 are learnt, not the labels'"
+    add("--distilled", action="append", default=[], type=_data, metavar="JSON,DIR[,WEIGHT]", help=text)
     add("--drawn", type=int, default=0, metavar="N", help="add N pictures that the project draws itself")
     add("--drawn-weight", type=float, default=1.0, metavar="X", help="how often each appears in an epoch (1)")
     add("--val", type=_labels, metavar="JSON,DIR", help="measure AP on these")
@@ -57,7 +57,7 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
         metavar="JSON",
         help="write tiny or small, begun from MoveNet, to --out (train/warm_start.py)",
     )
-    add("--thin-on", type=int, default=500, metavar="N", help="crops by which its channels are chosen (500)")
+    add("--prune-on", type=int, default=500, metavar="N", help="crops by which its channels are chosen (500)")
     add("--distil-steps", type=int, default=1800, metavar="N", help="batches on which it relearns the rest (1800)")
     add("--deconvolutions", type=int, choices=(0, 1, 2), default=1, help="(1)")
     add("--residual-blocks", type=int, default=4, metavar="N", help="per deconvolution, w32 and w48 (4)")
@@ -76,15 +76,15 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     add("--rate", type=float, default=1e-3, help="peak learning rate of AdamW (1e-3)")
     add("--warm-up", type=int, default=200, metavar="STEPS", help="(200)")
     add("--weight-decay", type=float, default=1e-4, help="(1e-4)")
-    told = "the backbone of tiny and small learns X times the rate, relative to the size of each of its tensors (5)"
-    add("--backbone-rate", type=float, default=5.0, metavar="X", help=told)
+    text = "the backbone of tiny and small learns X times the rate, relative to the size of each of its tensors (5)"
+    add("--backbone-rate", type=float, default=5.0, metavar="X", help=text)
     add("--frozen-steps", type=int, default=0, metavar="STEPS", help="nor does it learn at all before (0)")
     add("--freeze", metavar="REGEX", help="parameters that never learn, by name")
     add("--average-decay", type=float, default=0.999, help="of the moving average of the weights (0.999)")
     add("--heatmap-weight", type=float, default=1.0, help="(1)")
     add("--foreground", type=float, default=10.0, metavar="X", help="a cell at a joint weighs 1 + X (10)")
-    told = "cross-entropy for the heatmaps at 1/4 of tiny and small, which are probabilities (losses.py)"
-    add("--focal", action="store_true", help=told)
+    text = "cross-entropy for the heatmaps at 1/4 of tiny and small, which are probabilities (losses.py)"
+    add("--focal", action="store_true", help=text)
     add("--sigma", type=float, default=SIGMA, metavar="CELLS", help=f"of the Gaussians around joints ({SIGMA:g})")
     add("--pull-weight", type=float, default=1e-3, help="(1e-3, as the authors)")
     add("--push-weight", type=float, default=1e-3, help="(1e-3, as the authors)")

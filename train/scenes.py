@@ -1,4 +1,4 @@
-"""Squares full of drawn people, of the bundled clip's kind but never the same people, ways or places."""
+"""Synthetic crowded scenes of the bundled clip's kind, never with the same people, paths or places."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def test_a_finished_run_writes_its_weights_again_in_half_with_a_contrast(tmp_pat
     assert main(command) == 0
     whole = load_file(tmp_path / "out.safetensors")
     assert whole["contrast"].tolist() == [1, 0, 1]
-    assert main([*command, "--half", "--contrast", "1.5", "0.125", "0.5"]) == 0
+    assert main([*command, "--half", "--calibration", "1.5", "0.125", "0.5"]) == 0
     half = load_file(tmp_path / "out.safetensors")
     assert half.pop("contrast").tolist() == [1.5, 0.125, 0.5]
     assert {value.dtype for value in half.values() if value.is_floating_point()} == {torch.float16}
@@ -63,10 +63,10 @@ def test_a_finished_run_writes_its_weights_again_in_half_with_a_contrast(tmp_pat
 
 def test_tiny_starts_from_movenet(tmp_path, capsys, monkeypatch):
     """The whole way, with few channels chosen on few crops; MoveNet's weights are random here."""
-    monkeypatch.setattr("train.thin.CELLS", 50)
+    monkeypatch.setattr("train.prune.CELLS", 50)
     labels = drawing.write(tmp_path)
     command = ["--movenet", f"{movenet.write(tmp_path / 'model.json')}", "--data", f"{labels},{tmp_path}"]
-    command += ["--side", "64", "--batch", "2", "--thin-on", "2", "--distil-steps", "1", "--workers", "0"]
+    command += ["--side", "64", "--batch", "2", "--prune-on", "2", "--distil-steps", "1", "--workers", "0"]
     assert main([*command, "--out", f"{tmp_path / 'start.safetensors'}"]) == 0
     assert "with fitted tags" in capsys.readouterr().out
     model = build_from_checkpoint(tmp_path / "start.safetensors")
@@ -77,12 +77,12 @@ def test_tiny_starts_from_movenet(tmp_path, capsys, monkeypatch):
 
 
 def test_small_starts_from_movenet_and_learns_on(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("train.thin.CELLS", 50)
+    monkeypatch.setattr("train.prune.CELLS", 50)
     monkeypatch.setattr("train.tag_fit.EPOCHS", 2)
     data = ["--data", f"{drawing.write(tmp_path)},{tmp_path}", "--model", "small", "--side", "64", "--workers", "0"]
-    start = ["--movenet", f"{movenet.write(tmp_path / 'model.json')}", "--thin-on", "2", "--distil-steps", "1"]
+    start = ["--movenet", f"{movenet.write(tmp_path / 'model.json')}", "--prune-on", "2", "--distil-steps", "1"]
     first, then = tmp_path / "start.safetensors", tmp_path / "then.safetensors"
-    assert main([*data, *start, "--batch", "2", "--out", f"{first}", "--contrast", "1.1", "0.1", "0.9"]) == 0
+    assert main([*data, *start, "--batch", "2", "--out", f"{first}", "--calibration", "1.1", "0.1", "0.9"]) == 0
     run = [
         "--run",
         f"{tmp_path / 'run'}",
@@ -129,7 +129,7 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, arguments, told):
         ["--drawn", "3"],
         ["--movenet", "x", "--drawn", "3"],
         ["--scenes", "3"],
-        ["--run", "x", "--drawn", "3", "--model", "w32", "--contrast", "1", "0", "1"],
+        ["--run", "x", "--drawn", "3", "--model", "w32", "--calibration", "1", "0", "1"],
         ["--data", "a,b,c,d", "--run", "x"],
     ],
 )

@@ -53,7 +53,7 @@ def test_nobody_taught_is_no_loss(network):
 def test_a_taught_run_from_the_command_line_goes_on_as_it_began(tmp_path, capsys):
     labels, published = drawing.write(tmp_path), movenet.write(tmp_path / "movenet.json")
     command = [
-        *("--movenet", f"{published}", "--taught", f"{labels},{tmp_path}", "--drawn", "4", "--side", "64"),
+        *("--movenet", f"{published}", "--distilled", f"{labels},{tmp_path}", "--drawn", "4", "--side", "64"),
         *("--batch", "2", "--steps", "2", "--workers", "0", "--log-every", "1", "--threads", "1", "--fp32"),
     ]  # fmt: skip
     whole, cut = tmp_path / "whole", tmp_path / "cut"
@@ -69,5 +69,5 @@ def test_a_taught_run_from_the_command_line_goes_on_as_it_began(tmp_path, capsys
 
 def test_a_taught_set_needs_its_teacher(capsys):
     with pytest.raises(SystemExit):
-        main(["--taught", "a.json,a", "--run", "r"])
-    assert "--taught needs --movenet" in capsys.readouterr().err
+        main(["--distilled", "a.json,a", "--run", "r"])
+    assert "--distilled needs --movenet" in capsys.readouterr().err

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from export.movenet import MoveNet
-from train.thin import distil, fit_subset, thin
+from train.prune import distil, fit_subset, prune
 
 SMALL = [(16, 40, 2), (16, 40, 1), (16, 48, 2), (16, 48, 1), (16, 48, 1), (16, 96, 2), (16, 96, 1), (16, 96, 1)]
 SMALL += [(16, 96, 1), (24, 32, 2), (24, 32, 1)]
@@ -51,7 +51,7 @@ def test_a_copy_of_a_feature_is_the_first_to_go():
 
 def test_keeping_every_channel_changes_nothing():
     published = small()
-    model = thin(published, images(12), {9: 24, 10: 24}, 24)
+    model = prune(published, images(12), {9: 24, 10: 24}, 24)
     with torch.no_grad():
         for ours, theirs in zip(model(images()), published(images()), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=0.02 * float(theirs.abs().max()))
@@ -59,7 +59,7 @@ def test_keeping_every_channel_changes_nothing():
 
 def test_thinned_blocks_are_narrower_and_distillation_helps():
     published = small()
-    model = thin(published, images(12), {9: 12, 10: 10}, 16)
+    model = prune(published, images(12), {9: 12, 10: 10}, 16)
     assert [model.blocks[i].expand.out_channels for i in (8, 9, 10)] == [16, 12, 10]  # type: ignore[union-attr]  # InvertedResiduals
     assert model.top.out_channels == 16
     with torch.no_grad():
@@ -70,6 +70,6 @@ def test_thinned_blocks_are_narrower_and_distillation_helps():
         after = [(a - b).square().mean() for a, b in zip(model(images()), published(images()), strict=True)]
     assert after[3] < before[3]
     assert losses[-1] < losses[0]
-    assert before[2].item() == pytest.approx(0)  # nothing before the thinned blocks moved
+    assert before[2].item() == pytest.approx(0)  # nothing before the pruned blocks moved
     assert after[2].item() == pytest.approx(0)
     assert not model.training

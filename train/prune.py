@@ -2,7 +2,7 @@
 
 Which channels go is decided by optimal brain surgeon (Hassibi et al. 1993) on what a block writes: a channel matters
 as much as the block's output, refitted by least squares, misses it. Distillation (Hinton et al. 2015) then brings the
-thinned network's features back to the published one's, on pictures without labels.
+pruned network's features back to the published one's, on pictures without labels.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from export.movenet import THINNED, THINNED_TOP, InvertedResidual, MoveNet
+from export.movenet import PRUNED, PRUNED_TOP, InvertedResidual, MoveNet
 from train.optimise import learning_rate
 
 CELLS = 30_000  # places in the pictures that a fit looks at
@@ -28,8 +28,8 @@ Fit = tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]
 
 
 @torch.no_grad()
-def thin(
-    published: MoveNet, images: Tensor, widths: Mapping[int, int] = THINNED, top: int = THINNED_TOP, seed: int = 0
+def prune(
+    published: MoveNet, images: Tensor, widths: Mapping[int, int] = PRUNED, top: int = PRUNED_TOP, seed: int = 0
 ) -> MoveNet:
     """The network with `widths` hidden channels in these blocks and `top` in the top, from the published one.
 
@@ -96,7 +96,7 @@ def distil(
     batches: Iterable[Tensor],
     steps: int,
     *,
-    first: int = min(THINNED),
+    first: int = min(PRUNED),
     rate: float = 1.5e-4,
     on_step: Callable[[int, float], None] = lambda step, loss: None,
 ) -> None:
