@@ -23,7 +23,7 @@ def test_a_still_person_is_held():
     found = [crowd(noisy(rng), ids=[1]) for _ in range(75)]
     smooth = [smoother.update(people, frame / FPS).keypoints for frame, people in enumerate(found)]
     jitter = [np.abs(np.diff(np.stack(xy)[25:], axis=0)).mean() for xy in ([p.keypoints for p in found], smooth)]
-    assert jitter[1] < 0.4 * jitter[0]
+    assert jitter[1] < 0.7 * jitter[0]
     assert np.abs(np.mean(smooth[25:], axis=0) - standing(100, 100)[:, :2]).max() < 1.5
 
 

@@ -63,7 +63,7 @@ def test_smoothing_needs_ids():
         given.append(crowd(body).keypoints)
         got.append(through(steps, crowd(body), time_s=frame / 25).keypoints)
     moved = [np.abs(np.diff(np.stack(frames[10:]), axis=0)).mean() for frames in (given, got)]
-    assert moved[1] < 0.4 * moved[0]
+    assert moved[1] < 0.7 * moved[0]
 
 
 @pytest.mark.parametrize("serial", [False, True])

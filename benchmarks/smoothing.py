@@ -1,0 +1,92 @@
+"""What smoothing gives and costs on the drawn clip, on recorded people: python -m benchmarks.smoothing
+
+Pixels: the error of acceleration against truth (second differences of three frames in a row), and how far joints that
+truly stand still (under 0.4 px a frame) move from frame to frame. Lag: by how many frames at 25 FPS moving wrists (over
+2 px a frame) trail behind where they were found. AP by OKS.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from benchmarks.recorded import clip_truth, recorded_people
+from core.joints import COCO
+from evaluation import score_results
+from evaluation.tracking import true_people
+from pipeline import People
+from pipeline.people import Smoother, Tracker, drop_impossible
+
+FPS = 25
+STILL_PX, MOVING_PX, NEAR_PX = 0.4, 2.0, 25.0
+WRISTS = [COCO.index("left_wrist"), COCO.index("right_wrist")]
+
+
+class Figures(NamedTuple):
+    acceleration_px: float
+    still_px: float
+    lag_frames: float
+    ap: float
+
+
+def measure(found: list[People], shown: list[People]) -> Figures:
+    """found, shown: the same people of each frame; matched to truth by what was found: both are judged alike."""
+    annotations = clip_truth()
+    truth = true_people(annotations)
+    rows = defaultdict(list)
+    for frame, (true, people, out) in enumerate(zip(truth, found, shown, strict=True)):
+        oks = true.oks(people)
+        for t, p in zip(*linear_sum_assignment(-oks), strict=True):
+            if oks[t, p] >= 0.5 and people.ids[p]:
+                valid = (true.keypoints[t, :, 2] > 0) & (people.keypoint_scores[p] > 0)
+                rows[true.track_ids[t], people.ids[p]].append(
+                    (frame, true.keypoints[t, :, :2], out.keypoints[p], valid)
+                )
+    wrong, still = [], []
+    behind = moved = 0.0
+    for series in rows.values():
+        if len(series) < 3:
+            continue
+        frames, true_xy, xy, valid = (np.array(column) for column in zip(*series, strict=True))
+        usable = (frames[2:] - frames[:-2] == 2)[:, None] & valid[2:] & valid[1:-1] & valid[:-2]
+        bend, true_bend = (a[2:] - 2 * a[1:-1] + a[:-2] for a in (xy.astype(np.float64), true_xy))
+        speed = (true_xy[2:] - true_xy[:-2]) / 2
+        wrong.append(_lengths(bend - true_bend)[usable])
+        quiet = usable & (_lengths(speed) < STILL_PX) & (_lengths(true_bend) < STILL_PX)
+        still.append(_lengths(xy[2:] - xy[1:-1])[quiet])
+        error, way = (xy - true_xy)[1:-1][:, WRISTS], speed[:, WRISTS]
+        used = usable[:, WRISTS] & (_lengths(way) > MOVING_PX) & (_lengths(error) < NEAR_PX)
+        behind -= float((error * way).sum(axis=2)[used].sum())
+        moved += float((way**2).sum(axis=2)[used].sum())
+    results = [one for frame, people in enumerate(shown) for one in people.to_coco(frame)]
+    ap = score_results(annotations, results, list(range(len(shown))))["AP"]
+    return Figures(float(np.concatenate(wrong).mean()), float(np.concatenate(still).mean()), behind / moved, ap)
+
+
+def main() -> int:
+    tracker, smoother = Tracker(), Smoother()
+    found = [tracker.update(drop_impossible(one), frame / FPS) for frame, one in enumerate(recorded_people())]
+    raw = measure(found, found)
+    smooth = measure(found, [smoother.update(people, frame / FPS) for frame, people in enumerate(found)])
+    print("| | as found | smoothed | change |\n| --- | ---: | ---: | ---: |")
+    for name, before, after in (
+        ("acceleration error, px a frame^2", raw.acceleration_px, smooth.acceleration_px),
+        ("still joints move, px a frame", raw.still_px, smooth.still_px),
+    ):
+        print(f"| {name} | {before:.2f} | {after:.2f} | {100 * (after / before - 1):.0f} % |")
+    print(f"| moving wrists lag, frames | {raw.lag_frames:.2f} | {smooth.lag_frames:.2f} | |")
+    print(f"| AP | {100 * raw.ap:.1f} | {100 * smooth.ap:.1f} | {100 * (smooth.ap - raw.ap):+.1f} |")
+    return 0
+
+
+def _lengths(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
+    return np.asarray(np.sqrt((vectors.astype(np.float64) ** 2).sum(axis=-1)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
