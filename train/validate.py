@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from torch import nn
 
+from core.coco import CocoResult
 from core.errors import SourceError
 from core.spec import ModelSpec
+from evaluation.annotations import load_annotations
+from evaluation.score import score_results
 from export.head import Aggregated, HigherHead
 from kernels.cpu import decode, preprocess
 from pipeline.letterbox import Letterbox
 
-NAMES = ("AP", "AP50", "AP75", "AP_medium", "AP_large", "AR")
+NAMES = ("AP", "AP50", "AP75", "AP M", "AP L", "AR")
 
 
 class Validation:
@@ -26,46 +26,32 @@ class Validation:
 
     labels: COCO keypoint JSON; its pictures lie in `folder`. spec: how the model wants them. limit: only this many
     pictures, evenly spread over the file; 0 for all. The AP of part of a set is for comparing runs, nothing else.
+    Raises SourceError for labels that are none.
     """
 
     def __init__(self, labels: Path, folder: Path, spec: ModelSpec, limit: int = 0) -> None:
-        from pycocotools.coco import COCO
-
-        try:
-            with contextlib.redirect_stdout(io.StringIO()):
-                self.coco = COCO(str(labels))
-        except (OSError, ValueError, KeyError) as error:
-            raise SourceError(f"{labels} is not a COCO keypoint file: {error!r}") from error
+        self.annotations = load_annotations(labels)
         self.folder = folder
         self.spec = spec
-        ids = sorted(self.coco.imgs)
-        self.image_ids = ids if not limit else [ids[i * len(ids) // limit] for i in range(min(limit, len(ids)))]
+        images = sorted(self.annotations.images)
+        count = min(limit, len(images)) if limit else len(images)
+        self.images = [images[i * len(images) // count] for i in range(count)]
 
     def __call__(self, model: nn.Module) -> dict[str, float]:
-        """AP, AP50, AP75, AP_medium, AP_large and AR, 0..1 (-1 where nobody of that size is labelled)."""
-        from pycocotools.cocoeval import COCOeval
-
-        people = self.people(model)
-        if not people:
-            return dict.fromkeys(NAMES, 0.0)
-        with contextlib.redirect_stdout(io.StringIO()):
-            score = COCOeval(self.coco, self.coco.loadRes(people), "keypoints")
-            score.params.imgIds = self.image_ids
-            score.evaluate()
-            score.accumulate()
-            score.summarize()
-        return {name: round(float(value), 4) for name, value in zip(NAMES, score.stats, strict=False)}
+        """AP, AP50, AP75, AP M, AP L and AR, 0..1 (-1 where nobody of that size is labelled)."""
+        scores = score_results(self.annotations, self.people(model), [image_id for image_id, _ in self.images])
+        return {name: round(scores[name], 4) for name in NAMES}
 
     @torch.no_grad()
-    def people(self, model: nn.Module) -> list[dict[str, Any]]:
+    def people(self, model: nn.Module) -> list[CocoResult]:
         """COCO results of every picture."""
         if not isinstance(model, HigherHead):
             raise TypeError(f"model is {type(model).__name__}; expected a HigherHead")
         device = next(model.parameters()).device
         network = Aggregated(model).eval()
-        found: list[dict[str, Any]] = []
-        for image_id in self.image_ids:
-            path = self.folder / self.coco.imgs[image_id]["file_name"]
+        found: list[CocoResult] = []
+        for image_id, name in self.images:
+            path = self.folder / name
             image = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
             if image is None:
                 raise SourceError(f"{path} cannot be read as a picture")
@@ -76,7 +62,13 @@ class Validation:
             keypoints, scores = decode(heatmaps.cpu().numpy(), tags.cpu().numpy())
             keypoints[..., :2] = box.to_frame(keypoints[..., :2])
             found += [
-                {"image_id": image_id, "category_id": 1, "keypoints": person.ravel().tolist(), "score": float(score)}
+                CocoResult(
+                    image_id=image_id,
+                    category_id=self.annotations.category_id,
+                    keypoints=person.ravel().tolist(),
+                    bbox=[0.0, 0.0, 0.0, 0.0],  # COCO's keypoint score does not look at it
+                    score=float(score),
+                )
                 for person, score in zip(keypoints, scores, strict=True)
             ]
         return found
