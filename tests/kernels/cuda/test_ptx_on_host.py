@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
 
 from benchmarks.ptx_on_host.kernels import Chain, same_bits
+from benchmarks.ptx_on_host.machine import Program
 from kernels.cuda import unpack_people
 from kernels.options import DecodeOptions
 from tests.kernels.cuda.crowds import draw_crowd
@@ -20,16 +22,16 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="runs threads as coroutines of Linux's C library"),
 ]
 
-INPUT_HW = (96, 128)
+INPUT_HW = (64, 96)
 OPTIONS = DecodeOptions(min_score=0.2, min_joint=0.1, duplicate_oks=0.7)
+PROGRAMS: dict[Any, Program] = {}  # compiled once for all chains
 ORDERS = (0, 1, 2)  # of blocks, warps and lanes: as they stand, and two that are drawn
 
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["T=1", "T=2"])
 def chains(request) -> dict[int, Chain]:
     """One for each number of frames at once; the kernels are the same."""
-    first = Chain(INPUT_HW, request.param == 2, OPTIONS)
-    return {1: first, 3: Chain(INPUT_HW, request.param == 2, OPTIONS, frames=3, programs=first.programs)}
+    return {n: Chain(INPUT_HW, request.param == 2, OPTIONS, frames=n, programs=PROGRAMS) for n in (1, 3)}
 
 
 @pytest.mark.parametrize("people", [1, 10, 30])
@@ -68,7 +70,7 @@ def test_the_frame_is_letterboxed_as_on_the_host(chains):
 
 @pytest.mark.parametrize("flip", [False, True])
 def test_tags_of_two_numbers(flip):
-    chain = Chain(INPUT_HW, flip, OPTIONS, tag_dims=2)
+    chain = Chain(INPUT_HW, flip, OPTIONS, tag_dims=2, programs=PROGRAMS)
     maps = draw_crowd(np.random.default_rng(7), 10, (INPUT_HW[0] // 2, INPUT_HW[1] // 2), T=2 if flip else 1, D=2)
     heatmaps, tags = (array[None] for array in maps)
     wanted = chain.decode_on_cpu(heatmaps, tags)[0]
