@@ -18,6 +18,7 @@ from core.errors import SourceError
 from pipeline.sources.base import Source, is_stream, is_url
 from pipeline.sources.names import public_name
 from pipeline.sources.pipe import PipeReader, is_pipe
+from pipeline.sources.pixels import deinterlaced, to_bgr
 from pipeline.sources.truncation import is_cut_short
 from pipeline.types import Frame
 
@@ -79,15 +80,14 @@ class VideoSource(Source):
         interval = 1 / Fraction(self._stream.average_rate or self._stream.guessed_rate or 25)
         first_s: Fraction | None = None
         time_s = Fraction(0)
-        for index, decoded in enumerate(self._decoded()):
+        for index, decoded in enumerate(deinterlaced(self._decoded())):
             if decoded.pts is not None:
-                at = decoded.pts * time_base
+                at = decoded.pts * (decoded.time_base or time_base)  # a filter has a unit of its own
                 first_s = at if first_s is None else first_s
                 time_s = at - first_s
             elif index:
                 time_s += interval  # a stream without timestamps, such as raw H.264
-            image = np.asarray(reformatter.reformat(decoded, format="bgr24").to_ndarray(), np.uint8)
-            image = _upright(image, decoded.rotation)
+            image = _upright(to_bgr(decoded, reformatter), decoded.rotation)
             yield Frame(image, index, float(time_s), time.monotonic(), self.name, time_base)
 
     def interrupt(self) -> None:
