@@ -46,13 +46,16 @@ def open_file(path: Path) -> FileIO:
 
 
 def write_all(file: FileIO, content: bytes, path: Path) -> None:
-    """In one write, so that a reader never sees half of it. Raises SinkError where the disk took less."""
+    """In one write, so that a reader never sees half of it, unless the disk takes a part; then the rest follows.
+
+    Raises SinkError where the rest does not fit; its cause is what the system says of it.
+    """
+    left = memoryview(content)
     try:
-        written = file.write(content)
+        while left:
+            left = left[file.write(left) :]
     except OSError as error:
         raise SinkError(f"{path} cannot be written further: {reason(error)}") from error
-    if written != len(content):
-        raise SinkError(f"{path} cannot be written further: only {written} of {len(content)} bytes fitted")
 
 
 def reason(error: BaseException) -> str:

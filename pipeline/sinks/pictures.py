@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import SinkError
-from pipeline.sinks.base import Sink, open_file, reason
+from pipeline.sinks.base import Sink, open_file, write_all
 from pipeline.sources import IMAGE_SUFFIXES
 from pipeline.types import Result
 
@@ -28,13 +28,8 @@ class ImageSink(Sink):
         done, coded = cv2.imencode(self.path.suffix, picture)
         if not done:
             raise SinkError(f"{self.path} cannot be encoded as {self.path.suffix}")
-        try:
-            self._file.seek(0)
-            written = self._file.write(coded.tobytes())
-        except OSError as error:
-            raise SinkError(f"{self.path} cannot be written: {reason(error)}") from error
-        if written != coded.size:
-            raise SinkError(f"{self.path} cannot be written: only {written} of {coded.size} bytes fitted")
+        self._file.seek(0)
+        write_all(self._file, coded.tobytes(), self.path)
         self._written = True
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ from kernels.options import DecodeOptions
 from pipeline.device_step import TIMED_TOGETHER, DeviceStep
 from pipeline.pose import PosePipeline
 from tests.engine.fake_pycuda import Error, FakeDriver
+from tests.pipeline.fake_device import FakeKernels
 from tests.pipeline.test_device_step import Pictures, numbers
 
 SPEC = ModelSpec(name="fake", short_side=64)
@@ -27,7 +28,11 @@ class Kernels:
     def __init__(self, driver, device):
         self.driver, self.device, self.workspaces = driver, device, 0
 
-    def Workspace(self, shape, options, *, dtype):
+    packed_size = staticmethod(FakeKernels.packed_size)
+    unpack_people = staticmethod(FakeKernels.unpack_people)
+
+    def Workspace(self, shape, options, *, dtype, tag_dims):
+        assert tag_dims == 1
         return Workspace(self, options.max_people, shape[2])
 
     def preprocess(self, frame, out, *, stream, mirror, **geometry):
@@ -36,14 +41,13 @@ class Kernels:
 
     def decode(self, heatmaps, tags, *, workspace, stream):
         value = self.values(heatmaps)
-        keypoints, scores, count = map(self.values, workspace.people)
+        keypoints, scores, count = self.unpack_people(self.values(workspace.packed), workspace.shape)
 
         def run():
-            keypoints[:3] = (1, 1, 0.5)
-            scores[0], count[0] = value[0] / 255, 1
+            keypoints[0, 0, 0] = (1, 1, 0.5)
+            scores[0, 0], count[0] = value[0] / 255, 1
 
         self.driver.put(stream, run)
-        return workspace.people
 
     def values(self, array):
         return self.driver.memory[array.pointer].view(array.dtype)
@@ -53,13 +57,13 @@ class Workspace:
     def __init__(self, kernels, people, joints):
         self.kernels = kernels
         kernels.driver.Context.synchronize()
-        shapes = ((1, people, joints, 3), np.float32), ((1, people), np.float32), ((1,), np.int32)
-        self.people = [kernels.device.empty(*shape) for shape in shapes]
+        self.shape = 1, people, joints
+        self.packed = kernels.device.empty((kernels.packed_size(*self.shape),), np.float32)
         kernels.workspaces += 1
 
     def close(self):
         self.kernels.driver.Context.synchronize()
-        self.kernels.device.free(*self.people)
+        self.kernels.device.free(self.packed)
         self.kernels.workspaces -= 1
 
 
