@@ -1,4 +1,6 @@
-"""What the driver costs a file: many tiny pictures, a fake step; against a plain loop over the same pipeline and sinks.
+"""Overhead of the cluster driver per file: many tiny pictures and a fake step, compared with a plain loop.
+
+The loop runs the same pipeline and sinks.
 
 python -m benchmarks.cluster --files 100 2000
 """
@@ -69,7 +71,7 @@ def clustered(
 
 
 class Readied:
-    """A pool whose first events were heard already: its workers' start is not measured."""
+    """A pool whose first events were already received, so that the start of its workers is not measured."""
 
     def __init__(self, pool: LocalPool, events: list[Event]) -> None:
         self._pool, self._events = pool, events
@@ -89,7 +91,7 @@ class Readied:
 
 
 def side_by_side(clip: Path, rounds: int, copies: int) -> None:
-    """One worker with all cores against one a core, in turn, on copies of a clip."""
+    """Print the times of one worker with all cores and of one worker per core, alternating, on copies of a clip."""
     cores = usable_cores()
     folder = Path(tempfile.mkdtemp(prefix="higherpose-side-"))
     try:
@@ -113,7 +115,7 @@ def side_by_side(clip: Path, rounds: int, copies: int) -> None:
 
 
 def measure(count: int) -> tuple[float, float]:
-    """Milliseconds a file: the plain loop, and the driver with one worker."""
+    """Milliseconds per file of the plain loop, and of the driver with one worker."""
     folder = Path(tempfile.mkdtemp(prefix="higherpose-overhead-"))
     try:
         for index in range(count):

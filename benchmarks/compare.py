@@ -1,9 +1,9 @@
-"""Two commits measured in one sitting, turn by turn: python -m benchmarks.compare BASE [OTHER] -- COMMAND…
+"""Measure two commits alternately in one session: python -m benchmarks.compare BASE [OTHER] -- COMMAND…
 
 The command is a Python file of the project with its arguments, run in a worktree of each commit. Every number in the
-JSON object that it prints last is compared, and its wall time. Turns go A B B A A B …, after one of each that does not
-count (compilation, caches), so that a machine that grows warm or busy burdens both alike. OTHER "." (default): the
-files as they are now, committed or not.
+JSON object that it prints last is compared, and its wall time. The turns are A B B A A B …, after one turn of each that
+does not count (compilation, caches), so that a machine that becomes warm or busy affects both equally. OTHER "."
+(default) means the files as they are now, committed or not.
 
     python -m benchmarks.compare HEAD~3 -- run_video.py samples/crowd.mp4 --benchmark --stats json
     python -m benchmarks.compare v0.1.0 main --turns 7 -- -m benchmarks.decode
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def checked_out(repository: Path, commit: str) -> Iterator[Path]:
-    """A folder with the files of this commit, removed afterwards."""
+    """A folder with the files of this commit; it is removed afterwards."""
     if commit == WORKING_TREE:
         yield repository
         return
@@ -82,7 +82,7 @@ def run_once(place: Path, command: Sequence[str]) -> dict[str, float]:
 
 
 def flatten(value: object, name: str = "") -> Iterator[tuple[str, float]]:
-    """{"a": {"b": 1}} -> ("a.b", 1.0); what is no number is left out."""
+    """{"a": {"b": 1}} -> ("a.b", 1.0); values that are not numbers are left out."""
     if isinstance(value, bool):
         return
     if isinstance(value, int | float):

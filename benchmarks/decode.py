@@ -1,8 +1,7 @@
-"""Times `kernels.cpu` on drawn crowds: python -m benchmarks.decode [--repeat N] [--reference] [--check]
+"""Time `kernels.cpu` on drawn crowds: python -m benchmarks.decode [--repeat N] [--reference] [--check]
 
-One thread, milliseconds a frame: the least CPU time, which is what the code takes and other programs disturb least,
-then p50, p95 and p99 of the time on the clock. --reference times the NumPy reference too; --check exits 1 where a least
-time is over its limit.
+One thread, milliseconds a frame: the least CPU time, which other programs disturb least, then p50, p95 and p99 of the
+elapsed time. --reference times the NumPy reference too; --check exits 1 if a least time is over its limit.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Networks whose outputs are drawn: of random weights, the decode's load would be as arbitrary as they are.
+"""Networks whose outputs are replaced by drawn crowds, since random weights would give the decode an arbitrary load.
 
-The network runs as ever, into memory of its own; what is decoded is a drawn crowd of as many people as are asked for.
+The network runs as usual and writes into its own memory; a drawn crowd of the requested size is decoded instead.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.kernels.cuda.crowds import draw_crowd
 
 
 def draw(people: int, shape: tuple[int, ...]) -> Heads:
-    """heatmaps of this shape (N, K, h, w), and their tags: another crowd in each of the N."""
+    """Heatmaps of this shape (N, K, h, w), and their tags: a different crowd in each of the N."""
     n, K, h, w = shape
     drawn = [draw_crowd(np.random.default_rng(seed), people, (h, w), K=K) for seed in range(n)]
     heatmaps, tags = (np.concatenate(maps) for maps in zip(*drawn, strict=True))
@@ -25,7 +25,7 @@ def draw(people: int, shape: tuple[int, ...]) -> Heads:
 
 
 class DrawnNetwork:
-    """A DeviceNetwork with the time of another, and drawn outputs that lie ready. The context must be current."""
+    """A DeviceNetwork that runs another one for its time, and gives drawn outputs. The context must be current."""
 
     def __init__(self, network: DeviceNetwork, device: Device, people: int) -> None:
         self._network, self._device = network, device

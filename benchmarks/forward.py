@@ -1,4 +1,4 @@
-"""One pass of a network on the GPU, from host to host: for checks. The pipeline leaves its arrays on the device."""
+"""One pass of a network on the GPU, with host arrays in and out, for checks. The pipeline keeps its arrays there."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class BindableNetwork(DeviceNetwork, Protocol):
 
 
 def forward(network: BindableNetwork, device: Device, images: Images) -> Heads:
-    """images: (N, 3, H, W) in the network's input type. Binds the shape, uploads, runs, downloads, waits."""
+    """images: (N, 3, H, W) in the network's input type. Bind the shape, upload, run, download and wait."""
     n, _, h, w = images.shape
     network.bind((n, h, w))
     arrays = network.arrays

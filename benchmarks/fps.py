@@ -1,16 +1,16 @@
 """How fast this machine is, over engines, models, sizes, batches and flip: python -m benchmarks.fps --out report/
 
-Every combination runs the whole pipeline on a clip, from the file to the people, and the engine alone; each round takes
-them in turn, so that a machine that grows warm burdens all alike. What is not installed here is skipped, and the report
-says why: fps.md (a row each, the machine below), fps.json, fps.png.
+Every combination runs the whole pipeline on a clip, from the file to the people, and the engine alone. Each round takes
+them in turn, so that a machine that becomes warm affects all equally. An engine that is not installed is skipped, and
+the report gives the reason. The report is fps.md (a row for each combination, the machine below), fps.json and fps.png.
 
     python -m benchmarks.fps --engines openvino onnxruntime --sizes 256 320 --flip both --out report
     python -m benchmarks.fps --models tiny w32-512 --engines tensorrt --source street.mp4 --out report
 
-    FPS            end to end: frames a second of a file, after a warm-up, nothing left out but drawing and writing
-    engine         frames a second of the network alone, run as the pipeline runs it, measured before and after
+    FPS            end to end: frames a second of a file, after a warm-up, all but drawing and writing
+    engine         frames a second of the network alone, run as in the pipeline, measured before and after
     pass           p50, p95 and p99 of one pass alone, with the whole device
-    latency        p50, p95 and p99 from a frame that is read to its people, one frame at a time
+    latency        p50, p95 and p99 from reading a frame to its people, one frame at a time
 """
 
 from __future__ import annotations

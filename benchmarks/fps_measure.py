@@ -1,4 +1,4 @@
-"""One combination of engine, model, size and flip: what it does in one round, and what its rounds amount to."""
+"""Measure one combination of engine, model, size and flip in one round, and summarise its rounds."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from core.errors import PoseError, StageError
 from pipeline import PosePipeline, open_source
 from pipeline.stats import Meter, Percentiles
 
-WARM_UP_FRAMES = 10  # of a run: in no figure
-MOST_SINGLE_FRAMES = 40  # of the latency, one frame at a time
-FRAME_WH = (640, 480)  # where the source does not say
+WARM_UP_FRAMES = 10  # of a run; excluded from all figures
+MOST_SINGLE_FRAMES = 40  # at most, for latency: one frame at a time
+FRAME_WH = (640, 480)  # where the source does not give its size
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Combination:
 
     @property
     def words(self) -> str:
-        """As a reader wants it in a list."""
+        """A short name for lists."""
         size = f"size {self.size}" if self.size else ""
         batch = f"batch {self.batch}" if self.batch > 1 else ""
         return " ".join(filter(None, [self.engine, Path(self.model).name, size, batch, "flip" * self.flip]))
@@ -43,7 +43,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Skipped:
-    """What could not be measured. failed: it began, and then went wrong."""
+    """A combination that was not measured. failed: it started, and then an error occurred."""
 
     combination: Combination
     reason: str
@@ -86,7 +86,7 @@ class Measured:
 
 
 def measure(combination: Combination, settings: Settings) -> Round | Skipped:
-    """One round. Skipped with the reason where it cannot be opened here, or fails."""
+    """Measure one round. Returns Skipped with the reason if the pipeline cannot be opened here, or fails."""
     try:
         pose = PosePipeline(
             combination.model,
@@ -101,7 +101,7 @@ def measure(combination: Combination, settings: Settings) -> Round | Skipped:
         try:
             return _measure(pose, settings)
         except (PoseError, ValueError, OSError) as error:
-            # an engine may build its plan only now: that is no more a failure than one that cannot be opened
+            # some engines build their plan only now; an error in that counts as skipped, not failed
             return Skipped(combination, _one_line(error), failed=isinstance(error, StageError))
 
 
@@ -138,7 +138,7 @@ def _throughput(pose: PosePipeline, settings: Settings) -> Meter:
 
 
 def _latencies(pose: PosePipeline, settings: Settings) -> list[float]:
-    """Milliseconds from a frame that is read to its people, stage after stage."""
+    """Milliseconds from reading a frame to its people, stage after stage."""
     source = open_source(str(settings.source))
     limit = WARM_UP_FRAMES + min(settings.frames, MOST_SINGLE_FRAMES)
     found = [result.timings["latency"] for result in pose.run(source, limit=limit, serial=True)]
@@ -146,7 +146,7 @@ def _latencies(pose: PosePipeline, settings: Settings) -> list[float]:
 
 
 def summarise(combination: Combination, rounds: Sequence[Round]) -> Measured:
-    """Of at least one round."""
+    """Medians and percentiles over at least one round."""
     frames = sum(one.frames for one in rounds)
     fps = [one.fps for one in rounds]
     return Measured(

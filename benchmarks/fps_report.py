@@ -14,7 +14,7 @@ from pipeline.stats import Percentiles
 
 logger = logging.getLogger(__name__)
 
-COLUMNS = {  # and how they are set
+COLUMNS = {  # name: alignment in Markdown
     "engine": "---",
     "precision": "---",
     "model": "---",
@@ -31,7 +31,7 @@ COLUMNS = {  # and how they are set
 }
 HEADER = f"| {' | '.join(COLUMNS)} |\n| {' | '.join(COLUMNS.values())} |\n"
 BAR_HEIGHT_INCHES = 0.62
-TEXT_SHARE = 0.42  # of the axis, that a bar's text takes
+TEXT_SHARE = 0.42  # of the axis: width of a bar's text
 ENGINE_COLOURS = {
     "openvino": "#0068b5",
     "onnxruntime": "#8a8d91",
@@ -51,7 +51,7 @@ def write_report(
     source: Path,
     command: str,
 ) -> None:
-    """Write all three; no picture where nothing was measured, or matplotlib is missing. Raises OSError."""
+    """Write all three; no picture if nothing was measured or matplotlib is missing. Raises OSError."""
     write_whole(folder / "fps.md", markdown(measured, skipped, machine, source=source, command=command).encode())
     document = {
         "command": command,
@@ -92,7 +92,7 @@ def markdown(
 
 
 def row_of(one: Measured) -> dict[str, object]:
-    """For programs."""
+    """The figures of one combination for fps.json."""
     n, h, w = one.input_shape
     return {
         **vars(one.combination),
@@ -110,7 +110,7 @@ def row_of(one: Measured) -> dict[str, object]:
 
 
 def draw(path: Path, measured: Sequence[Measured], machine: Mapping[str, str]) -> None:
-    """Left: FPS end to end, with the engine alone as an outline. Right: latency, p50 and on to p99. Raises OSError."""
+    """Left: FPS end to end, with the engine alone as an outline. Right: latency from p50 to p99. Raises OSError."""
     import matplotlib as mpl
 
     mpl.use("Agg")

@@ -1,10 +1,11 @@
 """The whole frame against the engine alone, on a GPU: python -m benchmarks.frame_step [--model …] [--engine …].
 
-Frames of the bundled clip lie ready in memory, scaled to each size, so that neither decoding a video nor a camera is in
-the figures. In one run, each size in turn: the engine alone as a CUDA graph, by events, for one image and for a batch
-of eight; the pipeline, with all that it does to people, with graphs and with plain launches; and plain PyTorch with
-host decoding (host_torch.py), where torch is installed and the model has weights. The first frames of each run are not
-timed: a thread's first passes choose cuDNN's plans anew. Of random weights, --people N decodes drawn crowds instead.
+Frames of the bundled clip are in memory before the run, scaled to each size, so that the figures include neither video
+decoding nor a camera. In one run, for each size: the engine alone as a CUDA graph, timed by events, for one image and
+for a batch of eight; the pipeline, including tracking, with graphs and with plain launches; and plain PyTorch with
+host decoding (host_torch.py), if torch is installed and the model has weights. The first frames of each run are not
+timed: in a new thread the first passes choose cuDNN's plans again. For random weights use --people N: drawn crowds are
+decoded instead of the network's outputs.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ DISCARDED = 30  # the pipeline's threads run their first frames, and its queues 
 
 
 class Ready(Source):
-    """Frames of the clip, spread over it and scaled, as fast as they are taken."""
+    """Frames spread over the clip and scaled, delivered as fast as they are taken."""
 
     def __init__(self, frame_wh: tuple[int, int], frames: int) -> None:
         self.pictures = scaled_clip(frame_wh)
@@ -71,11 +72,11 @@ def scaled_clip(frame_wh: tuple[int, int]) -> list[NDArray[np.uint8]]:
 
 @dataclass(frozen=True)
 class Measured:
-    """Of the frames after the first DISCARDED ones. latency_ms: of each."""
+    """Figures of the frames after the first DISCARDED ones. latency_ms: one value per frame."""
 
     fps: float
     latency_ms: list[float]
-    people: float  # a frame, on average
+    people: float  # mean per frame
 
 
 def measure(pose: PosePipeline, frame_wh: tuple[int, int], frames: int) -> Measured:
@@ -110,7 +111,7 @@ def batch_fps(step: DeviceStep, frame_wh: tuple[int, int], passes: int = 50) -> 
 
 
 def draw_people(step: DeviceStep, people: int) -> None:
-    """From now on, the step decodes drawn crowds."""
+    """Make the step decode drawn crowds from now on."""
     network_for = step.network_for
     step.replace_networks(lambda shape: DrawnNetwork(network_for(shape), step.device, people))
 

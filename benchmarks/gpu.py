@@ -1,9 +1,9 @@
-"""All that a GPU has to prove, in one command: python -m benchmarks.gpu --out proof [--minutes 9].
+"""All tests and benchmarks that need a GPU, in one command: python -m benchmarks.gpu --out proof [--minutes 9].
 
-Each step is a command of its own with a time limit; one that fails or hangs does not stop the next. Its output goes to
-PROOF/NAME.log as it comes, and summary.md there says after every step what came of it. The same command again goes on
-with the steps that have not ended well, so that it may be cut anywhere. `make gpu` comes first; for a machine without a
-network `--pack` gathers all of it, which `--unpack`, or unpack.py in the pack, sets up there.
+Each step is a separate command with a time limit; a step that fails or hangs does not stop the next. Its output is
+written to PROOF/NAME.log as it appears, and summary.md there is updated after every step. The run may be
+interrupted at any time: the same command continues with the steps that have not succeeded. Run `make gpu` before. For a
+machine without a network, `--pack` collects everything, and `--unpack`, or unpack.py in the pack, installs it there.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ torch.manual_seed(0); save_file(build_model('w32').state_dict(), sys.argv[1])"
 
 @dataclass(frozen=True)
 class Step:
-    """name: of its log. command: after the interpreter, unless `program` says another. seconds: its limit.
+    """name: of its log. command: arguments of `program`, by default this Python. seconds: its time limit.
 
-    needs: a step before it and what that one's log must say; otherwise this one is left out, which is no failure.
+    needs: an earlier step and the text that its log must contain; otherwise this step is left out, which is not a
+    failure.
     """
 
     name: str
@@ -55,7 +56,7 @@ class Step:
 
 
 def steps(out: Path) -> Iterator[Step]:
-    """In the order in which an answer is worth most: what stops all else comes first."""
+    """The most informative steps first: those whose failure makes the others pointless."""
     query = "--query-gpu=name,driver_version,memory.total,clocks.max.sm,power.limit"
     yield Step("gpu", (query, "--format=csv"), 30, program="nvidia-smi")
     yield Step("commit", ("log", "-1", "--format=%H %cs"), 30, program="git")
@@ -66,7 +67,7 @@ def steps(out: Path) -> Iterator[Step]:
     yield Step("selfcheck", ("-m", "commands.selfcheck"), 300)
     yield Step("tests", ("-m", "pytest", "-m", "gpu", "--require-gpu", "--timeout", "500", "-v"), 1500)
     yield Step("kernels", ("-m", "benchmarks.kernels"), 300)
-    w32 = out / "w32-random.safetensors"  # no download: what a network takes does not depend on its weights
+    w32 = out / "w32-random.safetensors"  # no download: the time of a network does not depend on its weights
     if "torch" in engines:
         yield Step("w32", ("-c", RANDOM_W32, str(w32)), 120)
     needs = {"tensorrt-rtx": ("rtx", RTX_RUNS)}
@@ -82,7 +83,7 @@ def steps(out: Path) -> Iterator[Step]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0 if every step ended well, 1 if one did not, 3 if the minutes ran out before, 130 for Ctrl-C."""
+    """Exit status: 0 if every step succeeded, 1 if one did not, 3 if the minutes ran out before, 130 for Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--out", type=Path, metavar="DIR", help="run the proof: for the logs and summary.md")
@@ -149,7 +150,7 @@ def make_pack(out: Path, python: str, without: Sequence[str]) -> int:
 
 
 def run(step: Step, log: Path, seconds: float) -> tuple[str, float]:
-    """("ok", "status N", "over its N s" or what kept it from starting) and how long it took."""
+    """The verdict ("ok", "status N", "over its N s" or why it could not start) and the seconds it took."""
     started = time.monotonic()
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(
         filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))}  # fmt: skip
@@ -167,20 +168,20 @@ def run(step: Step, log: Path, seconds: float) -> tuple[str, float]:
             verdict = "ok" if status == 0 else f"status {status}"
         except subprocess.TimeoutExpired:
             verdict = f"over its {seconds:.0f} s"
-        finally:  # also on Ctrl-C, and what the step itself left running
+        finally:  # also on Ctrl-C; also ends processes that the step left running
             end(process)
     return verdict, time.monotonic() - started
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """The whole group of processes."""
+    """Kill the whole process group."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
 def summary(planned: Sequence[Step], done: dict[str, dict[str, object]], out: Path) -> str:
-    """The verdicts as a table, then each log's end, failures at greater length."""
+    """The verdicts as a table, then the end of each log; for failures a longer part."""
     lines = ["| step | verdict | s |", "| --- | --- | ---: |"]
     told = [step for step in planned if step.name in done]
     lines += [f"| {step.name} | {done[step.name]['verdict']} | {done[step.name]['seconds']} |" for step in told]

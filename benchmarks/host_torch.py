@@ -1,7 +1,7 @@
-"""The baseline of the whole pipeline: PyTorch launched from Python, its maps fetched, everything else on the host.
+"""The baseline of the whole pipeline: PyTorch launched from Python, its maps downloaded, everything else on the host.
 
-Half precision, channels last and batch-norm folded, as the project's own runners have it: the difference to them is
-TensorRT, the graph, and that here 4 to 20 MB of maps come back for every frame instead of its people.
+Half precision, channels last and batch norm folded, as in the project's own runners. The differences from them are
+TensorRT, the CUDA graph, and that here 4 to 20 MB of maps are downloaded for every frame instead of its people.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pipeline.step import HostStep
 
 
 class HostTorch:
-    """A Runner. model: a name of the zoo or a checkpoint; spec: its own; device: "cuda" or "cpu"."""
+    """A Runner. model: a name of the zoo or a checkpoint; spec: that model's; device: "cuda" or "cpu"."""
 
     engine = "torch"
 
@@ -49,7 +49,7 @@ class HostTorch:
 def host_step(
     model: str, spec: ModelSpec, options: DecodeOptions, device: str = "cuda", people: int | None = None
 ) -> HostStep:
-    """The baseline as a frame step, for a PosePipeline. people: decode a drawn crowd of so many."""
+    """The baseline as a frame step, for a PosePipeline. people: decode a drawn crowd of this size instead."""
     runner: Runner = HostTorch(model, spec, device)
     if people is not None:
         runner = DrawnRunner(runner, people)

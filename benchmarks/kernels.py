@@ -1,8 +1,8 @@
-"""What each kernel takes on this GPU: `python -m benchmarks.kernels`. Prints the tables of benchmarks/RESULTS.md.
+"""Time of each kernel on this GPU: `python -m benchmarks.kernels`. Prints the tables of benchmarks/RESULTS.md.
 
-Events stand between the kernels of a frame that is queued behind a kernel that only waits, so that no launch from
-Python is measured; an event between two kernels costs about a microsecond. The same sequence as one CUDA graph, without
-events inside, is what the pipeline runs.
+Events are recorded between the kernels of a frame. The frame is queued behind a kernel that only waits, so no launch
+from Python is measured; an event between two kernels costs about a microsecond. The same sequence is also timed as one
+CUDA graph without events inside, which is what the pipeline runs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.kernels.cuda.graphs import Stream, destroy, is_pending, microseconds
 SIZES = ((512, 512), (512, 704), (512, 960))  # network inputs, H x W
 PEOPLE = (1, 3, 10, 30)
 BATCH = 20  # frames queued at a time
-LONGEST_HOLD = 100_000  # x 100 us: ten seconds to queue a batch are enough for any host
+LONGEST_HOLD = 100_000  # x 100 us: ten seconds are enough for any host to queue a batch
 FRAME_HW = (720, 1280)
 NORMAL: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 BUDGETS = (
@@ -37,13 +37,13 @@ BUDGETS = (
 
 @cuda.jit
 def wait_on_device(hundred_microseconds):
-    """One thread. Holds the stream up while frames are queued behind it."""
+    """One thread. Blocks the stream while frames are queued behind it."""
     for _ in range(hundred_microseconds):
         cuda.nanosleep(100_000)
 
 
 class Frame:
-    """One frame with so many people: its buffers, and its kernels as they are launched."""
+    """One frame with this many people: its buffers and the launches of its kernels."""
 
     def __init__(self, hw: tuple[int, int], people: int, stream: Stream) -> None:
         rng = np.random.default_rng(people)
@@ -73,7 +73,7 @@ class Frame:
 
 
 def times(stream: Stream, steps: Sequence[Callable[[], object]], runs: int) -> NDArray[np.float64]:
-    """Microseconds of each step and of all together, (runs, steps + 1); queued, so that the device never waits."""
+    """Microseconds of each step and of all together, (runs, steps + 1); queued, so that the device is never idle."""
     rows: list[list[float]] = []
     hold = 200  # x 100 us
     while len(rows) < runs:
@@ -101,7 +101,7 @@ def times(stream: Stream, steps: Sequence[Callable[[], object]], runs: int) -> N
 
 
 def table(hw: tuple[int, int], runs: int, people: Sequence[int]) -> tuple[str, dict[int, tuple[float, float]]]:
-    """The table of one size; for each number of people the p50 in a graph of the whole and of the decode alone."""
+    """The table of one size, and by number of people the p50 of everything and of the decode alone, in a graph."""
     stream = Stream()
     lines: list[str] = []
     whole: dict[int, tuple[float, float]] = {}

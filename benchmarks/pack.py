@@ -1,7 +1,7 @@
-"""Everything that a GPU machine without a network needs, in pieces that can be carried: `benchmarks.gpu --pack DIR`.
+"""Pack everything that a GPU machine without a network needs, in pieces of limited size: `benchmarks.gpu --pack DIR`.
 
-The checkout as committed, with its clip and weights; wheels by the project's constraints; pycuda as source, since it is
-built on the machine. unpack.py, which lies beside the pieces, sets it all up.
+The pack holds the committed checkout with its clip and weights, wheels in the versions of the project's constraints,
+and pycuda as source, since it is built on the machine. unpack.py, which is beside the pieces, installs it all.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from commands.setup_gpu import CUDA_13
 ROOT = Path(__file__).resolve().parents[1]
 PIECE_BYTES = 40_000_000
 EXTRAS = ("export", "rtx", "gpu")
-# The GPU tests and their sanitizer, and what pip builds a source package with, since it may not fetch it there.
+# The GPU tests, their sanitizer, and the build tools of source packages, which pip cannot download there.
 ALSO = ("hypothesis", "nvidia-cuda-sanitizer-api>=13.0", "pytest", "pytest-timeout", "scipy", "setuptools", "wheel")
 SOURCES = ("pycuda",)
-# Published as sources, but they hold no code, only what they need: their wheels are made here, for any Python.
+# Published as sources that hold no code, only requirements: their wheels are built here, for any Python.
 HOLLOW = ("tensorrt-rtx", "tensorrt-rtx-cu13")
-FOR_SOURCES = ("mako", "pytools")  # what pycuda needs where it runs
-# Every glibc from that of the oldest wheels up to 2.28: pip takes a platform by its name alone, and where a wheel's is
-# not among them, an older version without code may be.
+FOR_SOURCES = ("mako", "pytools")  # run-time requirements of pycuda
+# Every glibc from that of the oldest wheels up to 2.28: pip compares platforms by name only. If the platform of a wheel
+# is not in the list, pip may choose an older version that holds no code.
 PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in range(28, 4, -1)] + ["manylinux2014_x86_64"]
 
 
 def requirements(without: Sequence[str] = ()) -> list[str]:
-    """What is installed there from wheels: the project's own, by pyproject.toml, less what `without` names."""
+    """Requirements installed there from wheels: those of pyproject.toml and the tests, except `without`."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     found = [*project["dependencies"], *(line for extra in EXTRAS for line in project["optional-dependencies"][extra])]
     found += [*ALSO, *FOR_SOURCES, *(header.wheel for header in CUDA_13.headers)]
@@ -53,14 +53,14 @@ def name_of(requirement: str) -> str:
 
 
 def normal(name: str) -> str:
-    """As pip compares names."""
+    """The package name in the form in which pip compares names."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def pack(out: Path, *, python: str, without: Sequence[str] = (), wanted: Sequence[str] | None = None) -> Path:
-    """The pack in `out`, a new folder. python: of the machine, "3.12". wanted: instead of `requirements`.
+    """Write the pack into `out`, a new folder. python: version of the machine, "3.12". wanted: replaces `requirements`.
 
-    Raises FileExistsError where the folder holds something, CalledProcessError where git or pip fails.
+    Raises FileExistsError if the folder is not empty, CalledProcessError if git or pip fails.
     """
     if out.exists() and any(out.iterdir()):
         raise FileExistsError(f"{out} is not empty; choose another folder")
@@ -90,7 +90,7 @@ def pack(out: Path, *, python: str, without: Sequence[str] = (), wanted: Sequenc
 
 
 def download(wheels: Path, wanted: Sequence[str], python: str) -> None:
-    """Wheels for that Python on Linux, and the source packages."""
+    """Download wheels for that Python on Linux, and the source packages."""
     pinned = ["--quiet", "--disable-pip-version-check", "--constraint", str(ROOT / "constraints.txt")]
 
     def pip(*words: str) -> None:
@@ -109,7 +109,7 @@ def download(wheels: Path, wanted: Sequence[str], python: str) -> None:
 
 
 class Cutter(io.RawIOBase):
-    """A file that is written as pieces of at most PIECE_BYTES. sums: name -> SHA-256, once closed."""
+    """A file that is written as pieces of at most piece_bytes. sums: name -> SHA-256, complete once closed."""
 
     def __init__(self, folder: Path, piece_bytes: int = PIECE_BYTES) -> None:
         self.sums: dict[str, str] = {}

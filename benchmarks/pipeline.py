@@ -1,10 +1,10 @@
-"""Times the pipeline around an engine that only sleeps: python -m benchmarks.pipeline [--repeat N] [--check]
+"""Time the pipeline around an engine that only sleeps: python -m benchmarks.pipeline [--repeat N] [--check]
 
-    throughput   an engine of 20 ms a frame, between stages that work: FPS over what the slowest stage alone gives
-    overhead     stages of 0 ms: what threads, channels and slots cost a frame
-    real         the bundled model on the sample clip by the best engine here: FPS over that of the engine alone
+    throughput   an engine of 20 ms a frame between real stages: FPS over the FPS of the slowest stage alone
+    overhead     stages of 0 ms: cost of threads, channels and slots per frame
+    real         the bundled model on the sample clip, with the engine that `auto` selects: FPS over the engine's alone
 
-The best of the repeats is what the code reaches; the rest is the machine. --check exits 1 where a limit is missed.
+The best of the repeats counts, since the others are slowed by the machine. --check exits 1 if a limit is missed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CLIP = Path(__file__).parents[2] / "samples" / "crowd.mp4"
 
 
 class Sleeper:
-    """A Runner that sleeps and sees nobody."""
+    """A Runner that sleeps and returns empty maps."""
 
     engine = "sleeper"
     spec = ModelSpec(name="sleeper", short_side=256)
@@ -51,7 +51,7 @@ class Sleeper:
 
 
 class Still(Source):
-    """The same picture, `count` times, as fast as it is taken."""
+    """The same picture, `count` times, delivered as fast as it is taken."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -105,7 +105,7 @@ def sleeper(seconds: float) -> PosePipeline:
 
 
 def timed(pose: PosePipeline, source: Source) -> tuple[float, Recorder]:
-    """Seconds a frame, and the stages."""
+    """Seconds per frame, and the recorder of the stages."""
     recorder = Recorder()
     started = time.perf_counter()
     frames = sum(1 for _ in pose.run(source, recorder=recorder))
@@ -113,7 +113,7 @@ def timed(pose: PosePipeline, source: Source) -> tuple[float, Recorder]:
 
 
 def throughput(frames: int) -> float:
-    """The slowest stage's p50 over the time a frame takes."""
+    """The p50 of the slowest stage divided by the time per frame."""
     with sleeper(0.020) as pose:
         pose.warm_up(FRAME_WH)
         seconds, recorder = timed(pose, Still(frames))
@@ -122,13 +122,13 @@ def throughput(frames: int) -> float:
 
 
 def overhead(frames: int) -> float:
-    """Milliseconds a frame takes where no stage does anything: threads, channels, slots and results."""
+    """Milliseconds per frame if no stage does anything: threads, channels, slots and results."""
     with PosePipeline(step=Nothing()) as pose:
         return timed(pose, Still(10 * frames))[0] * 1e3
 
 
 def real(frames: int) -> float:
-    """FPS end to end, without sinks, over FPS of the engine alone, measured just before and just after."""
+    """FPS end to end, without sinks, divided by the FPS of the engine alone, measured just before and after."""
     with PosePipeline("tiny") as pose, open_source(CLIP) as source:
         assert source.frame_wh is not None
         pose.warm_up(source.frame_wh)
@@ -166,7 +166,7 @@ def report(
     at_most: float | None = None,
     unit: str,
 ) -> bool:
-    """Print the best of the repeats, and whether it keeps its limit."""
+    """Print the best of the repeats, and return whether it is within its limit."""
     values = [measure(arguments.frames) for _ in range(arguments.repeat)]
     value = min(values) if at_most is not None else max(values)
     kept = value <= at_most if at_most is not None else value >= (at_least or 0)

@@ -1,4 +1,4 @@
-"""What the bundled model found in the drawn clip, recorded once: a later model does not move what is measured.
+"""People that the bundled model found in the drawn clip, recorded once, so that a new model changes no benchmark.
 
 python -m benchmarks.recorded --record      runs the model again and writes the file
 """
@@ -19,7 +19,7 @@ SAMPLES = Path(__file__).parents[1] / "samples"
 
 
 def record(path: Path = FILE) -> None:
-    """As they leave the decode with its output filter, before any of `people_steps`."""
+    """Record the people after the decode and its output filter, before any of `people_steps`."""
     with PosePipeline("tiny") as pose:
         frames = [result.people for result in pose.run(open_source(str(SAMPLES / "crowd.mp4")), steps=())]
     np.savez_compressed(
@@ -32,7 +32,7 @@ def record(path: Path = FILE) -> None:
 
 
 def recorded_people(path: Path = FILE) -> list[People]:
-    """Of each frame of the clip."""
+    """The people of each frame of the clip."""
     with np.load(path) as arrays:
         ends = np.cumsum(arrays["counts"])[:-1]
         parts = zip(*(np.split(arrays[name], ends) for name in ("keypoints", "keypoint_scores", "scores")), strict=True)

@@ -1,7 +1,7 @@
-"""Does TensorRT-RTX run on this GPU? python -m benchmarks.rtx. Its list of GPUs has no Hopper (9.0).
+"""Check whether TensorRT-RTX runs on this GPU: python -m benchmarks.rtx. It does not list Hopper (9.0) as supported.
 
-`tiny` in FP16 is built for each target, loaded and run on frames of the bundled clip, and compared with onnxruntime;
-what TensorRT-RTX says where one fails is printed as it says it. Building needs no GPU, the rest does.
+`tiny` in FP16 is built for each target, loaded, run on frames of the bundled clip, and compared with onnxruntime. If a
+target fails, the message of TensorRT-RTX is printed unchanged. Building needs no GPU, the rest does.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from kernels.cpu import preprocess
 from pipeline import open_source
 from pipeline.letterbox import Letterbox
 
-TARGETS = (None, "CURRENT", "SM80")  # None: portable, what the project builds
+TARGETS = (None, "CURRENT", "SM80")  # None: portable, as the project builds it
 CLIP = Path(__file__).resolve().parents[1] / "samples" / "crowd.mp4"
 FP32 = MODELS_FOLDER / "tiny.onnx"
 RUNS = "TensorRT-RTX runs here"
@@ -65,7 +65,7 @@ def main() -> int:
 
 
 def status(works: bool, gpu: Gpu | None) -> int:
-    """A refusal by a GPU that TensorRT-RTX is not made for is an answer, and it is recorded; any other is a failure."""
+    """Exit status: 0 if it works, or if TensorRT-RTX does not support this GPU; 1 for any other failure."""
     refusal_is_known = gpu is not None and gpu.compute_capability not in RTX_CAPABILITIES
     return 0 if works or refusal_is_known else 1
 
@@ -76,14 +76,14 @@ def build(path: Path, target: str | None) -> Path:
     spec = read_spec(onnx)
     shape = 1, *Letterbox.for_model((640, 480), spec).input_hw
     build_plan(onnx, path, flavor="tensorrt-rtx", shapes=shape)
-    if target is not None:  # under a sidecar that says portable: TensorRT-RTX itself is to say whether it runs
+    if target is not None:  # the sidecar says portable, so that TensorRT-RTX itself decides whether it runs
         plan = compile_plan(load_tensorrt("tensorrt-rtx"), onnx, spec, ShapeRange.static(shape), target=target)
         write_plan(path, plan, replace(read_sidecar(path), plan_sha256=hashlib.sha256(plan).hexdigest()))
     return path
 
 
 def run(plan: Path) -> str:
-    """How far its heads are from onnxruntime's, and what a pass takes. Raises EngineError where it does not run."""
+    """Difference of its heatmaps from onnxruntime's, and time of a pass. Raises EngineError if it does not run."""
     with Device() as device, TensorRTRunner(plan, device) as runner, OnnxRunner(FP32) as reference:
         apart: list[float] = []
         for images in inputs():

@@ -1,7 +1,8 @@
-"""What several live sources get: python -m benchmarks.several [--sources 4] [--seconds 10].
+"""Frame rates of several live sources: python -m benchmarks.several [--sources 4] [--seconds 10].
 
-The bundled clip at its own speed, again and again, as one source and as several, in one run: frames a second of each,
-the sum against one source alone, the slowest against the mean. Then the same several beside a stream that is away.
+The bundled clip is played at its own speed in a loop, as one source and as several, in one run. It prints the
+frames a second of all sources, the same divided by one source alone, and the slowest source divided by the mean. Then
+the several sources run again beside a stream that is not available.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from pipeline import PosePipeline, open_source
 from pipeline.models import ENGINES
 
 CLIP = Path(__file__).resolve().parents[1] / "samples" / "crowd.mp4"
-AWAY = "rtsp://127.0.0.1:9/nobody"  # the discard port: nobody answers
+AWAY = "rtsp://127.0.0.1:9/nobody"  # the discard port: no server answers
 WARM_UP_S = 2.0
 
 
 def measure(pose: PosePipeline, sources: Sequence[str], seconds: float) -> dict[str, float]:
-    """Frames a second of each source, by name, after a warm-up."""
+    """Frames a second of each source by name, after a warm-up."""
     frames: Counter[str] = Counter()
     started = time.monotonic() + WARM_UP_S
     results = pose.run(open_source(*sources, realtime=True, loop=True, reconnect=True))

@@ -1,8 +1,8 @@
-"""What smoothing gives and costs on the drawn clip, on recorded people: python -m benchmarks.smoothing
+"""Benefit and cost of smoothing on the recorded people of the drawn clip: python -m benchmarks.smoothing
 
-Pixels: the error of acceleration against truth (second differences of three frames in a row), and how far joints that
-truly stand still (under 0.4 px a frame) move from frame to frame. Lag: by how many frames at 25 FPS moving wrists (over
-2 px a frame) trail behind where they were found. AP by OKS.
+In pixels: the error of the acceleration against ground truth (second differences over three consecutive frames), and
+the motion from frame to frame of joints that stand still in the ground truth (under 0.4 px a frame). Lag: the number of
+frames at 25 FPS by which moving wrists (over 2 px a frame) trail behind their true position. AP is by OKS.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Figures(NamedTuple):
 
 
 def measure(found: list[People], shown: list[People]) -> Figures:
-    """found, shown: the same people of each frame; matched to truth by what was found: both are judged alike."""
+    """found, shown: the same people of each frame. Ground truth is matched to `found` for both."""
     annotations = clip_truth()
     truth = true_people(annotations)
     rows = defaultdict(list)

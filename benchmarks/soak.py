@@ -1,12 +1,12 @@
-"""Hours of running in one process: python -m benchmarks.soak [--frames 100000] [--size 64] [--out DIR]
+"""Run for hours in one process: python -m benchmarks.soak [--frames 100000] [--size 64] [--out DIR]
 
-The sample clip runs in loops through the real engine; every block of frames writes a JSON file and a short video anew,
-and viewers of the page come and go, from a process of their own. Between blocks, with the outputs closed and no viewer,
-it is written down what the process holds: resident memory, file descriptors and threads; and whether the frames'
-numbers and timestamps still fit each other. `soak.jsonl` and `soak.png` are written to --out.
+The sample clip runs in loops through the real engine. Every block of frames writes a new JSON file and a short video;
+viewers in a separate process connect to the page and disconnect. Between blocks, with the outputs closed and no viewer,
+resident memory, file descriptors and threads of the process are recorded, and frame numbers are compared with
+timestamps. `soak.jsonl` and `soak.png` are written to --out.
 
-Exit status 1 where a limit is missed: memory flat from the first tenth on, descriptors and threads constant, no frame
-lost or doubled, no drift.
+Exit status 1 if a limit is missed: memory constant after the first tenth, descriptors and threads constant, no frame
+lost or duplicated, no drift.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ from pipeline.types import Result
 
 CLIP = Path(__file__).resolve().parents[1] / "samples" / "crowd.mp4"
 BLOCKS = 200
-VIDEO_FRAMES = 50  # of each block go into a video as well: encoding all of them would be most of the work
+VIDEO_FRAMES = 50  # per block that are also written to a video: encoding all would be most of the work
 VIEWERS = 3
 MAX_GROWTH_MB = 2.0
-MAX_DRIFT_S = 1e-3  # of a timestamp from what the frame's number says
+MAX_DRIFT_S = 1e-3  # of a timestamp from the frame's number times the frame interval
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What the process holds after `frames`, between two blocks."""
+    """Resources of the process after `frames`, between two blocks."""
 
     frames: int
     seconds: float
@@ -69,12 +69,12 @@ def count_descriptors() -> int:
 
 
 def count_threads() -> int:
-    """All of them, those of libraries too."""
+    """All threads of the process, including those of libraries."""
     return len(os.listdir("/proc/self/task"))  # noqa: PTH208
 
 
 def come_and_go(port: int, pause: Event, seed: int) -> None:
-    """Viewers, in a process of their own: each looks for a while, some acknowledge nothing, some leave mid-frame."""
+    """Viewers, in a separate process: each watches for a while, some acknowledge no frame, some leave mid-frame."""
     from websockets.exceptions import WebSocketException
     from websockets.sync.client import connect
 
@@ -104,7 +104,7 @@ def come_and_go(port: int, pause: Event, seed: int) -> None:
 
 
 def soak(frames: int, size: int, folder: Path, clip: Path) -> Iterator[Sample]:
-    """A Sample after each block. Raises RuntimeError where a frame is missing, doubled or out of its time."""
+    """A Sample after each block. Raises RuntimeError if a frame is missing, duplicated or has a wrong timestamp."""
     block = max(1, frames // BLOCKS)
     with av.open(str(clip)) as container:
         interval_s = float(1 / (container.streams.video[0].average_rate or 25))
@@ -117,7 +117,7 @@ def soak(frames: int, size: int, folder: Path, clip: Path) -> Iterator[Sample]:
         viewers.start()
         started, seen, drift_s = time.perf_counter(), 0, 0.0
         meter.start()
-        results = pose.run(source, recorder=recorder)  # without a limit: its threads run at the last sample, too
+        results = pose.run(source, recorder=recorder)  # no limit: its threads still run at the last sample
         try:
             for done in range(0, frames, block):
                 lines, video = Outputs([JsonSink(folder / "soak.block.jsonl")], recorder), None
@@ -157,7 +157,7 @@ def soak(frames: int, size: int, folder: Path, clip: Path) -> Iterator[Sample]:
 
 
 def check(result: Result, expected: int, interval_s: float) -> float:
-    """Seconds by which the frame's timestamp is off."""
+    """Seconds by which the frame's timestamp is off. Raises RuntimeError for another frame or too much drift."""
     drift_s = abs(result.frame.time_s - expected * interval_s)
     if result.frame.index != expected or drift_s > MAX_DRIFT_S:
         raise RuntimeError(
@@ -168,7 +168,7 @@ def check(result: Result, expected: int, interval_s: float) -> float:
 
 
 def verdicts(samples: Sequence[Sample]) -> dict[str, tuple[bool, str]]:
-    """Each limit: whether it is kept, and in words what was measured."""
+    """For each limit: whether it is met, and a text with the measured values."""
     tenth = max(1, len(samples) // 10)
     early = statistics.median(s.rss_mb for s in samples[tenth : 2 * tenth] or samples)
     late = statistics.median(s.rss_mb for s in samples[-tenth:])

@@ -1,9 +1,9 @@
-"""Ids on the drawn clip, beside what else follows people: python -m benchmarks.tracking [--check]
+"""Ids on the drawn clip, compared with other trackers: python -m benchmarks.tracking [--check]
 
 IDF1, HOTA (in percent) and id switches with all frames, half of them and a fifth, on recorded detections; means over
-every way to drop them. All trackers get the same people, without what no body could have. ByteTrack and OC-SORT of
-`trackers` get boxes and timestamps, with their threshold on scores that suits them best here. Milliseconds a frame: of
-a copy of the clip's people until there are ten, the median. --check exits 1 where a limit is missed.
+every way to drop frames. All get the same people, after `drop_impossible`. ByteTrack and OC-SORT of the package
+`trackers` get boxes and timestamps, with several score thresholds. Milliseconds a frame are medians over crowds of ten
+people, made of copies of the clip's people. --check exits 1 if a limit is missed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pipeline import People
 from pipeline.people import Tracker, drop_impossible
 
 FPS = 25
-DROPS = (1, 2, 5)  # one frame of so many is kept
+DROPS = (1, 2, 5)  # one frame of this many is kept
 WANTED_IDF1 = (75.0, 70.0, 75.0)
 WANTED_MS = 0.5
 TEN = 10
@@ -38,7 +38,7 @@ class Follows(Protocol):
 
 
 class GreedyOks:
-    """The last frame's people, the most alike first; what is below the limit is somebody new."""
+    """Matches people to the last frame's greedily by OKS, the highest first; below the limit a person gets a new id."""
 
     def __init__(self, least: float) -> None:
         self._least, self._last_id = least, 0
@@ -59,7 +59,7 @@ class GreedyOks:
 
 
 class OnBoxes:
-    """A tracker of `trackers`."""
+    """A tracker of the package `trackers`, which tracks boxes."""
 
     def __init__(self, tracker: trackers.ByteTrackTracker | trackers.OCSORTTracker) -> None:
         self._tracker = tracker
@@ -103,7 +103,7 @@ CONTENDERS: dict[str, Callable[[], Follows]] = {
 def score(
     make: Callable[[], Follows], people: Sequence[People], truth: Sequence[TruePeople], every: int
 ) -> NDArray[np.float64]:
-    """(3,): IDF1 and HOTA in percent, id switches; means over the frames to begin with."""
+    """(3,): IDF1 and HOTA in percent, id switches; means over the possible first frames."""
     rows = []
     for first in range(every):
         follower = make()
@@ -114,7 +114,7 @@ def score(
 
 
 def milliseconds(make: Callable[[], Follows], people: Sequence[People]) -> float:
-    """Median of a frame with ten people: those of the clip, copied beside each other."""
+    """Median time of a frame with ten people: those of the clip, copied beside each other."""
     crowds = []
     for one in people:
         copies = -(-TEN // max(len(one), 1))
@@ -149,7 +149,7 @@ def main() -> int:
 
 
 def misses(table: dict[str, list[NDArray[np.float64]]], ms: float) -> list[str]:
-    """Every limit that our tracker misses, in words."""
+    """A line of text for each limit that our tracker misses."""
     (ours, mine), *others = table.items()
     found = [] if ms <= WANTED_MS else [f"{ours}: {ms:.2f} ms a frame; expected at most {WANTED_MS}"]
     for column, (every, wanted) in enumerate(zip(DROPS, WANTED_IDF1, strict=True)):
@@ -167,7 +167,7 @@ def misses(table: dict[str, list[NDArray[np.float64]]], ms: float) -> list[str]:
 
 
 def _oks(people: People, before: People) -> NDArray[np.float64]:
-    """(P, B): over the joints of each person, 0 where the one before lacks it; the area is that one's box."""
+    """OKS (P, B) over the joints of each person; a joint that the earlier one lacks is 0; area: that one's box."""
     area = np.maximum(before.boxes()[:, 2:].prod(axis=1), 1).astype(np.float64)
     apart = people.keypoints.astype(np.float64)[:, None] - before.keypoints
     variance = 8 * np.array(sigmas_for(people.keypoints.shape[1])) ** 2 * area[:, None]  # (B, K)

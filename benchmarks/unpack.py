@@ -1,8 +1,8 @@
-"""Sets HigherPose up from a pack of `python -m benchmarks.gpu --pack`, without a network: python unpack.py PACK INTO.
+"""Install HigherPose from a pack of `python -m benchmarks.gpu --pack`, without a network: python unpack.py PACK INTO.
 
-Standard library only: it lies in the pack itself, since a machine that has nothing else of ours runs it. Every piece is
-checked before anything is written. INTO then holds `higherpose`, the checkout, `wheels`, and `.venv` with all of them
-installed; where there is an NVIDIA driver, pycuda is built, as `make gpu` does it.
+Standard library only: this file is part of the pack and runs on a machine where nothing else of the project is
+installed. Every piece is checked before anything is written. Then INTO holds `higherpose` (the checkout), `wheels`,
+and `.venv` with all of them installed. If there is an NVIDIA driver, pycuda is built in the same way as by `make gpu`.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ CHECKOUT, WHEELS, VENV = "higherpose", "wheels", ".venv"
 
 
 class PackError(Exception):
-    """One line: what is wrong with the pack or the place, and what to do."""
+    """Its message is one line: what is wrong with the pack or the destination, and what to do."""
 
 
 class Pieces(io.RawIOBase):
-    """The pieces read as the one file they were cut from. Use it in a `with` block."""
+    """The pieces, read as the one file that they were cut from. Use it in a `with` block."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._left = list(paths)
@@ -66,7 +66,7 @@ def read_manifest(pack: Path) -> dict[str, object]:
 
 
 def check_pieces(pack: Path, pieces: Mapping[str, str]) -> list[Path]:
-    """The pieces in order, each whole. pieces: name -> SHA-256."""
+    """The paths of the pieces in order, after checking each. pieces: name -> SHA-256. Raises PackError."""
     for name, expected in pieces.items():
         try:
             with (pack / name).open("rb") as file:
@@ -79,9 +79,9 @@ def check_pieces(pack: Path, pieces: Mapping[str, str]) -> list[Path]:
 
 
 def unpack(pack: Path, into: Path, *, system_packages: bool = False) -> None:
-    """system_packages: the environment also sees what this Python has: of what was packed `--without`.
+    """system_packages: the environment also sees this Python's packages, for those that were excluded by `--without`.
 
-    Raises PackError, and CalledProcessError where pip fails.
+    Raises PackError, and CalledProcessError if pip fails.
     """
     manifest = read_manifest(pack)
     here = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -106,7 +106,7 @@ def unpack(pack: Path, into: Path, *, system_packages: bool = False) -> None:
     subprocess.run(install, check=True, env=offline)
     say(f"{len(requirements)} packages and what they need are installed in {into / VENV}")
     if has_driver():
-        # TensorRT-RTX whatever the GPU: it is what the pack holds, and TensorRT itself is several GB.
+        # TensorRT-RTX for every GPU: the pack holds it, whereas TensorRT itself is several GB.
         setup = [str(python), "-m", "commands.setup_gpu", "--tensorrt", "tensorrt-rtx"]
         subprocess.run(setup, check=True, env=offline, cwd=into / CHECKOUT)
     else:
@@ -118,7 +118,7 @@ def say(line: str) -> None:
 
 
 def make_environment(into: Path, system_packages: bool) -> Path:
-    """Its interpreter."""
+    """Create the virtual environment and return its interpreter."""
     options = ["--system-site-packages"] if system_packages else []
     subprocess.run([sys.executable, "-m", "venv", *options, str(into / VENV)], check=True)
     return (into / VENV / "bin" / "python").absolute()
@@ -133,7 +133,7 @@ def has_driver() -> bool:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0; 2 for a pack or a place that cannot be used; 1 where pip or the build of pycuda fails."""
+    """Exit status: 0; 2 if the pack or the destination cannot be used; 1 if pip or the build of pycuda fails."""
     parser = argparse.ArgumentParser(prog="unpack.py", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("pack", type=Path, metavar="PACK", help="the folder with the pieces")
     parser.add_argument("into", type=Path, metavar="INTO", help="a new folder")

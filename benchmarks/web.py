@@ -1,7 +1,7 @@
-"""The page, measured: latency from capture to screen, the server's CPU, a stalled viewer, viewers that come and go.
+"""Measure the web page: latency from capture to screen, CPU of the server, a stalled viewer, 1,000 short connections.
 
-Recorded people stand in for the network: `python -m benchmarks.web`. The server is in a process of its own; Linux alone
-tells the CPU time of its thread. Chromium is found by its name and needs playwright.
+`python -m benchmarks.web`. Recorded people replace the network. The server runs in a separate process; the CPU time of
+its thread is available only on Linux. Chromium is searched by its name and needs playwright.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).parents[1]
 WH = (1280, 720)
 RATE = 30.0
-FRAMES = 30  # kept decoded, played in a circle
+FRAMES = 30  # decoded in memory, played in a loop
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ARGUMENTS = (
     "--disable-background-networking",
@@ -43,7 +43,7 @@ CHURN, CHURN_WARM_UP = 1000, 200
 
 @dataclass
 class Usage:
-    """Of the server's process. cpu_s: of the server's threads and of `write` in its caller's. write_ms: each took."""
+    """Of the server's process. cpu_s: of its threads and of `write` in its caller. write_ms: of each `write`."""
 
     cpu_s: float = 0.0
     wall_s: float = 0.0
@@ -78,12 +78,12 @@ def frames(clip: Path) -> list[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
 
 
 def thread_cpu_s(thread: threading.Thread) -> float:
-    """CPU seconds of a thread of this process, as Linux counts them."""
+    """CPU seconds of a thread of this process, from Linux' schedstat."""
     return int(Path(f"/proc/self/task/{thread.native_id}/schedstat").read_text().split()[0]) / 1e9
 
 
 def serve(clip: Path, rate: float, answers: Connection) -> None:
-    """The server's process: writes frames at their time, answers each message with its usage, ends with the pipe."""
+    """The server's process: writes frames at this rate, answers each message with its usage, ends with the pipe."""
     from pipeline.sinks.web import Address, WebSink
     from pipeline.types import Frame, People, Result
 
@@ -139,7 +139,7 @@ def serve(clip: Path, rate: float, answers: Connection) -> None:
 
 @contextmanager
 def server(clip: Path, *, rate: float = RATE) -> Iterator[tuple[str, Connection]]:
-    """The page's address, and the pipe: what is sent into it brings the usage since the last time."""
+    """The page's address, and the pipe: each message into it is answered by the usage since the last one."""
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
     process = spawn.Process(target=serve, args=(clip, rate, theirs))
@@ -183,7 +183,7 @@ def screen(clip: Path, seconds: float) -> tuple[list[float], Usage, float]:
 
 
 class Viewer:
-    """A socket that acknowledges each frame as it comes, and notes its age; a stalled one reads nothing."""
+    """A socket that acknowledges each frame on arrival and records its age; a stalled one reads nothing."""
 
     def __init__(self, url: str, *, stalled: bool) -> None:
         from websockets.sync.client import connect
@@ -214,7 +214,7 @@ class Viewer:
 
 
 def crowd(clip: Path, seconds: float, *, stalled: int) -> tuple[list[list[float]], Usage]:
-    """Ages of the frames as they reach each of ten viewers, `stalled` of whom read nothing and are left out."""
+    """Ages of the frames on arrival at each of ten viewers; `stalled` of them read nothing and are left out."""
     with server(clip) as (url, pipe):
         viewers = [Viewer(url, stalled=number < stalled) for number in range(VIEWERS)]
         time.sleep(1.5)
@@ -230,7 +230,7 @@ def crowd(clip: Path, seconds: float, *, stalled: int) -> tuple[list[list[float]
 
 
 def churn(clip: Path) -> tuple[Usage, Usage, float]:
-    """Usage before and after 1,000 viewers that come, look at a frame and go, half of them without a goodbye."""
+    """Usage before and after 1,000 viewers that connect, read a frame and leave, half of them without closing."""
     import socket
 
     from websockets.sync.client import connect

@@ -2,8 +2,8 @@
 
     python -m benchmarks.ptx_on_host --people 1 10 30
 
-The environment of `make test` has numba-cuda and its compiler; a C compiler is needed too. Exits with 1 where people
-differ, or the letterboxed frame by more than its rounding.
+Needs a C compiler, and numba-cuda with its compiler, which the environment of `make test` has. Exit status 1 if people
+differ, or if the letterboxed frame differs by more than its rounding.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.kernels.cuda.crowds import draw_crowd
 
 FRAME_HW = (480, 640)
 HOT_BLOCKS = 12
-CLOCKS_A_STEP = 3  # of a chain, whose instructions wait for each other and for memory
+CLOCKS_A_STEP = 3  # of a chain, since its instructions wait for each other and for memory
 INPUT_TOLERANCE = 2e-3  # float16 rounds values above 2 by up to 1e-3, and positions are float32
 
 
@@ -70,7 +70,7 @@ class Run:
 
 
 def run(chain: Chain, people: int, seed: int) -> Run:
-    """A drawn crowd through all kernels; frame and crowd are the same for the same number of people."""
+    """Run a drawn crowd through all kernels; the number of people is the seed of frame and crowd."""
     rng = np.random.default_rng(people)
     map_hw = (chain.input_hw[0] // 2, chain.input_hw[1] // 2)
     crowds = [draw_crowd(rng, people, map_hw, T=2 if chain.flip else 1) for _ in range(chain.frames)]
@@ -110,12 +110,12 @@ def table(result: Run) -> Iterator[str]:
 
 
 def estimate_us(counts: Iterable[Counts]) -> float:
-    """For an H100, a rule of thumb: all that is issued, and each kernel's longest chain at three clocks a step."""
+    """Rule of thumb for an H100: all instructions issued, and each kernel's longest chain at three clocks a step."""
     return sum(c.issue_us + CLOCKS_A_STEP * c.chain_us for c in counts)
 
 
 def hot(name: str, counts: Counts) -> Iterator[str]:
-    """The basic blocks that weigh most, with the Python lines they stem from and their commonest instructions."""
+    """The basic blocks of the highest weight, with their Python lines and their most common instructions."""
     blocks = len(counts.entry.blocks)
     yield f"{name}: {counts.total / 1e6:.3f} M warp-instructions in {blocks} basic blocks, the heaviest:"
     for number, share, instructions in counts.hottest(HOT_BLOCKS):
@@ -129,7 +129,7 @@ def hot(name: str, counts: Counts) -> Iterator[str]:
 
 
 def _source_lines(source: str, instructions: list[Instruction]) -> Iterator[str]:
-    """What is inlined bears the line in the kernel that calls it."""
+    """Inlined instructions have the line in the kernel that calls the function."""
     weights: Counter[int] = Counter()
     for instruction in instructions:
         weights[instruction.line] += round(100 * instruction.weight)

@@ -1,4 +1,4 @@
-/* PTX's types and the operations that C lacks or defines otherwise. Types bear PTX's names. */
+/* PTX's types, and the operations that C lacks or defines differently. Types have PTX's names. */
 #include <fenv.h>
 #include <math.h>
 #include <stdint.h>
@@ -27,7 +27,7 @@ static inline f16 f32_to_half(f32 x) { _Float16 h = (_Float16)x; f16 bits; memcp
 /* .ftz: a subnormal counts as a zero of its sign. */
 static inline f32 flushed(f32 x) { return fpclassify(x) == FP_SUBNORMAL ? copysignf(0.0f, x) : x; }
 
-/* The number where the other is NaN; -0 is below +0. */
+/* If one operand is NaN, the result is the other; -0 is below +0. */
 static inline f32 min_f32(f32 a, f32 b) {
   if (isnan(a) || isnan(b)) return isnan(a) ? b : a;
   return a < b || (a == b && signbit(a)) ? a : b;
@@ -46,7 +46,7 @@ static inline f32 fma_rounded(f32 a, f32 b, f32 c, int mode) {
   return result;
 }
 
-/* Float to integer: outside of the range the nearest of it, NaN 0. `end` is the first power of two above. */
+/* Float to integer: values outside the range are clamped, NaN gives 0. `end` is the first power of two above it. */
 #define TO_INTEGER(T, low, high, end) \
   static inline T to_##T(f32 x) { return isnan(x) ? 0 : x < (f32)(low) ? (low) : x >= end ? (high) : (T)x; }
 TO_INTEGER(s32, INT32_MIN, INT32_MAX, 0x1p31f)
@@ -60,7 +60,7 @@ static inline u32 bits_reversed(u32 x) {
   return y;
 }
 
-/* bfi and bfe: place and length count modulo 256, and what would lie above the top bit is cut. */
+/* bfi and bfe: place and length are modulo 256, and bits above the top bit are cut off. */
 static inline u64 ones(u32 length) { return (length & 255) >= 64 ? ~0ull : (1ull << (length & 255)) - 1; }
 static inline u64 bits_inserted(u64 a, u64 b, u32 place, u32 length) {
   place &= 255;
@@ -72,7 +72,7 @@ static inline u64 bits_extracted(u64 a, u32 place, u32 length) {
   return place >= 64 ? 0 : a >> place & ones(length);
 }
 
-/* PTX leaves a division by zero open and wraps where C would trap. */
+/* PTX does not define a division by zero, and wraps where C would trap. */
 #define DIVISION(T)                                                                                        \
   static inline T div_##T(T a, T b) { return b == 0 ? (T)-1 : b == (T)-1 && (T)-1 < 0 ? (T)(0 - (u64)a) : a / b; } \
   static inline T rem_##T(T a, T b) { return b == 0 ? a : b == (T)-1 && (T)-1 < 0 ? 0 : a % b; }

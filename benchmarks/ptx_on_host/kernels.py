@@ -1,4 +1,4 @@
-"""The kernels of a live frame, launched by their own wrappers: only memory, the device's limits and the launch differ.
+"""The kernels of a live frame, launched by their own wrappers; only memory, device limits and the launch are replaced.
 
 `Workspace` and `preprocess` choose kernels, grids and arguments, as they do on a GPU; so a kernel that changes its
 arguments or its grid needs no change here.
@@ -46,7 +46,7 @@ People = tuple[Floats, Floats]  # keypoints (P, K, 3) and scores (P,)
 
 
 class HostArray(np.ndarray[Any, Any]):
-    """Host memory with what the project asks of Numba's device arrays."""
+    """Host memory with the methods of Numba's device arrays that the project uses."""
 
     def copy_to_device(self, source: Any) -> None:
         self[...] = source
@@ -63,9 +63,9 @@ def on_host(array: NDArray[Any]) -> HostArray:
 
 
 def compile_ptx(kernel: Any, arguments: tuple[Any, ...], *, lines: bool) -> str:
-    """The PTX that a launch of a Numba kernel with these arguments would run; no GPU is asked.
+    """The PTX that a launch of a Numba kernel with these arguments would run; needs no GPU.
 
-    lines: with the Python lines of its instructions, which are the same but for a few.
+    lines: add the Python lines of the instructions; this changes only a few instructions.
     """
 
     def plain(argument: Any) -> Any:
@@ -81,7 +81,7 @@ def compile_ptx(kernel: Any, arguments: tuple[Any, ...], *, lines: bool) -> str:
 
 @dataclass
 class HostKernel:
-    """Stands for one of the project's kernels: `kernel[grid, block, stream](*arguments)` runs it here, at once."""
+    """Replaces one of the project's kernels: `kernel[grid, block, stream](*arguments)` runs it on the host, at once."""
 
     name: str
     kernel: Any
@@ -106,7 +106,7 @@ class HostKernel:
 
             try:
                 return compile_ptx(self.kernel, arguments, lines=True)
-            except nvvmError as error:  # it refuses some kernels with line information
+            except nvvmError as error:  # NVVM refuses some kernels with line information
                 logger.warning("%s is compiled without line information: %s", self.name, error)
         return compile_ptx(self.kernel, arguments, lines=False)
 
@@ -147,7 +147,7 @@ class Chain:
             self.kernels[self.with_lines].lines = True
 
     def shuffle(self, seed: int) -> None:
-        """The order in which blocks, warps and lanes run from now on; 0 is in order."""
+        """Set the seed of the order in which blocks, warps and lanes run from now on; 0 means in order."""
         for kernel in self.kernels.values():
             kernel.seed = seed
 
@@ -159,7 +159,7 @@ class Chain:
         return out.copy_to_host()
 
     def preprocess_on_cpu(self, frame: NDArray[np.uint8]) -> Floats:
-        """What `kernels.cpu` makes of the frame: (3, H, W)."""
+        """The same input computed by `kernels.cpu`: (3, H, W)."""
         out = np.zeros((3, *self.input_hw), np.float32)
         cpu.preprocess(frame, out, **self._letterbox(frame))
         return out
@@ -169,7 +169,7 @@ class Chain:
         return {"scale": scale, "center": (frame.shape[1] / 2, frame.shape[0] / 2), "mean": MEAN, "std": STD}
 
     def decode(self, heatmaps: Floats, tags: Floats) -> list[tuple[People, People]]:
-        """Of each frame of maps (N, T, K, h, w): the people before the output filter, and after it."""
+        """For each frame of maps (N, T, K, h, w): the people before the output filter, and after it."""
         self.workspace.launch(on_host(heatmaps), on_host(tags), 0)
         stages = [self.workspace.draft, self.workspace.people]
         results = []

@@ -1,8 +1,8 @@
-/* The blocks of one kernel, one after another; its threads as coroutines, each run until it waits or ends.
+/* Runs the blocks of one kernel one after another; threads are coroutines, each run until it waits or ends.
  *
- * Compiled once for each kernel, with KERNEL naming the translated function's file. A thread that waits at a barrier
- * gives control back; when all of the block wait, all go on. The time between two barriers is a stretch. Within a
- * stretch a warp's lanes may wait for each other (shuffles, votes, warp barriers): its turn goes on until all of its
+ * Compiled once for each kernel; KERNEL is the file of the translated function. A thread that waits at a barrier
+ * returns control; when all threads of the block wait, all continue. The time between two barriers is a stretch.
+ * Within a stretch a warp's lanes may wait for each other (shuffles, votes, warp barriers): its turn lasts until all of its
  * lanes wait at a barrier of the block or have ended.
  */
 #include <stdio.h>
@@ -14,20 +14,20 @@
 enum { WARP = 32, STACK_BYTES = 256 * 1024 };
 typedef struct {
   u32 x, y, z, wait, vote; /* wait: the barrier it waits at, 0 if none */
-  u32 lane, warp_wait, members, gives; /* warp_wait: likewise for its warp; whom it waits for, what it gives them */
+  u32 lane, warp_wait, members, gives; /* warp_wait: as wait, for the warp; members: awaited lanes; gives: own value */
   int ended;
   ucontext_t context;
 } Thread;
 
 static char failure[256];
-/* Of several failures the first is told. */
+/* Of several failures the first is reported. */
 #define FAIL(...) do { if (!failure[0]) snprintf(failure, sizeof failure, __VA_ARGS__); } while (0)
 static u32 ntid[3], ctaid[3], nctaid[3], ALL, VOTES;
 static void **parameters;
 static char *shared;
 static u64 shared_bytes;
 static ucontext_t scheduler;
-static u32 *lane_visits, *touched, touches; /* of the thread that runs, in this stretch */
+static u32 *lane_visits, *touched, touches; /* of the running thread, in this stretch */
 #define VISIT(block) do { if (!lane_visits[block]++) touched[touches++] = (block); } while (0)
 
 static void wait_for_all(Thread *thread, u32 barrier, pred vote) {
@@ -36,7 +36,7 @@ static void wait_for_all(Thread *thread, u32 barrier, pred vote) {
   swapcontext(&thread->context, &scheduler);
 }
 
-static u32 given[WARP], givers; /* by the lanes of the warp that runs, when all of them had come */
+static u32 given[WARP], givers; /* values of the running warp's lanes, and a mask of the lanes that gave one */
 
 static void wait_for_warp(Thread *thread, u32 place, u32 members, u32 gives) {
   thread->warp_wait = place, thread->members = members, thread->gives = gives;
@@ -73,7 +73,7 @@ static char *checked(u64 offset, u64 size) {
   if (offset > shared_bytes || size > shared_bytes - offset) {
     FAIL("shared memory of %llu bytes is accessed at %lld",
              (unsigned long long)shared_bytes, (long long)offset);
-    return shared + shared_bytes; /* there is room behind */
+    return shared + shared_bytes; /* there is space after its end */
   }
   return shared + offset;
 }
@@ -110,7 +110,7 @@ static void make_threads(u32 wanted) {
   }
 }
 
-/* 0..n-1: in order, or shuffled where a seed was given. */
+/* 0..n-1: in order, or shuffled if a seed was given. */
 static void draw_order(u32 *order, u32 n) {
   for (u32 i = 0; i < n; i++) {
     dice ^= dice << 13, dice ^= dice >> 7, dice ^= dice << 17; /* xorshift: stays 0 without a seed */
@@ -119,7 +119,7 @@ static void draw_order(u32 *order, u32 n) {
   }
 }
 
-/* Lets a warp's lanes go on that wait for each other, if all have come. Returns whether any waited. */
+/* Releases the lanes of a warp that wait for each other, if all have arrived. Returns whether any waited. */
 static int release_lanes(Thread *lane, u32 lanes) {
   u32 place = 0, members = 0;
   givers = 0;
@@ -136,7 +136,8 @@ static int release_lanes(Thread *lane, u32 lanes) {
   return place && !failure[0];
 }
 
-/* Every living thread of the warp until it waits for the block or ends; the warp's weight in this stretch. */
+/* Runs every thread of the warp that has not ended until it waits for the block or ends. Returns the warp's weight in
+ * this stretch. */
 static double run_warp(u32 warp, const double *weights, double *visits) {
   u32 first = warp * WARP, lanes = count - first < WARP ? count - first : WARP;
   double weight = 0;
@@ -166,11 +167,11 @@ static double run_warp(u32 warp, const double *weights, double *visits) {
   return weight;
 }
 
-/* One block to its end; its barriers and chain: the heaviest warp of each stretch, added up. */
+/* Runs one block to its end. barriers: their number; chain: the weight of the heaviest warp of each stretch, summed. */
 static void run_block(const double *weights, double *visits, double *barriers, double *chain) {
   u32 warps = (count + WARP - 1) / WARP;
   for (u32 t = 0; t < count; t++) threads[t].ended = 0, threads[t].wait = threads[t].warp_wait = 0;
-  memset(shared, dice ? (int)(dice >> 56) : 0xA5, shared_bytes); /* nobody may read what nobody wrote */
+  memset(shared, dice ? (int)(dice >> 56) : 0xA5, shared_bytes); /* a pattern: nothing may be read before written */
   for (u32 waiting = count; waiting && !failure[0];) {
     double heaviest = 0;
     u32 ended = 0, wait = 0, votes = 0;
@@ -193,8 +194,8 @@ static void run_block(const double *weights, double *visits, double *barriers, d
   }
 }
 
-/* One grid. weights and visits: of each basic block, a visit being one warp's; summary: the most barriers of a block,
- * the longest chain, the chains added up. seed 0: everything in order. Returns "" or what went wrong. */
+/* Runs one grid. weights and visits: of each basic block, counted by warp; summary: the most barriers of a block,
+ * the longest chain, the sum of the chains. seed 0: everything in order. Returns "" or what went wrong. */
 const char *launch(const u32 *grid, const u32 *block, void **given, u64 seed, const double *weights, double *visits,
                    double *summary) {
   u32 blocks = grid[0] * grid[1] * grid[2], wanted = block[0] * block[1] * block[2];

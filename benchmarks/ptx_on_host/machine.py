@@ -1,7 +1,7 @@
-"""Translated kernels, compiled and launched on the host, and what their launches cost.
+"""Compile translated kernels, launch them on the host, and count what the launches execute.
 
-The compiler may not fuse products into sums (-ffp-contract=off): a kernel's float32 arithmetic is then what PTX says,
-rounded at each instruction and fused only where PTX has `fma`.
+The compiler may not fuse products into sums (-ffp-contract=off): a kernel's float32 arithmetic is then exactly that
+of PTX: rounded at each instruction, and fused only where PTX has `fma`.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ SCALARS = {
     **{f"{kind}{size}": getattr(ctypes, f"c_uint{size}") for kind in "ub" for size in (8, 16, 32, 64)},
     **{f"s{size}": getattr(ctypes, f"c_int{size}") for size in (8, 16, 32, 64)},
 }
-SCHEDULERS, CLOCK_MHZ = 132 * 4, 1755  # of an H100: each issues one warp's instruction a clock
+SCHEDULERS, CLOCK_MHZ = 132 * 4, 1755  # of an H100: each scheduler issues one warp instruction per clock
 
 
 class LaunchFailed(RuntimeError):
-    """What a kernel did that no kernel may, such as waiting for threads that have ended."""
+    """The kernel did something that is not allowed, such as waiting for threads that have ended."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What one launch executed. A warp's visit of a basic block counts once, whichever of its lanes are on."""
+    """What one launch executed. A visit of a basic block by a warp counts once, whichever of its lanes are active."""
 
     entry: Entry
     blocks: int
@@ -51,7 +51,7 @@ class Counts:
 
     @property
     def weights(self) -> NDArray[np.float64]:
-        """What went into each basic block, in machine instructions of a warp."""
+        """Machine instructions that warps executed in each basic block."""
         return self.visits * _weights(self.entry)
 
     @property
@@ -60,22 +60,22 @@ class Counts:
 
     @property
     def wide_share(self) -> float:
-        """The share of `total` that computes with 64-bit integers."""
+        """The share of `total` that is 64-bit integer arithmetic."""
         wide = [sum(i.weight for i in block if i.is_wide_integer) for block in self.entry.blocks]
         return float(self.visits @ np.array(wide)) / self.total
 
     @property
     def issue_us(self) -> float:
-        """The least that an H100 takes to issue all of it, were its work spread evenly."""
+        """Least time in which an H100 can issue all of it, if the work is spread evenly."""
         return self.total / (SCHEDULERS * CLOCK_MHZ)
 
     @property
     def chain_us(self) -> float:
-        """The least that the slowest block takes, were every instruction ready when the one before is issued."""
+        """Least time of the slowest block, if every instruction is ready when the one before it is issued."""
         return self.chain / CLOCK_MHZ
 
     def hottest(self, count: int) -> list[tuple[int, float, list[Instruction]]]:
-        """The basic blocks that weigh most: number, share of the total, instructions."""
+        """The basic blocks of the highest weight: number, share of the total, instructions."""
         order = np.argsort(-self.weights, kind="stable")[:count]
         return [(int(b), float(self.weights[b]) / self.total, self.entry.blocks[b]) for b in order]
 
@@ -84,7 +84,7 @@ class Program:
     """A kernel ready to run on the host."""
 
     def __init__(self, ptx: str) -> None:
-        """Raises NotUnderstood where the PTX says what this cannot do, RuntimeError where the C compiler fails."""
+        """Raises NotUnderstood for PTX that is not supported, RuntimeError if the C compiler fails."""
         translation = translate(parse(ptx))
         self.entry, self.approximate = translation.entry, translation.approximate
         self._library = _build(translation.code)
@@ -94,7 +94,7 @@ class Program:
         """Run one grid. arguments, as the kernel takes them: NumPy arrays, scalars, and tuples of these.
 
         seed: 0 runs blocks, warps and lanes in order, another number shuffles them (warps anew at each barrier).
-        Raises LaunchFailed where the kernel does what none may.
+        Raises LaunchFailed if the kernel does something that is not allowed.
         """
         blocks = len(self.entry.blocks)
         values = list(_flat(arguments))
@@ -131,7 +131,7 @@ def _weights(entry: Entry) -> NDArray[np.float64]:
 
 
 def _flat(arguments: Sequence[Any]) -> list[Any]:
-    """Arguments as Numba hands them to a kernel: of an array two owners, size, itemsize, address, shape and strides."""
+    """Arguments as Numba passes them to a kernel; an array is two owners, size, itemsize, address, shape, strides."""
     flat: list[Any] = []
     for argument in arguments:
         if isinstance(argument, np.ndarray):

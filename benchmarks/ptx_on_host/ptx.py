@@ -1,4 +1,4 @@
-"""Reading PTX: one entry as basic blocks of instructions, and what each instruction weighs in machine code."""
+"""Read PTX: one entry as basic blocks of instructions, each with its weight in machine instructions."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 
-# Machine instructions (SASS) a PTX instruction becomes, about: what ptxas does with each, read off its output for
-# compute capability 9.0. The first pattern that matches counts; what matches none weighs 1. The arithmetic units are 32
-# bits wide, so that 64-bit integers cost at least twice: that, and divisions, is most of what the table says.
+# Approximate number of machine instructions (SASS) of a PTX instruction, from the output of ptxas for compute
+# capability 9.0. The first matching pattern counts; an instruction that matches none has weight 1. The arithmetic units
+# are 32 bits wide, so that 64-bit integers cost at least twice as much: most rows are about that, and about divisions.
 WEIGHTS: tuple[tuple[str, float, str], ...] = (
     (r"(mov|cvta)\.", 0.3, "mostly folded into the instruction that reads it"),
     (r"ld\.param\.", 0.3, "an operand in the constant bank, loaded only where it stays in a register"),
@@ -31,12 +31,12 @@ ENDS_BLOCK = ("bra", "ret", "exit", "bar", "barrier")
 
 
 class NotUnderstood(ValueError):
-    """PTX that this translator does not know: it guesses nothing."""
+    """PTX that this translator does not support; nothing is guessed."""
 
 
 @dataclass(frozen=True)
 class Instruction:
-    """One instruction. Its predicate is "", "%p3" or "!%p3"; line is that of the Python source, 0 if unknown."""
+    """One instruction. predicate: "", "%p3" or "!%p3". line: of the Python source, 0 if unknown."""
 
     opcode: str
     operands: tuple[str, ...]
@@ -57,7 +57,7 @@ class Instruction:
 
     @property
     def is_wide_integer(self) -> bool:
-        """Whether it computes with 64-bit integers: addresses mostly."""
+        """Whether it computes with 64-bit integers, which are mostly addresses."""
         computes = self.base not in ("ld", "st", "atom", "red", "mov", "cvta")
         return computes and re.search(r"\.[usb]64", self.opcode) is not None
 
@@ -74,21 +74,21 @@ class Label:
 
 @dataclass(frozen=True)
 class Scope:
-    """A brace of inline assembly, or a register declared between two: as written."""
+    """A brace of inline assembly, or a register declared between two braces, as written."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Visit:
-    """Here basic block `block` begins."""
+    """The beginning of basic block `block`."""
 
     block: int
 
 
 @dataclass
 class Entry:
-    """A kernel as its PTX says it. `body` is in order; `blocks` lists the same instructions by basic block."""
+    """A kernel as in its PTX. `body` is in order; `blocks` lists the same instructions by basic block."""
 
     name: str
     parameters: list[tuple[str, str]]  # type and name
@@ -101,7 +101,7 @@ class Entry:
 
 
 def parse(ptx: str) -> Entry:
-    """The one entry of a PTX file. Raises NotUnderstood where there is none, or a line is not an instruction's."""
+    """The one entry of a PTX file. Raises NotUnderstood if there is none, or if a line is not an instruction."""
     found = re.search(r"\.visible \.entry (\S+?)\((.*?)\)\s*(?:\.\w+ [^\n]*\n)*\{\n(.*?)\n\}", ptx, re.DOTALL)
     if found is None:
         raise NotUnderstood("no .visible .entry with a body")
@@ -128,7 +128,7 @@ def parse(ptx: str) -> Entry:
 
 
 def _read_body(entry: Entry, body: str) -> None:
-    """A block begins at a label and after what may jump, end or wait."""
+    """A block begins at a label and after an instruction that may jump, end or wait."""
     line, fresh = 0, True
     for raw in body.splitlines():
         text = raw.split("//")[0].strip()

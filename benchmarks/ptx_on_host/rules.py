@@ -1,7 +1,7 @@
-"""What PTX instructions compute, in C: one row for each that only reads registers and writes one.
+"""PTX instructions in C: one row for each instruction that only reads registers and writes one.
 
-A row is the opcode, without `.ftz`; the types of a, b, c, d; the type of the result; the result in C. T and U are the
-types that the opcode names. Float sums and products are C's own: the compiler may not fuse them (machine.py).
+A row holds the opcode, without `.ftz`; the types of a, b, c, d; the type of the result; the result in C. T and U are
+the types that the opcode names. Float sums and products are C's own: the compiler may not fuse them (machine.py).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 ANY = r"([usbf](?:8|16|32|64))"
 INTEGER = r"([us](?:16|32|64))"
 WORD = r"([usb](?:16|32|64))"
-# PTX says lower and higher of unsigned integers.
+# For unsigned integers PTX says lower and higher: lo, ls, hi, hs.
 ORDERS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "lo": "<", "ls": "<=", "hi": ">"}
 ORDERS["hs"] = ">="
 
@@ -85,6 +85,6 @@ RULES: list[tuple[str, str, str, str]] = [
     (r"cvt\.f32\.f16", "f16", "f32", "half_to_f32(a)"),
     (r"cvt\.rn\.f16\.f32", "f32", "f16", "f32_to_half(a)"),
 ]
-# Atomics: what memory then holds, of what it held and the operands.
+# Atomics: the new value in memory, from the old value and the operands.
 ATOMS = {"add": "old + a", "min": "old < a ? old : a", "max": "old > a ? old : a", "exch": "a"}
 ATOMS |= {"and": "old & a", "or": "old | a", "xor": "old ^ a", "cas": "old == a ? b : old"}

@@ -1,8 +1,8 @@
-"""PTX to C: one function for a kernel, with a visit noted at each basic block and a call at each barrier.
+"""Translate PTX to C: one function per kernel, which counts visits of basic blocks and calls a function at barriers.
 
-The C is PTX line by line: registers are variables of the same width, types bear PTX's names (`arithmetic.h`). What
-merely computes is a row of `rules`; memory, barriers and jumps are written here. Anything else raises NotUnderstood
-with the instruction, so that no kernel runs by a guess.
+The C follows PTX line by line: registers are variables of the same width, types have PTX's names (`arithmetic.h`).
+Arithmetic is a row of `rules`; memory, barriers and jumps are translated here. Anything else raises NotUnderstood with
+the instruction, so that nothing is guessed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ORDERING = r"(?:\.volatile|\.(?:weak|relaxed|acquire|release|acq_rel)(?:\.(?:cta
 
 @dataclass(frozen=True)
 class Translation:
-    """A kernel in C, and what of it C cannot give to the bit."""
+    """A kernel in C, and the opcodes whose results C cannot reproduce bitwise."""
 
     entry: Entry
     code: str
@@ -79,7 +79,7 @@ class _Writer:
         return self._warp(item) or self._block_vote(item)
 
     def _warp(self, item: Instruction) -> str | None:
-        """Shuffles, votes and barriers of a warp: wait for its lanes, then take what they gave."""
+        """Shuffles, votes and barriers of a warp: wait for its lanes, then use their values."""
         found = re.fullmatch(
             r"bar\.warp\.(sync)|shfl\.sync\.(up|down|bfly|idx)\.b32|vote\.sync\.(ballot\.b32|any\.pred|all\.pred)"
             r"|match\.any\.sync\.(b32)",
@@ -176,7 +176,7 @@ class _Writer:
         return type_
 
     def _read(self, operand: str, type_: str, item: Instruction) -> str:  # noqa: PLR0911 - a row of cases
-        """An operand as a C value of the type that the instruction takes it for."""
+        """An operand as a C value of the type that the instruction expects."""
         special = re.fullmatch(r"%(tid|ntid|ctaid|nctaid)\.([xyz])", operand)
         if operand == "%laneid":
             return "thread->lane"
@@ -195,7 +195,7 @@ class _Writer:
         raise NotUnderstood(f"operand {operand} of {item} in {self.entry.name}")
 
     def _bits(self, register: str, type_: str) -> str:
-        """A register's value, or where one of it and the type is a float, its bits as the other's value."""
+        """A register's value; if only one of register and type is a float, its bits reinterpreted as the type."""
         name, held = _variable(register), self._type_of(register)
         if _is_float(held) == _is_float(type_):
             return name
@@ -216,7 +216,7 @@ class _Writer:
         return found[1], found[2] or "0"
 
     def _pointer(self, operand: str, space: str, type_: str, item: Instruction) -> str:
-        """To a value of the type, or to several: `f32[4]`."""
+        """A pointer to one value of the type, or to several: `f32[4]`."""
         base, offset = self._address(operand)
         address = f"{self._read(base, 'u64', item)} + (u64)({offset}LL)"
         pointer = type_.replace("[", " (*)[") if "[" in type_ else f"{type_} *"
@@ -224,14 +224,14 @@ class _Writer:
 
 
 def _is_float(type_: str) -> bool:
-    return type_ in ("f32", "f64")  # an f16 is bits, until it is converted
+    return type_ in ("f32", "f64")  # an f16 is kept as bits until it is converted
 
 
 def _filled(expression: str, words: dict[str, str]) -> str:
-    """The expression with whole words replaced."""
+    """The expression, with whole words replaced."""
     return re.sub(r"\b\w+\b", lambda word: words.get(word[0], word[0]), expression)
 
 
 def _variable(register: str) -> str:
-    """Of a register, or of a predicate with or without its "!"; %f32 must not be called as a type is."""
+    """The C name of a register, or of a predicate with or without its "!"; %f32 must not get the name of a type."""
     return re.sub(r"%([a-z]+)(\d+)", r"\1_\2", register)
