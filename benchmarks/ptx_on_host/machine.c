@@ -2,8 +2,8 @@
  *
  * Compiled once for each kernel; KERNEL is the file of the translated function. A thread that waits at a barrier
  * returns control; when all threads of the block wait, all continue. The time between two barriers is a stretch.
- * Within a stretch a warp's lanes may wait for each other (shuffles, votes, warp barriers): its turn lasts until all of its
- * lanes wait at a barrier of the block or have ended.
+ * Within a stretch a warp's lanes may wait for each other (shuffles, votes, warp barriers): its turn lasts until all
+ * of its lanes wait at a barrier of the block or have ended.
  */
 #include <stdio.h>
 #include <stdlib.h>
