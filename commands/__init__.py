@@ -1,1 +1,1 @@
-"""What a command line asks for: arguments, interrupts, the machine, the report; set-up and check of a GPU."""
+"""Parts of the commands: arguments, interrupts, description of the machine, results on disk, GPU set-up and check."""

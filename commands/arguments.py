@@ -1,4 +1,4 @@
-"""The arguments of run_video.py: what they are called, what they accept, and what `--help` says."""
+"""The arguments of run_video.py: their names, accepted values and help texts."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ A plan is code that your machine will run: load only plans that you built or tru
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """What `open_pose` reads to open a model."""
+    """Add the options that `open_pose` reads to open a model."""
     model = parser.add_argument_group("model")
     model.add_argument("--model", default="tiny", metavar="NAME|FILE", help="the network (default: tiny, bundled)")
     model.add_argument(
@@ -75,7 +75,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_people_options(parser: argparse.ArgumentParser) -> None:
-    """What `open_pose` reads to decide who is shown."""
+    """Add the options that `open_pose` reads to decide which people are shown."""
     people = parser.add_argument_group("people")
     limit = number(int, 1, MAX_PEOPLE_LIMIT, f"a whole number from 1 to {MAX_PEOPLE_LIMIT}")
     share = number(float, 0, 1, "a number from 0 to 1")
@@ -112,7 +112,7 @@ def add_people_options(parser: argparse.ArgumentParser) -> None:
 
 
 def shared_options(arguments: argparse.Namespace) -> dict[str, Option]:
-    """The model and people options by name: what decides about a source's results, whatever the command."""
+    """The model and people options by name; they determine a source's results, for every command."""
     parser = argparse.ArgumentParser()
     add_model_options(parser)
     add_people_options(parser)

@@ -1,4 +1,4 @@
-"""--skip-done: which sources of a run have been finished, by a record of each in the folder of annotated copies."""
+"""--skip-done: finds finished sources by the record of each in the folder of annotated copies."""
 
 from __future__ import annotations
 
@@ -19,16 +19,18 @@ RECORDS = ".higherpose/done"
 class DoneSources:
     """Records in `folder`, keyed by each source's path, size and time, the model and the options.
 
-    A record goes when its source is begun anew with other options or another version, and comes when it is finished.
+    A source's record is removed when it is started again with other options or another version, and is written when
+    the source is finished.
     """
 
     def __init__(self, folder: Path, *, model_digest: str, options: Mapping[str, Option]) -> None:
         self.folder = folder
         self._model_digest, self._options = model_digest, dict(options)
-        self._keys: dict[str, str] = {}  # of the sources that are left, as they were before the run
+        self._keys: dict[str, str] = {}  # keys of the sources that are not done, computed before the run
 
     def left(self, sources: Sequence[str]) -> list[str]:
-        """Those that are not done. Raises ValueError if two share a name: their copies' names depend on the others."""
+        """The sources that are not done. Raises ValueError if two have the same name, since the copies' names
+        then depend on the other sources."""
         name, count = Counter(map(file_name, sources)).most_common(1)[0]
         if count > 1:
             raise ValueError(
@@ -42,11 +44,11 @@ class DoneSources:
                 if key is not None:
                     self._keys[source] = key
         for source in left:
-            self._record(source).unlink(missing_ok=True)  # its copy is about to be written over
+            self._record(source).unlink(missing_ok=True)  # its copy will be overwritten
         return left
 
     def mark(self, source: str) -> None:
-        """The source's copy is whole. Raises SinkError."""
+        """Record that the source's copy is complete. Raises SinkError."""
         if source not in self._keys:  # a camera or stream: never done
             return
         path = self._record(source)
@@ -63,7 +65,7 @@ class DoneSources:
         return record.get("key") == key and (self.folder / file_name(source)).is_file()
 
     def _key(self, source: str) -> str | None:
-        """None for what is no file."""
+        """The key of a source; None if it is not a file."""
         try:
             status = Path(source).stat()
         except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Signals between frames, never inside one: sinks stay in step with each other. For the command line only."""
+"""Handles signals between frames, never inside one, so that all sinks get the same frames. Command line only."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from core.signals import Stopped, stop_signals
 
 
 class Interrupts:
-    """While active, the first SIGINT, SIGTERM or SIGHUP raises Stopped: at once, or after a `held` block that runs.
+    """While active, the first SIGINT, SIGTERM or SIGHUP raises Stopped: at once, or after a running `held` block.
 
-    Later signals have no effect: the program is ending already, and a closed terminal sends two.
+    Later signals have no effect, since the program is ending already; a closed terminal sends two.
     """
 
     def __init__(self) -> None:
@@ -29,13 +29,13 @@ class Interrupts:
 
     @contextmanager
     def held(self, *, forget: bool = False) -> Iterator[None]:
-        """What runs in here is not interrupted. forget: nor is what follows: the program is ending."""
+        """The block is not interrupted. forget: nor is the code after it, since the program is ending."""
         self._holding = True
         try:
             yield
         finally:
             self._holding = False
-        # also if it was raised before: an exception that a destructor or a callback from C swallowed comes again here
+        # also if it was raised before, since a destructor or a callback from C may have swallowed that exception
         if self._signal is not None and not forget:
             raise Stopped(self._signal)
 

@@ -1,4 +1,4 @@
-"""What a measurement was made on: processor, GPU, driver and versions, for the reader of a benchmark."""
+"""Describes the machine of a measurement for the reader of a benchmark: processor, GPU, driver and versions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PACKAGES = ("openvino", "onnxruntime", "tensorrt", "tensorrt_rtx", "torch", "num
 
 
 def describe_machine() -> dict[str, str]:
-    """Label -> text, in the order in which to show it."""
+    """Label -> text, in display order."""
     gpu, why = find_gpu()
     return {
         "CPU": f"{_processor()}, {usable_cores()} cores usable",
@@ -35,7 +35,7 @@ def _processor() -> str:
 
 
 def _driver() -> str | None:
-    """The NVIDIA kernel module's own line, on Linux."""
+    """The version line of the NVIDIA kernel module, on Linux."""
     try:
         return Path("/proc/driver/nvidia/version").read_text().splitlines()[0].partition(":")[2].strip()
     except (OSError, IndexError):

@@ -1,4 +1,4 @@
-"""From a command's model and people options to the pipeline they ask for."""
+"""Opens the pipeline that a command's model and people options describe."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.people import PeopleStep, people_steps
 def open_pose(
     arguments: argparse.Namespace, progress: Progress = unseen, *, frame_wh: tuple[int, int] | None = None
 ) -> PosePipeline:
-    """arguments: of `add_model_options` and `add_people_options`. Raises what PosePipeline raises."""
+    """arguments: parsed options of `add_model_options` and `add_people_options`. Raises what PosePipeline raises."""
     options = DecodeOptions(
         max_people=arguments.max_people,
         min_score=arguments.min_score,
@@ -35,9 +35,9 @@ def open_pose(
 
 
 def open_steps(arguments: argparse.Namespace, *, watched: bool = False) -> tuple[PeopleStep, ...]:
-    """What one run does to people after the decode. arguments: of `add_people_options`.
+    """The steps that one run applies to people after the decode. arguments: parsed options of `add_people_options`.
 
-    watched: somebody looks at a live source, which is smoothed unless the arguments say otherwise.
+    watched: a live source is displayed; it is then smoothed unless the arguments disable it.
     Raises ValueError for smoothing without ids.
     """
     smooth = watched and arguments.ids if arguments.smooth is None else arguments.smooth

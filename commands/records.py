@@ -1,4 +1,4 @@
-"""What makes two results equal before they are made: the source's version, the model's files, the options."""
+"""Keys of results, known before the work: the source's version, the model's files and the options determine them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.models import check_model
 Option = str | int | float | bool | None | list[int]
 
 SIDECAR = ".json"  # beside a plan
-DIGEST_CHARACTERS = 16  # 64 bits: 100,000 files meet by chance once in 10^9 runs
+DIGEST_CHARACTERS = 16  # 64 bits: with 100,000 files, a collision has a probability of about 10^-9
 
 
 def digest(text: str) -> str:
@@ -22,18 +22,18 @@ def digest(text: str) -> str:
 
 
 def result_key(path: str, size_bytes: int, version: str, *, model_digest: str, options: Mapping[str, Option]) -> str:
-    """Equal where the same file would be treated in the same way: then its results need not be made again.
+    """The key of a result. Equal keys mean the same file, model and options, so the result need not be made again.
 
-    version: changes when the file does. options: by name; "model" is left out, since the digest says it better.
+    version: changes when the file does. options: by name; "model" is ignored, since the digest identifies it better.
     """
     chosen = {name: value for name, value in options.items() if name != "model"}
     return digest(json.dumps([path, size_bytes, version, model_digest, chosen], sort_keys=True))
 
 
 def digest_of(model: str) -> str:
-    """Of what is run: a named model's published digest, or of the bytes of its files.
+    """The digest of a model: the published one of a named model, else that of the bytes of its files.
 
-    Raises ModelError or ValueError as run_video.py would: for a file that is missing or a name that is unknown.
+    Raises ModelError or ValueError, as run_video.py does, for a missing file or an unknown name.
     """
     check_model(model)
     if model in zoo.MODELS and zoo.MODELS[model].url is not None:
@@ -46,7 +46,7 @@ def digest_of(model: str) -> str:
 
 
 def model_files(model: str) -> list[Path]:
-    """What a model that is here consists of. Raises ModelError if a bundled one is gone."""
+    """The files of a model on this disk. Raises ModelError if a bundled one is missing."""
     if model in zoo.MODELS:
         found = sorted(zoo.MODELS_FOLDER.glob(f"{Path(zoo.MODELS[model].file).stem}*.onnx"))
     else:

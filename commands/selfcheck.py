@@ -28,14 +28,14 @@ from pipeline import PosePipeline, open_source
 CLIP = Path(__file__).resolve().parents[1] / "samples" / "crowd.mp4"
 FRAMES = 50
 ENGINES = ("tensorrt", "tensorrt-rtx", "torch")
-MIN_MATCHED = 0.99  # of the people scored >= MIN_SCORE by either
+MIN_MATCHED = 0.99  # of the people that either engine scores >= MIN_SCORE
 MIN_SCORE = 0.3
 MAX_MEDIAN_PX = 1.0
 
 
 @dataclass(frozen=True)
 class Check:
-    """One line: what, "ok", "no" or "--" (not installed, or not tried), and in words what was found."""
+    """One line: what, "ok", "no" or "--" (not installed, or not tried), and the finding as text."""
 
     what: str
     verdict: str
@@ -46,7 +46,7 @@ class Check:
 
 
 def run_checks() -> Iterator[Check]:
-    """Every check, as it is done."""
+    """Every check, yielded when it is done."""
     gpu, words = find_gpu()
     yield Check("GPU and driver", "ok" if gpu else "no", words)
     if gpu is None:
@@ -63,7 +63,7 @@ def run_checks() -> Iterator[Check]:
 
 
 def attempt(what: str, check: Callable[[], str]) -> Check:
-    """Runs one check; what it raises is its verdict, since the next ones are to run in any case."""
+    """Run one check. An exception becomes its verdict, so that the next checks run in any case."""
     try:
         return Check(what, "ok", check())
     except ModuleNotFoundError as error:
@@ -71,7 +71,7 @@ def attempt(what: str, check: Callable[[], str]) -> Check:
     except PoseError as error:
         missing = isinstance(error.__cause__, ImportError)
         return Check(what, "--" if missing else "no", str(error))
-    except Exception as error:  # a self-check reports what nobody thought of, too
+    except Exception as error:  # a self-check also reports unexpected errors
         return Check(what, "no", f"{type(error).__name__}: {' '.join(str(error).split())}")
 
 
@@ -135,7 +135,7 @@ def people_of(engine: str, frames: int = FRAMES) -> Results:
 
 
 def disagreement(comparison: Comparison) -> str | None:
-    """What is wrong, in words, if less than MIN_MATCHED of the people match or the median is above MAX_MEDIAN_PX."""
+    """The problem as text if less than MIN_MATCHED of the people match or the median is above MAX_MEDIAN_PX."""
     people = max(comparison.people)
     if comparison.matched < MIN_MATCHED * people:
         return f"only {comparison.matched} of {people} people match those of onnxruntime; expected {MIN_MATCHED:.0%}"

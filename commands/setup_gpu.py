@@ -24,14 +24,14 @@ from engine.gpu import Gpu, find_gpu
 from engine.tensorrt.flavor import RTX_CAPABILITIES
 
 ROOT = Path(__file__).resolve().parents[1]
-# Not from pip's cache, where a wheel that was built otherwise may lie.
+# Not from pip's cache, which may hold a wheel built with other settings.
 PYCUDA = ("pycuda", "--no-cache-dir", "--config-settings=--global-option=--conf:CUDA_ENABLE_CURAND=False")
-JETSON = Path("/etc/nv_tegra_release")  # there is one on every Jetson
+JETSON = Path("/etc/nv_tegra_release")  # this file exists on every Jetson
 
 
 @dataclass(frozen=True)
 class Header:
-    """A header that pycuda includes, and the wheel that brings it, into `folder` of site-packages."""
+    """A header that pycuda includes, and the wheel that installs it in `folder` of site-packages."""
 
     name: str
     wheel: str
@@ -40,9 +40,8 @@ class Header:
 
 @dataclass(frozen=True)
 class Cuda:
-    """The packages for drivers of one CUDA version. constraints: over constraints.txt. suffix: of TensorRT's names.
-
-    torch_index: where its torch is, if not on PyPI.
+    """The packages for drivers of one CUDA version. constraints: a file that overrides constraints.txt. suffix: end of
+    TensorRT's package names. torch_index: the package index of its torch, if not PyPI.
     """
 
     oldest: tuple[int, int]
@@ -76,7 +75,7 @@ CUDA_12 = Cuda(
 
 
 def cuda_for(driver: tuple[int, int]) -> Cuda | None:
-    """What a driver runs, None for one that is too old."""
+    """The packages for this driver; None if it is too old."""
     return next((cuda for cuda in (CUDA_13, CUDA_12) if driver >= cuda.oldest), None)
 
 
@@ -90,8 +89,8 @@ def build_environment(
 ) -> dict[str, str]:
     """The environment in which pycuda compiles.
 
-    packages: site-packages, with the wheels of `cuda.headers`. links: an empty folder, filled with the unversioned name
-    that the linker looks for. Raises FileNotFoundError, naming the file, where a wheel does not hold what it should.
+    packages: site-packages, with the wheels of `cuda.headers`. links: an empty folder, which gets the unversioned
+    library name that the linker looks for. Raises FileNotFoundError, which names the file that a wheel lacks.
     """
     for header in cuda.headers:
         path = packages / header.folder / header.name
@@ -105,7 +104,7 @@ def build_environment(
 
 
 def merged_constraints(cuda: Cuda) -> str:
-    """constraints.txt, but where the CUDA version's own file names a package: that file decides."""
+    """constraints.txt; for a package that the CUDA version's own file also names, that file overrides it."""
     own = (ROOT / cuda.constraints).read_text(encoding="utf-8").splitlines()
     named = {line.partition("==")[0].lower() for line in own}
     every = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
@@ -113,7 +112,7 @@ def merged_constraints(cuda: Cuda) -> str:
 
 
 def driver_library() -> Path:
-    """Where the driver's libcuda.so.1 lies: the loader is asked, since every distribution has its own place."""
+    """The path of the driver's libcuda.so.1, from the loader, since each distribution installs it elsewhere."""
     import ctypes
 
     ctypes.CDLL("libcuda.so.1")
@@ -126,7 +125,7 @@ def driver_library() -> Path:
 
 
 def pip_install(cuda: Cuda, *requirements: str, environment: Mapping[str, str] | None = None) -> None:
-    """Install into this interpreter's environment, by the project's constraints. Raises CalledProcessError."""
+    """Install into this interpreter's environment, under the project's constraints. Raises CalledProcessError."""
     command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--quiet"]
     with tempfile.TemporaryDirectory() as folder:
         constraints = Path(folder) / "constraints.txt"
@@ -146,7 +145,7 @@ def install_pycuda(cuda: Cuda) -> None:
 
 
 def install_torch(cuda: Cuda) -> None:
-    """The build for the driver. Where its index has none, PyPI's follows: it exports, but does not run on the GPU."""
+    """Install the build for the driver. If its index has none, install PyPI's: it exports but cannot use the GPU."""
     if cuda.torch_index is None or importlib.util.find_spec("torch"):
         return
     try:

@@ -1,1 +1,1 @@
-"""What every room may know: errors, model specs, joint sets, the cache, the command line. Imports nothing of ours."""
+"""Shared by all folders: errors, model specs, joint sets, the cache, the command line. Imports no other folder."""

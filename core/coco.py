@@ -14,7 +14,7 @@ class CocoImage(TypedDict, total=False):
 
 
 class CocoAnnotation(TypedDict, total=False):
-    """A person. keypoints: x, y, v a joint; v 0 not labelled, 1 hidden, 2 seen (a score, where machines labelled)."""
+    """A person. keypoints: x, y, v per joint; v is 0 not labelled, 1 hidden, 2 visible (a network's label: a score)."""
 
     id: int
     image_id: int
@@ -34,7 +34,7 @@ class CocoCategory(TypedDict, total=False):
     name: str
     supercategory: str
     keypoints: list[str]
-    skeleton: list[list[int]]  # pairs of joints, from 1
+    skeleton: list[list[int]]  # pairs of joint numbers, which start at 1
 
 
 class CocoFile(TypedDict, total=False):
@@ -46,7 +46,7 @@ class CocoFile(TypedDict, total=False):
 
 
 class CocoResult(TypedDict):
-    """A person found. keypoints: x, y, score a joint."""
+    """A detected person. keypoints: x, y, score per joint."""
 
     image_id: int
     category_id: int

@@ -1,4 +1,4 @@
-"""What all commands share: exit statuses, the parser, kinds of arguments, and the one line that reports a failure."""
+"""Shared by all commands: exit statuses, the parser, argument types, and the one-line report of a failure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NoReturn, TypeVar
 
 from core.spec import LARGEST_SIDE, SIDE_MULTIPLE
 
-OK, FAILED, REFUSED = 0, 1, 2  # argparse, too, refuses with 2; a signal gives core.signals.Stopped.status
+OK, FAILED, REFUSED = 0, 1, 2  # argparse also exits with 2; for a signal see core.signals.Stopped.status
 
 EXIT_STATUSES = """exit status: 0 done; 1 failed while running, what came before is written; 2 invalid arguments, or an
 input or output that cannot be opened; interrupted, outputs finished: 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP.
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class CommandParser(argparse.ArgumentParser):
-    """Reports invalid arguments in one line; `--help` keeps the line breaks of what it is given and ends with
+    """Reports invalid arguments in one line; `--help` keeps the line breaks of its texts and ends with
     EXIT_STATUSES."""
 
     def __init__(self, *, prog: str, description: str | None = None, epilog: str = "") -> None:
@@ -37,23 +37,23 @@ class CommandParser(argparse.ArgumentParser):
 
 
 def complain(prog: str, message: object, status: int) -> int:
-    """One line on stderr; nothing where stderr is gone, as after its terminal was closed. Returns the status."""
+    """Print one line on stderr, or nothing if stderr is closed, as its terminal may be. Returns the status."""
     try:
         print(f"{prog}: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
     except OSError:
-        sys.stderr = None  # what is left in its buffer would be tried again, and reported, when Python ends
+        sys.stderr = None  # else Python writes the rest of its buffer again at exit, and reports the failure
     return status
 
 
 def file_path(text: str) -> Path:
-    """A file or folder; an empty path, as an unset variable of a script gives, is refused."""
+    """A file or folder. An empty path is rejected: an unset variable of a script gives one."""
     if not text:
         raise argparse.ArgumentTypeError("got an empty path, expected a file or folder name")
     return Path(text)
 
 
 def number(kind: Callable[[str], float], low: float, high: float, expected: str) -> Callable[[str], float]:
-    """An argument from `low` to `high`; `expected` says so in words."""
+    """The parser of a number from `low` to `high`; `expected` describes this range in the error message."""
 
     def parse(text: str) -> float:
         try:
@@ -81,7 +81,7 @@ def input_side(text: str) -> int:
 
 
 def parsed_by(parse: Callable[[str], T]) -> Callable[[str], T]:
-    """`parse` as an argument's type: argparse shows the text of this error only."""
+    """`parse` as an argparse type. Its ValueError becomes ArgumentTypeError, the one whose text argparse shows."""
 
     def checked(text: str) -> T:
         try:

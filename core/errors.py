@@ -3,7 +3,7 @@
 PoseError
 ├── SourceError (OSError)        a video, camera, image or folder that cannot be read
 ├── SinkError (OSError)          an output that cannot be written
-├── ModelError (ValueError)      a checkpoint or ONNX file that is not what it should be
+├── ModelError (ValueError)      a checkpoint or ONNX file that is damaged, foreign or unfit
 ├── DownloadError (OSError)      weights that could not be fetched or verified
 ├── EngineError (RuntimeError)   a runtime that is missing, or a plan that cannot be built or run
 │   └── EngineMismatch           a plan built by another TensorRT, for another GPU, shape or model
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 
 class PoseError(Exception):
-    """Base of the errors below; its text is fit to be shown to a user as it is."""
+    """Base of the errors below; its text can be shown to a user unchanged."""
 
 
 class SourceError(PoseError, OSError):
@@ -48,7 +48,7 @@ class StageError(PoseError, RuntimeError):
 
 
 def describe(error: BaseException) -> str:
-    """One line for a user: the message, after the type's name where the message alone would puzzle."""
+    """One line for a user: the message, with the type's name before it if the message alone is unclear."""
     text = " ".join(str(error).split())
     known = isinstance(error, PoseError | ValueError | OSError)
     return text if known and text else f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,4 +1,4 @@
-"""The cache folder, and files that are whole or absent, whoever else writes them."""
+"""The cache folder, and files that are complete or absent even if several processes write them."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from platformdirs import user_cache_path
 
 
 def cache_folder(kind: str) -> Path:
-    """Where files that can be made again are kept: the system's cache folder ($XDG_CACHE_HOME, or ~/.cache, on Linux),
+    """The folder for files that can be made again: the system's cache folder ($XDG_CACHE_HOME, or ~/.cache, on Linux),
     then higherpose, then `kind`."""
     root = user_cache_path("higherpose", appauthor=False)
-    with suppress(OSError):  # what is written there says so in its own words
+    with suppress(OSError):  # a later write there reports the error
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        root.chmod(0o700)  # plans are code: nobody else may look or write, whenever the folder was made
+        root.chmod(0o700)  # plans are code: no other user may read or write, also in a folder made earlier
     return root / kind
 
 
 def write_whole(path: Path, content: bytes, *, private: bool = False) -> None:
-    """Write beside `path`, then move into its place: a reader sees the old file or all of the new. Raises OSError.
+    """Write a temporary file beside `path`, then rename it: a reader sees the complete old or new file. Raises OSError.
 
-    private: readable and writable for this user alone.
+    private: only this user may read and write the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
@@ -38,6 +38,6 @@ def write_whole(path: Path, content: bytes, *, private: bool = False) -> None:
 
 
 def locked(path: Path) -> AbstractContextManager[object]:
-    """Hold the lock file `path` against other processes and threads; a holder that dies lets go."""
+    """Hold the lock file `path` against other processes and threads. The lock is released if its holder dies."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(path)

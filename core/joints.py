@@ -1,4 +1,4 @@
-"""The joint sets, each in one place: names, edges, mirror twins, the order of grouping, and the constants of OKS."""
+"""The joint sets, each in one place: names, edges, left-right pairs, grouping order, and the constants of OKS."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class JointSet:
     """K joints of a body.
 
     joints: their names in the model's order. edges: pairs of joint indices that a limb connects.
-    grouping_order: the order in which grouping walks them, the most reliable first (Cheng et al. 2020, released code).
+    grouping_order: the order in which grouping visits them, the most reliable first (Cheng et al. 2020, released code).
     sigmas: per-joint standard deviations of the OKS (COCO keypoint evaluation; CrowdPose's own evaluation).
     """
 
@@ -30,18 +30,18 @@ class JointSet:
 
     @cached_property
     def flip(self) -> tuple[int, ...]:
-        """For each joint, its mirror twin."""
+        """For each joint, the index of its left-right counterpart."""
         other = {"left": "right", "right": "left"}
         twins = ["_".join(other.get(word, word) for word in name.split("_")) for name in self.joints]
         return tuple(self.joints.index(twin) for twin in twins)
 
     def side(self, joint: int) -> Side:
-        """Of the person, not of the picture."""
+        """The person's side, not the image's."""
         name = self.joints[joint]
         return "left" if name.startswith("left") else "right" if name.startswith("right") else "middle"
 
     def edge_side(self, edge: tuple[int, int]) -> Side:
-        """The side of an edge's joints; "middle" where they differ, but a nose or neck takes its neighbour's."""
+        """The side of an edge's joints. "middle" if they differ, but with nose or neck the other joint's."""
         sides = {self.side(joint) for joint in edge} - {"middle"}
         return sides.pop() if len(sides) == 1 else "middle"
 
@@ -78,7 +78,7 @@ CROWDPOSE = JointSet(
         (12, 13), (13, 0), (13, 1), (0, 2), (2, 4), (1, 3), (3, 5), (0, 6), (1, 7), (6, 7), (6, 8), (8, 10), (7, 9),
         (9, 11),
     ),
-    # The authors list COCO's 17 indices here too and use those below 14.
+    # The authors also list COCO's 17 indices here and use those below 14.
     tuple(joint for joint in _COCO_ORDER if joint < 14),
     (*_BODY_SIGMAS, 0.079, 0.079),
 )  # fmt: skip
@@ -87,12 +87,12 @@ JOINT_SETS: dict[JointSetName, JointSet] = {"coco": COCO, "crowdpose": CROWDPOSE
 
 
 def find_joint_set(joints: int) -> JointSet | None:
-    """The set of K joints; None for a K that no set has."""
+    """The set of K joints; None if no set has K joints."""
     return next((found for found in JOINT_SETS.values() if len(found) == joints), None)
 
 
 def joint_set_of(joints: int) -> JointSet:
-    """The set of K joints. Raises ValueError for a K that no set has."""
+    """The set of K joints. Raises ValueError if no set has K joints."""
     found = find_joint_set(joints)
     if found is None:
         known = ", ".join(f"{len(one)} ({one.name})" for one in JOINT_SETS.values())
@@ -101,6 +101,6 @@ def joint_set_of(joints: int) -> JointSet:
 
 
 def sigmas_for(joints: int) -> tuple[float, ...]:
-    """The OKS constants of K joints; a K that no set has gets COCO's mean for every joint."""
+    """The OKS constants of K joints. If no set has K joints, every joint gets COCO's mean."""
     found = find_joint_set(joints)
     return found.sigmas if found is not None else (sum(COCO.sigmas) / len(COCO),) * joints

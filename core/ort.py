@@ -1,4 +1,4 @@
-"""The one way to onnxruntime: without its telemetry. Standard library only until it is called."""
+"""Loads onnxruntime, for all folders, without its telemetry. Imports only the standard library until called."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from core.errors import EngineError
 
 
 def load_onnxruntime() -> Any:
-    """The module. From 1.29 on it reports models and sessions to its makers over HTTPS unless told not to before it is
-    first imported; pictures of people are nobody's business. A user who sets ORT_DISABLE_TELEMETRY=0 has the last word.
+    """The module, with telemetry disabled to protect the people in the images. From 1.29 on it reports models and
+    sessions to its makers over HTTPS unless disabled before its first import. ORT_DISABLE_TELEMETRY=0 is respected.
 
     Raises EngineError if it is not installed. Source: onnxruntime's Privacy.md, "Disabling Telemetry".
     """

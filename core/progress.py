@@ -1,4 +1,4 @@
-"""Progress: how work that takes long reports what it does; and the bar that shows it on a terminal."""
+"""Progress: the callback by which long work reports its state, and the bar that shows it on a terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TextIO, cast
 if TYPE_CHECKING:
     from rich.console import Console
 
-Progress = Callable[[str, float | None], None]  # what is being done, and the share done (0..1) if known
+Progress = Callable[[str, float | None], None]  # the current step, and the share done (0..1) if known
 
 
 def unseen(what: str, share: float | None) -> None:
@@ -19,7 +19,7 @@ def unseen(what: str, share: float | None) -> None:
 
 @contextmanager
 def progress_bar() -> Iterator[Progress]:
-    """A bar on stderr, hidden until the first report and where stderr is no terminal; gone at the end."""
+    """A bar on stderr, hidden until the first report and if stderr is not a terminal; removed at the end."""
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
 
@@ -33,14 +33,14 @@ def progress_bar() -> Iterator[Progress]:
 
 
 def progress_console() -> Console:
-    """stderr, for bars: a terminal that is closed meanwhile ends what is shown, and no work."""
+    """stderr, for bars. If its terminal closes, the display ends but the work continues."""
     from rich.console import Console
 
     return Console(stderr=True) if sys.stderr is None else Console(file=cast("TextIO", _Unfailing(sys.stderr)))
 
 
 class _Unfailing:
-    """A stream whose end is no failure of the program: what is written from then on is lost."""
+    """A stream that may close without an error: later output is lost."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

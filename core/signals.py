@@ -1,6 +1,6 @@
 """The signals that ask a program to end: Ctrl-C, SIGTERM (services, containers), SIGHUP (a closed terminal).
 
-Imports only the standard library's quickest parts: commands install `end_at_once` before their long imports.
+Imports only modules of the standard library that load fast: commands install `end_at_once` before their long imports.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SI
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asks the program to finish what it writes and end: what handles Ctrl-C handles all of them.
+    """A signal asks the program to finish its outputs and end. Code that handles Ctrl-C handles every such signal.
 
-    status: the exit status, 128 + the signal. Its text: "interrupted", or "interrupted by SIGTERM".
+    status: the exit status, 128 + the signal. The text is "interrupted" or "interrupted by SIGTERM".
     """
 
     def __init__(self, number: int = signal.SIGINT) -> None:
@@ -28,15 +28,15 @@ class Stopped(KeyboardInterrupt):
 
 
 def stop_of(error: KeyboardInterrupt) -> Stopped:
-    """`error` itself; Python's own Ctrl-C as a Stopped."""
+    """`error` itself if it is Stopped, else Stopped for Python's own KeyboardInterrupt (Ctrl-C)."""
     return error if isinstance(error, Stopped) else Stopped()
 
 
 @contextmanager
 def stop_signals(handler: Callable[[int], None] | None = None) -> Iterator[None]:
-    """In here the signals raise Stopped in the main thread, or call `handler` with their number.
+    """Within the block, the signals raise Stopped in the main thread, or call `handler` with their number.
 
-    SIGTERM and SIGHUP stay ignored where they were (`nohup`). In other threads, which get no signals, it does nothing.
+    SIGTERM and SIGHUP stay ignored if they were (`nohup`). In other threads, which get no signals, it has no effect.
     """
 
     def act(number: int, frame: FrameType | None) -> None:
@@ -55,13 +55,13 @@ def stop_signals(handler: Callable[[int], None] | None = None) -> Iterator[None]
 
 
 def end_at_once(prog: str) -> None:
-    """From now on, and outside `stop_signals`, a signal ends the process: one line and its status."""
+    """From now on, outside `stop_signals`, a signal ends the process with one line on stderr and its exit status."""
 
     def act(number: int, frame: FrameType | None) -> None:
         stop = Stopped(number)
         with suppress(OSError):
             os.write(2, f"{prog}: {stop}\n".encode())
-        os._exit(stop.status)  # an exception inside an import may be swallowed, or pass for a failed import
+        os._exit(stop.status)  # an exception inside an import may be swallowed, or look like a failed import
 
     for number in _wanted():
         signal.signal(number, act)

@@ -1,4 +1,4 @@
-"""ModelSpec: what a network expects and gives. It travels inside the ONNX file and beside the plan as JSON.
+"""ModelSpec: a network's input and outputs. It is stored as JSON inside the ONNX file and beside the plan.
 
 Standard library only: export, engine, pipeline and train all read it.
 """
@@ -18,7 +18,7 @@ FORMAT = 1
 Channels = tuple[float, float, float]  # a number for each of R, G, B
 IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)
 IMAGENET_STD: Channels = (0.229, 0.224, 0.225)
-LARGEST_SIDE = 4096  # of an input that a command line asks for
+LARGEST_SIDE = 4096  # largest input side that a command line accepts
 LONGEST_NAME = 200
 SIDE_MULTIPLE = 64  # both sides of the input; the deepest branch runs at 1/32, see grouping section "Size and warp"
 
@@ -31,7 +31,7 @@ class ModelSpec:
 
     Input `image`: (N, 3, H, W) RGB, `(pixel / 255 - mean) / std`, float32 or float16 (`precision`), N H W dynamic
     unless `fixed_hw` is set. Outputs, always float32: `heatmaps` (N, K, H/2, W/2), both resolutions averaged, and
-    `tags` (N, D * K, H/4, W/4), D = `tag_dims`: all joints' first numbers, then, with D = 2, all joints' second ones.
+    `tags` (N, D * K, H/4, W/4), D = `tag_dims`: all joints' first components, then, with D = 2, all second components.
     """
 
     name: str
@@ -41,7 +41,7 @@ class ModelSpec:
     precision: Precision = "fp32"
     mean: Channels = IMAGENET_MEAN
     std: Channels = IMAGENET_STD
-    tag_dims: Literal[1, 2] = 1  # numbers a tag: people are apart where the vectors are
+    tag_dims: Literal[1, 2] = 1  # numbers per tag; the distance of two tags separates people
 
     def __post_init__(self) -> None:
         if self.joint_set not in JOINT_SETS:
@@ -70,7 +70,7 @@ class ModelSpec:
         return self.tag_dims * self.num_joints
 
     def misfit(self, output: str, channels: int) -> str | None:
-        """What the spec says of `output`, "heatmaps" or "tags", in words, if it does not have so many channels."""
+        """None if `output` ("heatmaps" or "tags") should have `channels` channels, else the mismatch as text."""
         if channels == (self.tag_channels if output == "tags" else self.num_joints):
             return None
         numbers = " by two numbers" if output == "tags" and self.tag_dims == 2 else ""

@@ -1,4 +1,4 @@
-"""ONNX -> plan -> arrays. Knows tensors, not people."""
+"""ONNX -> plan -> arrays. This package handles tensors only, not people."""
 
 from core.errors import EngineError, EngineMismatch, PoseError
 from core.spec import ModelSpec

@@ -1,11 +1,12 @@
 """The one file that imports pycuda: the primary context, streams, events, memory, and CUDA graphs (by cuda.bindings).
 
 The context is the GPU's primary one, which numba, torch and TensorRT use too. It must be current in every thread that
-touches the device: `with device.current():`. What a Device makes, it frees, newest first, when it is closed;
-`device.free` does it earlier.
+uses the device: `with device.current():`. A Device frees everything it made, newest first, when it is closed;
+`device.free` frees single objects earlier.
 
 While a stream is being captured into a graph, CUDA forbids every thread of the process to wait for the whole device,
-which allocating and freeing may do. So one lock of the process, `exclusive()`, is held around both.
+but allocating and freeing may do so. Therefore captures, allocations and releases all hold one process-wide lock,
+`exclusive()`.
 """
 
 from __future__ import annotations
@@ -40,15 +41,15 @@ _exclusive = threading.RLock()
 def exclusive() -> Iterator[None]:
     """No capture, allocation or release by another thread of this process runs during the block; blocks may nest.
 
-    What this file does takes it by itself. Hold it around what other libraries do of that kind: loading a network,
-    making a decode's workspace, the first run of something that compiles, searches or allocates.
+    The functions of this file take the lock themselves. Callers hold it while another library may allocate or free:
+    loading a network, making a decode's workspace, the first run of code that compiles, searches or allocates.
     """
     with _exclusive:
         yield
 
 
 class Freeable(Protocol):
-    """Something on the device. `free` may be called twice; the context is current then."""
+    """A resource of the device. `free` may be called twice; the caller makes the context current first."""
 
     def free(self) -> None: ...
 
@@ -73,7 +74,7 @@ class DeviceArray:
         }
 
     def reshaped(self, shape: tuple[int, ...]) -> DeviceArray:
-        """The same memory under another shape of as many elements; this array goes on owning it."""
+        """The same memory under another shape with the same number of elements; this array still owns the memory."""
         if prod(shape) != prod(self.shape):
             raise ValueError(f"an array of shape {self.shape} cannot be seen as {shape}")
         view = DeviceArray(shape, self.dtype, self.pointer)
@@ -93,7 +94,7 @@ class PinnedArray:
         self.array = array
 
     def free(self) -> None:
-        """Release the memory; `array` is empty afterwards, and views taken of it must be gone."""
+        """Release the memory; `array` is empty afterwards, and no view of it may exist any more."""
         allocation: CudaObject = self.array.base  # pycuda's handle on the memory
         if allocation is not None:
             self.array = np.empty(0, self.array.dtype)
@@ -101,7 +102,7 @@ class PinnedArray:
 
 
 class Graph:
-    """A captured sequence of device work, launched whole."""
+    """A captured sequence of device work, launched as one unit."""
 
     def __init__(self, graph: CudaObject, executable: CudaObject) -> None:
         self._graph = graph
@@ -150,15 +151,15 @@ class Stream:
         self.handle = int(stream.handle)
 
     def upload(self, target: DeviceArray, source: HostArray) -> None:
-        """Copy pinned host memory to the device; `source` must stay untouched until an event behind it has passed."""
+        """Copy pinned host memory to the device; do not change `source` before an event recorded after it is done."""
         pointer = _pointer(target, source)
         with _as_engine_error():
             _pycuda().memcpy_htod_async(pointer, source, self.raw)
 
     def download(self, target: HostArray, source: DeviceArray | object) -> None:
-        """Copy device memory to pinned host memory; `target` is valid once an event behind it has passed.
+        """Copy device memory to pinned host memory; `target` is valid once an event recorded after it is done.
 
-        source: a DeviceArray, or C-contiguous memory of another library by its `__cuda_array_interface__`.
+        source: a DeviceArray, or C-contiguous memory of another library, read through `__cuda_array_interface__`.
         """
         pointer = _pointer(source, target)
         with _as_engine_error():
@@ -177,10 +178,11 @@ class Stream:
         self.raw = None  # as Event.free
 
     def capture(self, enqueue: Callable[[], None]) -> Graph:
-        """A graph of what `enqueue` puts on this stream. Nothing runs; it must have run once before, in this thread.
+        """A graph of the work that `enqueue` puts on this stream. The capture itself executes no device work.
 
-        Raises EngineError, with what `enqueue` raised as its cause, where something cannot be captured: each library
-        has its own error for that. The stream is usable again, and the same work can be enqueued without a graph.
+        Call `enqueue` once in the same thread before the capture. Raises EngineError if the work cannot be captured;
+        its cause is what `enqueue` raised, since each library has its own error for that. Afterwards the stream is
+        usable again, and the same work can be enqueued without a graph.
         """
         with exclusive():
             return self._capture(enqueue)
@@ -212,7 +214,7 @@ class Stream:
 class Device:
     """One GPU's primary context and everything allocated in it. Use it in a `with` block, or close it.
 
-    Raises EngineError, saying what is missing, where there is no pycuda, driver or GPU.
+    Raises EngineError, which names the missing part, if there is no pycuda, driver or GPU.
     """
 
     def __init__(self, index: int = 0) -> None:
@@ -242,11 +244,11 @@ class Device:
             _pycuda().Context.pop()
 
     def stream(self) -> Stream:
-        """A stream that does not wait for the default one, on which other libraries may work."""
+        """A stream that does not wait for the default stream, which other libraries may use."""
         return self.own(Stream(_pycuda().Stream(_NON_BLOCKING)))
 
     def event(self, *, timing: bool = False) -> Event:
-        """An event; with `timing` it can be measured, without it is cheaper."""
+        """An event. With `timing`, `ms_since` can measure it; without, it costs less."""
         flags = _pycuda().event_flags
         return self.own(Event(_pycuda().Event(flags.BLOCKING_SYNC | (0 if timing else flags.DISABLE_TIMING))))
 
@@ -275,16 +277,16 @@ class Device:
         return thing
 
     def free(self, *things: Freeable) -> None:
-        """Free now what this device would free when it closes. No work that uses them may be pending."""
+        """Free these objects now instead of when this device closes. No pending work may use them."""
         with exclusive():
             for thing in things:
                 self._owned.pop(thing, None)
                 thing.free()
 
     def close(self) -> None:
-        """Wait for the device, free what it made, newest first, and give the context back. May be called twice.
+        """Wait for the device, free what it made, newest first, and release the context. May be called twice.
 
-        What cannot be freed is logged and the rest go on: closing must not hide the error that led here.
+        A failure to free is logged and the remaining objects are freed: closing must not hide an earlier error.
         """
         if self._context is not None:
             with exclusive():
@@ -302,11 +304,11 @@ class Device:
                 thing.free()
             except (cuda.Error, EngineError) as error:
                 logger.warning("a %s could not be freed: %s", type(thing).__name__, error)
-        try:  # pycuda's detach would leave a primary context current in the driver, for ever
+        try:  # pycuda's detach alone would leave the primary context current in the driver for ever
             _check(_bindings().cuCtxPopCurrent(), "leave the context")
         except EngineError as error:
             logger.warning("%s", error)
-        self._context.detach()  # for pycuda still current, so that any thread may do it
+        self._context.detach()  # pycuda still counts it as current, so any thread may detach it
         self._context = None
 
     def _open_context(self) -> CudaObject:
@@ -347,7 +349,7 @@ def _check(answer: tuple[CudaObject, ...], what: str) -> CudaObject:
 
 @contextmanager
 def _as_engine_error() -> Iterator[None]:
-    """What the driver reports here may come from any earlier work: kernels run long after their launch."""
+    """Raise driver errors as EngineError. Earlier work may be the cause: kernels run long after their launch."""
     cuda = _pycuda()
     try:
         yield
@@ -356,7 +358,7 @@ def _as_engine_error() -> Iterator[None]:
 
 
 def _pointer(device: CudaObject, host: HostArray) -> int:
-    """Where the device array starts, once it is sure that `host` has as many bytes."""
+    """Address of the device array. Raises ValueError unless `host` has as many bytes and both are contiguous."""
     interface = device.__cuda_array_interface__
     shape, dtype = interface["shape"], np.dtype(interface["typestr"])
     size_bytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize

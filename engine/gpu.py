@@ -1,4 +1,4 @@
-"""Is there an NVIDIA GPU? The driver itself is asked, by ctypes: the answer needs no package."""
+"""Find NVIDIA GPUs by calling the driver through ctypes, so that no package is needed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _COMPUTE_CAPABILITY = (75, 76)  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, 
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU that the driver shows. driver: the highest CUDA version it supports, (major, minor)."""
+    """A GPU that the driver lists. driver: the highest CUDA version it supports, (major, minor)."""
 
     name: str
     compute_capability: tuple[int, int]
@@ -22,7 +22,7 @@ class Gpu:
 
     @property
     def capability(self) -> str:
-        """The compute capability as it is written: "8.6"."""
+        """The compute capability as text, such as "8.6"."""
         return ".".join(map(str, self.compute_capability))
 
     def __str__(self) -> str:
@@ -33,10 +33,10 @@ class Gpu:
 
 
 def find_gpu(index: int = 0, libcuda: Any = None) -> tuple[Gpu | None, str]:
-    """A GPU, or None; and in words what was found or why nothing was.
+    """A GPU or None, and a text that describes the GPU or says why there is none.
 
-    index: among those that the driver shows; CUDA_VISIBLE_DEVICES chooses and orders these. libcuda: a loaded driver
-    library; by default the system's.
+    index: position among the GPUs that the driver lists; CUDA_VISIBLE_DEVICES selects and orders them.
+    libcuda: a loaded driver library; by default the system's.
     """
     try:
         cuda = libcuda or ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
@@ -74,7 +74,7 @@ def find_gpu(index: int = 0, libcuda: Any = None) -> tuple[Gpu | None, str]:
 
 
 def count_gpus(libcuda: Any = None) -> int:
-    """How many GPUs the driver shows this process; 0 without a driver. libcuda: as in `find_gpu`."""
+    """Number of GPUs that the driver lists for this process; 0 without a driver. libcuda: as in `find_gpu`."""
     try:
         cuda = libcuda or ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:

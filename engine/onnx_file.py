@@ -19,7 +19,7 @@ LARGEST_ENTRY = 1 << 20  # a metadata entry is a line of JSON
 
 
 def read_spec(path: str | Path) -> ModelSpec:
-    """What the network expects and gives. Raises ModelError if the file is missing, cut off, foreign or not ONNX."""
+    """The spec in an ONNX file. Raises ModelError for a missing, truncated or foreign file, or one that is not ONNX."""
     path = Path(path)
     try:
         with path.open("rb") as file:
@@ -43,7 +43,7 @@ def sha256_of(path: Path) -> str:
 
 
 def _properties(file: BinaryIO) -> Iterator[tuple[str, str]]:
-    """(key, value) of every metadata property; ValueError where the bytes are no message."""
+    """(key, value) of every metadata property. Raises ValueError if the bytes are not a Protocol Buffers message."""
     end = file.seek(0, os.SEEK_END)
     file.seek(0)
     if end == 0:
@@ -62,9 +62,9 @@ def _properties(file: BinaryIO) -> Iterator[tuple[str, str]]:
 
 
 def _fields(file: BinaryIO, end: int) -> Iterator[tuple[int, int | None]]:
-    """(field number, length) of a message's fields up to `end`, the file standing at the field's bytes.
+    """(field number, length) of a message's fields up to `end`; each time, the file is positioned at the field's bytes.
 
-    Length is None for numbers. The caller may read the bytes or leave them: the next field is found either way.
+    Length is None for numbers. The caller may read the bytes or skip them: the next field is found in both cases.
     """
     while (position := file.tell()) < end:
         tag = _varint(file)

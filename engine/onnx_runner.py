@@ -1,4 +1,4 @@
-"""OnnxRunner: a network on the CPU by onnxruntime. The engine that needs nothing but `pip`."""
+"""OnnxRunner: a network on the CPU by onnxruntime. Its only requirement is a `pip` package."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 INPUT = "image"
 OUTPUTS = ("heatmaps", "tags")
 FLOAT_TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16"}
-MOST_AT_ONCE = 4  # passes side by side: beyond, each frame waits longer than the stages around the network can use
-SILENT = 4  # onnxruntime's "fatal": its messages would stand beside our one line
+MOST_AT_ONCE = 4  # concurrent passes; more would only add latency, since the stages around the network limit the rate
+SILENT = 4  # onnxruntime's "fatal": lower levels would print messages next to our one-line error
 
 
 class OnnxRunner:
     """A `.onnx` file made by `python -m export`. Use it in a `with` block, or close it.
 
-    threads: of one pass; default: as many cores as this process may use. batch: N if the file fixes it, else None.
-    at_once: so many passes side by side, by `infer_into`, share the threads.
-    Raises ModelError if the file is not such a model, EngineError where a pass fails.
+    threads: threads of one pass; by default the number of cores this process may use. batch: N if the file fixes it,
+    else None. at_once: number of concurrent `infer_into` calls that share the threads.
+    Raises ModelError if the file is not such a model, EngineError if a pass fails.
     """
 
     engine = "onnxruntime"
@@ -45,7 +45,7 @@ class OnnxRunner:
         self.batch: int | None = batch if isinstance(batch, int) else None
         self._path = path
         self._session: InferenceSession | None = session
-        self._narrow: InferenceSession | None = None  # the session of passes side by side, opened by the first
+        self._narrow: InferenceSession | None = None  # the session for concurrent passes, opened by the first of them
         self._opening = threading.Lock()
 
     def infer(self, images: Images) -> Heads:
@@ -88,7 +88,7 @@ class OnnxRunner:
         self.close()
 
     def _check(self, images: Images) -> InferenceSession:
-        """The session that takes them."""
+        """The open session. Raises EngineError if this runner is closed, ValueError for wrong images."""
         if self._session is None:
             raise EngineError(f"{self._path} is closed")
         if images.ndim != 4 or images.shape[1] != 3 or images.dtype != self.spec.input_dtype:
@@ -97,18 +97,18 @@ class OnnxRunner:
 
 
 def _open(path: Path, threads: int) -> InferenceSession:
-    """A session whose passes have so many threads."""
+    """A session whose passes use `threads` threads each."""
     onnxruntime = load_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = SILENT
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    # Spinning threads win little alone and take the cores of capture, decode and drawing.
+    # Spinning threads gain little speed alone and occupy the cores that capture, decode and drawing need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime has a class for each status, without a common one of its own
+    except Exception as error:  # onnxruntime has one exception class per status, without a base class of its own
         raise ModelError(f"{path} is no readable ONNX model: {_first_line(error)}; export it again") from error
 
 

@@ -1,4 +1,4 @@
-"""Compiled models of OpenVINO on disk, for their user alone: whole and as they were written, or not there."""
+"""Compiled models of OpenVINO on disk, private to their user. A read returns exactly what was written, or nothing."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from core.files import cache_folder, write_whole
 
 logger = logging.getLogger(__name__)
 
-KEPT_FILES, KEPT_BYTES = 24, 1 << 30  # the oldest go: one file of the bundled model is 12 MB, of w32-512 some 115 MB
+KEPT_FILES, KEPT_BYTES = 24, 1 << 30  # beyond, the oldest are removed; bundled model 12 MB, w32-512 about 115 MB
 PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
 DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 @dataclass(frozen=True)
 class CompiledCache:
-    """A folder of files, each named by what its content was made of. Nothing here raises: a cache may be missing."""
+    """A folder of files, each named by the inputs of its content. No method raises, since the cache is optional."""
 
     folder: Path
 
@@ -28,7 +28,7 @@ class CompiledCache:
         return cls(cache_folder("openvino"))
 
     def read(self, *made_of: object) -> bytes | None:
-        """What was written for this; None where there is nothing, or where it is damaged, which is removed."""
+        """The content written for these inputs; None if there is none or it is damaged. A damaged file is removed."""
         path = self._path(made_of)
         try:
             if not self._is_private():
@@ -38,7 +38,7 @@ class CompiledCache:
         except OSError:
             return None
         digest, blob = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
-        # OpenVINO itself takes a file with some zeroed weights as it is (tried with 2026.4)
+        # OpenVINO itself accepts a file with some zeroed weights (tried with 2026.4)
         if hashlib.sha256(blob).digest() == digest:
             return blob
         logger.warning("%s is damaged; it is removed and made again", path)
@@ -66,9 +66,9 @@ class CompiledCache:
         return self.folder / f"{hashlib.sha256(repr(made_of).encode()).hexdigest()[:32]}.blob"
 
     def _is_private(self) -> bool:
-        """Another user who can write here could have us load what they like. Made so where the folder is ours."""
+        """Whether only this user can write here; others could plant models. A folder of ours is made private."""
         if not hasattr(os, "getuid"):
-            return True  # Windows: a user's own folder is closed to others
+            return True  # Windows: other users have no access to a user's own folder
         found = self.folder.stat()
         if found.st_uid != os.getuid():
             logger.info("%s belongs to another user; compiled models are not kept there", self.folder)

@@ -1,9 +1,9 @@
-"""bf16 with the last layers in FP32, for OpenVINO: which layers, how it is told, and whether it did so.
+"""bf16 with the last layers in FP32, for OpenVINO: select the layers, mark them, and check the compiled model.
 
-A tag is a place of up to some twenty units, and two people's tags differ by one: bf16's eight bits round that to 1/16.
-So the layers from the last convolutions on are FP32, in both outputs; with tiny they take some 4 % of the FP32 time.
-Emulated, this changes AP by less than emulations differ among themselves, and it has not run on such a processor yet:
-benchmarks/RESULTS.md.
+A tag is a position of up to about twenty units, and two people's tags differ by one: bf16's eight bits round that to
+1/16. So the layers from the last convolutions on are FP32, for both outputs; with tiny they take about 4 % of the FP32
+time. In emulation, the change of AP is smaller than the differences between emulations; it has not run on such a
+processor yet: benchmarks/RESULTS.md.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ CONVOLUTIONS = frozenset(
 RUN_CONVOLUTIONS = frozenset(
     ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
 )  # as the CPU plugin names them
-# In OpenVINO's own files: "from any type to these: do not". Its CPU plugin leaves such a layer as it is.
+# OpenVINO's own mark, "do not convert from any type to these types". Its CPU plugin keeps such a layer's type.
 MARK = {"name": "DisablePrecisionConversion", "version": "0", "value": "dynamic:bf16,f16"}
 
 
 def keep_last_layers(core: openvino.Core, model: openvino.Model, outputs: Sequence[str]) -> openvino.Model:
     """The same model, with the layers from the last convolutions to these outputs marked to stay FP32.
 
-    Python has no call for the mark, so it is written into the model's file, in a folder of its own, and read back.
+    The Python API cannot set the mark. So the model is saved to a temporary folder, marked there, and read back.
     """
     import openvino
     from openvino._offline_transformations import apply_moc_transformations
 
     model = model.clone()
-    apply_moc_transformations(model, False)  # now: it makes new layers, without marks
+    apply_moc_transformations(model, False)  # before the marks are set, since it creates new layers without them
     marked = last_layers(model, outputs)
     with tempfile.TemporaryDirectory() as folder:
         xml, weights = Path(folder) / "model.xml", Path(folder) / "model.bin"
@@ -50,7 +50,7 @@ def keep_last_layers(core: openvino.Core, model: openvino.Model, outputs: Sequen
 
 
 def last_layers(model: openvino.Model, outputs: Sequence[str]) -> frozenset[str]:
-    """Names of the layers from the last convolution on every way to one of these outputs, that convolution included."""
+    """Names of the layers from the last convolution (included) to the output, on every path to these outputs."""
     found = _upwards(
         (model.output(name).get_node() for name in outputs),
         lambda node: node.get_type_name() in CONVOLUTIONS,
@@ -66,7 +66,7 @@ def ends_in_fp32(runtime_model: openvino.Model) -> bool:
 
 
 def _upwards(start: Iterable[openvino.Node], is_last: Callable[[openvino.Node], bool]) -> dict[str, openvino.Node]:
-    """Name -> node of all that lies above these nodes; above the data of a node that `is_last`, nothing."""
+    """Name -> node of these nodes' ancestors; the search does not follow the data input of a node that `is_last`."""
     found: dict[str, openvino.Node] = {}
     waiting = list(start)
     while waiting:
@@ -74,7 +74,7 @@ def _upwards(start: Iterable[openvino.Node], is_last: Callable[[openvino.Node], 
         if node.get_friendly_name() in found:
             continue
         found[node.get_friendly_name()] = node
-        # what was fused into a convolution, such as a sum, comes in after its data and weights
+        # inputs of an operation fused into a convolution, such as a sum, follow its data and weights
         inputs = node.inputs()[2:] if is_last(node) else node.inputs()
         waiting.extend(into.get_source_output().get_node() for into in inputs)
     return found

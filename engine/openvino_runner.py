@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DEVICES = ("CPU", "GPU", "NPU")  # the processor, Intel's graphics, a neural processing unit
-BESIDE_ON_ACCELERATORS = 2  # one pass computes while the next one's pictures are on their way
-SHAPES_KEPT = 8  # compiled models, some 40 MB each for the bundled one: photographs have a handful of shapes
+BESIDE_ON_ACCELERATORS = 2  # one pass computes while the next one's images are transferred
+SHAPES_KEPT = 8  # compiled models, about 40 MB each for the bundled one; a set of photographs has only a few shapes
 PRECISIONS = {"f32": "fp32", "f16": "fp16", "bf16": "bf16"}
 TYPES = {"f32": "float32", "f16": "float16"}
-BF16 = "BF16"  # of OPTIMIZATION_CAPABILITIES: the processor multiplies it (AMX or AVX512-BF16), and fast
+BF16 = "BF16"  # in OPTIMIZATION_CAPABILITIES: the processor has fast bf16 instructions (AMX or AVX512-BF16)
 
 Shape = tuple[int, int, int]
 
@@ -40,12 +40,12 @@ Shape = tuple[int, int, int]
 class OpenVinoRunner:
     """A `.onnx` file made by `python -m export`. Use it in a `with` block, or close it.
 
-    device: "CPU", "GPU" (Intel's, integrated or not) or "NPU". threads: of the CPU; default: as many cores as this
-    process may use. cache: of compiled models; by default the user's. batch: N if the file fixes it, else None.
-    precision: "bf16" on a CPU that has it, with the last layers before both outputs in FP32; FP32 on any other; as the
-    device prefers elsewhere. at_once: so many passes side by side, by `infer_into`, share the device.
-    Raises ModelError if the file is not such a model, EngineError where OpenVINO or the device is missing, or a pass
-    fails.
+    device: "CPU", "GPU" (Intel's, integrated or not) or "NPU". threads: CPU threads; by default the number of cores
+    this process may use. cache: folder of compiled models; by default the user's. batch: N if the file fixes it, else
+    None. precision: on a CPU with bf16 "bf16", with the last layers before both outputs in FP32; on any other CPU
+    FP32; on other devices the one the device prefers. at_once: number of concurrent `infer_into` calls that share the
+    device. Raises ModelError if the file is not such a model, EngineError if OpenVINO or the device is missing or a
+    pass fails.
     """
 
     engine = "openvino"
@@ -118,7 +118,7 @@ class OpenVinoRunner:
             raise EngineError(f"{self._path} failed on an input {images.shape}: {_last_line(error)}") from error
 
     def _ready(self, images: Images, beside: int) -> _Compiled:
-        """The model compiled for passes of this shape, `beside` of them at the same time."""
+        """The model compiled for this input shape and for `beside` concurrent passes."""
         if images.ndim != 4 or images.shape[1] != 3 or images.dtype != self.spec.input_dtype:
             raise ValueError(f"images are {images.dtype} {images.shape}; expected {self.spec.input_dtype} (N, 3, H, W)")
         n, _, h, w = images.shape
@@ -172,19 +172,19 @@ class OpenVinoRunner:
         if precision is not None:
             settings["INFERENCE_PRECISION_HINT"] = precision
         if self._on_cpu:
-            # Not pinned: where a stage of the pipeline takes a core for a moment, a pass can go to another.
+            # Not pinned: if a stage of the pipeline occupies a core for a moment, a pass can move to another core.
             settings |= {"ENABLE_CPU_PINNING": False}
             if beside > 1:
                 settings |= {"NUM_STREAMS": beside, "INFERENCE_NUM_THREADS": self.threads}
             elif self._has_fewer_threads:
-                settings |= {"INFERENCE_NUM_THREADS": self.threads}  # else OpenVINO leaves slow and second threads out
-        # on a CPU the file is the same for any number of streams
+                settings |= {"INFERENCE_NUM_THREADS": self.threads}  # the default omits slow cores, second threads
+        # on a CPU the cached file does not depend on the number of streams
         made_of = *self._made_of, precision, shape, None if self._on_cpu else beside
         blob = None if self._cache is None else self._cache.read(*made_of)
         if self._cache is not None and blob is not None:
             try:
                 return self._core.import_model(blob, self.device, settings)
-            except RuntimeError as error:  # a driver that no longer takes it
+            except RuntimeError as error:  # the driver no longer accepts the cached file
                 logger.info("a kept model is made again: %s", _last_line(error))
                 self._cache.remove(*made_of)
         if precision == "bf16":
@@ -201,17 +201,17 @@ class OpenVinoRunner:
 @dataclass(frozen=True)
 class _Compiled:
     model: openvino.CompiledModel
-    alone: openvino.InferRequest  # of `infer`: its outputs are OpenVINO's own
-    free: deque[openvino.InferRequest] = field(default_factory=deque)  # of passes side by side, that nobody uses now
+    alone: openvino.InferRequest  # for `infer`; OpenVINO owns its outputs
+    free: deque[openvino.InferRequest] = field(default_factory=deque)  # idle requests for concurrent passes
 
 
 def load_openvino() -> None:
-    """Import openvino without its telemetry, which otherwise reports each import over HTTPS, unless told not to by a
-    file in the user's home; pictures of people are nobody's business. Raises EngineError if it is not installed.
+    """Import openvino without its telemetry, to protect the privacy of the people in the images. By default it reports
+    each import over HTTPS, unless a file in the user's home forbids it. Raises EngineError if it is not installed.
     """
     if "openvino" in sys.modules:
         return
-    with _hidden("openvino_telemetry"):  # openvino then takes a stub of its own
+    with _hidden("openvino_telemetry"):  # openvino then uses its own stub
         try:
             import openvino  # noqa: F401
         except ImportError as error:
@@ -222,8 +222,8 @@ def load_openvino() -> None:
 def process_core() -> openvino.Core:
     """The one Core of this process, never closed.
 
-    The CPU plugin gives the thread that loads it a stack for signals, and frees it when the last Core goes, on
-    whichever thread that is: a signal to the first thread then ends the process with SIGSEGV (OpenVINO 2026.4).
+    The CPU plugin allocates a signal stack for the thread that loads it, and frees the stack when the last Core is
+    destroyed, on any thread: a later signal to the first thread ends the process with SIGSEGV (OpenVINO 2026.4).
     """
     import openvino
 
@@ -232,9 +232,9 @@ def process_core() -> openvino.Core:
 
 @contextmanager
 def _hidden(module: str) -> Iterator[None]:
-    """As if the module were not installed."""
+    """Within the block, importing the module fails as if it were not installed."""
     before = sys.modules.get(module)
-    sys.modules[module] = None  # type: ignore[assignment]  # Python's own way to say so
+    sys.modules[module] = None  # type: ignore[assignment]  # import then raises ImportError
     try:
         yield
     finally:
@@ -264,7 +264,7 @@ def _read(core: openvino.Core, path: Path) -> openvino.Model:
 
 
 def _check(model: openvino.Model, spec: ModelSpec, path: Path) -> int | None:
-    """Names, types and ranks as the spec says; returns the batch if it is fixed."""
+    """Raises ModelError unless names, types and ranks agree with the spec. Returns the batch size if it is fixed."""
     ports = {name: port for port in (*model.inputs, *model.outputs) for name in port.get_names()}
     if len(model.inputs) != 1 or not {INPUT, *OUTPUTS} <= ports.keys():
         raise ModelError(
@@ -283,6 +283,6 @@ def _check(model: openvino.Model, spec: ModelSpec, path: Path) -> int | None:
 
 
 def _last_line(error: BaseException) -> str:
-    """OpenVINO's message without the places in its source; what went wrong comes last."""
+    """The last line of OpenVINO's message, which names the cause; the lines before name places in its source."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1].rstrip(".") if lines else type(error).__name__

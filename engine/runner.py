@@ -1,4 +1,4 @@
-"""A network as the rest sees it: Runner on the host, DeviceNetwork on a GPU. Protocols only; no runtime."""
+"""The interfaces of a network: Runner on the host, DeviceNetwork on a GPU. Protocols only; no runtime."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Images = NDArray[np.float32] | NDArray[np.float16]
 
 
 class Heads(NamedTuple):
-    """What the network gives, float32: heatmaps (N, K, H/2, W/2) and tags (N, D * K, H/4, W/4), see ModelSpec."""
+    """The network's outputs, float32: heatmaps (N, K, H/2, W/2) and tags (N, D * K, H/4, W/4), see ModelSpec."""
 
     heatmaps: NDArray[np.float32]
     tags: NDArray[np.float32]
@@ -47,17 +47,17 @@ class Runner(Protocol):
 
 
 class ParallelRunner(Runner, Protocol):
-    """A Runner that also works on several passes at the same time, each on its share of the cores.
+    """A Runner that also executes several passes concurrently, each on its share of the cores.
 
-    More passes a second than one after another, where all cores meet at the end of every layer, whichever of them was
-    doing something else; and each pass takes longer.
+    Throughput is higher than with one pass at a time, where all cores synchronise at the end of every layer and wait
+    for the slowest. The latency of each pass is longer.
     """
 
-    at_once: int  # passes that together use all cores; 1: nothing is won by a second
+    at_once: int  # concurrent passes that use all cores; 1: a second pass gains nothing
     precision: str  # of the arithmetic: "fp32", "fp16" or "bf16"
 
     def infer_into(self, images: Images, heads: Heads) -> None:
-        """One pass, as `infer`, into `heads` (C-contiguous). Up to `at_once` threads may be in it at the same time."""
+        """One pass, as `infer`, into `heads` (C-contiguous). Up to `at_once` threads may call it at the same time."""
 
 
 class DeviceNetwork(Protocol):
@@ -65,19 +65,19 @@ class DeviceNetwork(Protocol):
 
     @property
     def arrays(self) -> Mapping[str, DeviceArray]:
-        """ "image" (N, 3, H, W), "heatmaps" (N, K, H/2, W/2), "tags" (N, D * K, H/4, W/4); their addresses stay."""
+        """ "image" (N, 3, H, W), "heatmaps" (N, K, H/2, W/2), "tags" (N, D * K, H/4, W/4); fixed addresses."""
         ...
 
     def enqueue(self, stream: Stream) -> None:
-        """Put one forward pass on `stream`, from and to `arrays`. Returns at once; may be captured into a graph, but
-        for `capture_problem`, once a pass was enqueued on this stream by the thread that captures."""
+        """Put one forward pass on `stream`, from and to `arrays`. Returns at once. Unless `capture_problem` gives a
+        reason, it can be captured into a graph after the capturing thread has enqueued one pass on this stream."""
 
     def capture_problem(self, stream: Stream) -> str | None:
-        """Why passes on `stream` cannot be captured into a graph, in words; None where they can, as far as is known."""
+        """The reason, as text, why passes on `stream` cannot be captured into a graph; None if no reason is known."""
         ...
 
     def close(self) -> None:
-        """Release everything; no pass is pending."""
+        """Release everything. No pass may be pending."""
 
 
 def tensors_of(spec: ModelSpec, shape: Shape) -> dict[str, tuple[tuple[int, ...], str]]:

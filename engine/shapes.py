@@ -1,4 +1,4 @@
-"""The inputs a plan takes. Standard library only."""
+"""The input shapes a plan accepts. Standard library only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Shape = tuple[int, int, int]  # N, H, W
 
 @dataclass(frozen=True)
 class ShapeRange:
-    """The inputs (N, H, W) a plan takes, and the one it is best at. A static plan has three times the same."""
+    """The input shapes (N, H, W) a plan accepts, and the one it is fastest at. In a static plan all three are equal."""
 
     smallest: Shape
     best: Shape
@@ -32,7 +32,7 @@ class ShapeRange:
 
     @classmethod
     def parse(cls, text: str) -> ShapeRange:
-        """The range that `str` wrote: NxHxW, or three of them joined by colons. Raises ValueError."""
+        """The range from the text that `str` gives: NxHxW, or three such shapes joined by colons. Raises ValueError."""
         shapes = [parse_shape(part) for part in text.split(":")]
         if len(shapes) not in (1, 3):
             raise ValueError(f"{text!r}; expected MIN:BEST:MAX, such as 1x256x256:1x512x704:4x1024x1024")

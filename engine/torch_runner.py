@@ -1,9 +1,9 @@
-"""The network in PyTorch on a GPU, half precision, channels last: what TensorRT is measured against, and its stand-in.
+"""The network in PyTorch on a GPU, half precision, channels last: TensorRT's baseline and fallback.
 
-It works on the stream it is given, from and to memory of `engine.device`, so that a frame step can capture it into the
-same CUDA graph as the kernels. torch's allocator serves a stream's later passes from what the first one freed, and it
-chooses cuDNN's plans once in each thread, which waits for the device: run one pass before a capture, on the same stream
-and in the same thread, and neither happens again.
+It runs on the caller's stream and reads and writes memory of `engine.device`, so that a frame step can capture it into
+the same CUDA graph as the kernels. Before a capture, run one pass on the same stream in the same thread. Later passes
+on that stream then reuse the memory that the first one freed. torch also chooses cuDNN's plans in the first pass of
+each thread, which waits for the device and so cannot be captured.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class TorchNetwork:
         torch = load_torch()
         self.spec = spec
         self._torch, self._device = torch, device
-        torch.backends.cudnn.benchmark = True  # one shape for ever: the search pays at the first pass
+        torch.backends.cudnn.benchmark = True  # the shape never changes, so the search runs once, in the first pass
         self._gpu = gpu = torch.device("cuda", device.index)
         self._graph = graph.to(device=gpu, memory_format=torch.channels_last).eval()
         self.arrays: dict[str, DeviceArray] = {
@@ -50,7 +50,7 @@ class TorchNetwork:
             tensors["tags"].copy_(tags)
 
     def capture_problem(self, stream: Stream) -> str | None:
-        return None  # torch tells while it is captured
+        return None  # torch raises during the capture
 
     def close(self) -> None:
         """Release the memory. May be called twice."""

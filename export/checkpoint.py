@@ -16,7 +16,7 @@ from export.model import BUNDLED, build_model
 
 State = dict[str, Tensor]
 
-# What surrounds the authors' names: DataParallel, their half-precision wrapper, MMPose's two parts.
+# Prefixes before the authors' names: DataParallel, their half-precision wrapper, MMPose's two parts.
 WRAPPERS = ("module.", "1.")
 MMPOSE_PARTS = ("backbone.", "keypoint_head.")
 LISTED = 6  # names of each kind in an error; the rest are counted
@@ -24,7 +24,7 @@ LISTED = 6  # names of each kind in an error; the rest are counted
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """What a checkpoint's keys and shapes tell. width: channels of the finest branch, None for `bundled`."""
+    """The network that a checkpoint's keys and shapes imply. width: finest branch's channels, None for `bundled`."""
 
     width: int | None
     joints: int
@@ -56,10 +56,10 @@ class Architecture:
 
 
 def load_checkpoint(model: nn.Module, path: str | Path) -> None:
-    """Every entry of the file into the model, whose entries must be exactly those.
+    """Load every entry of the file into the model; both must have exactly the same entries.
 
-    Raises ModelError if the file is not a checkpoint, or listing what is missing, unexpected or misshapen and which
-    model the file seems to be; the model is then untouched. Half-precision weights are widened.
+    Raises ModelError if the file is not a checkpoint or does not fit. Its message then lists missing, unexpected and
+    misshapen entries and the model the file seems to be; the model is unchanged. Half-precision weights are widened.
     """
     load_state(model, read_state(path), path)
 
@@ -120,7 +120,7 @@ def read_state(path: str | Path) -> State:
 
 
 def infer_architecture(state: State) -> Architecture | None:
-    """The network whose keys these are, going by those that tell variants apart; None for a foreign file."""
+    """The network with these keys, found by the keys that differ between variants; None for a foreign file."""
     bundled = _bundled(state)
     if bundled is not None:
         return bundled
@@ -148,8 +148,8 @@ def _bundled(state: State) -> Architecture | None:
     """tiny or small, and how many joints such a model of these entries predicts; None if it is neither."""
     with torch.device("meta"):
         names = {name: build_model(name).state_dict().keys() for name in BUNDLED}
-    # They share a backbone: its names say that it is one of them, the others which. Most names in common: a model with
-    # a few entries lost is still reported as one.
+    # Both share a backbone: its names show that it is one of them, the other names show which. The most common names
+    # decide, so that a model without a few of its entries is still recognised.
     best = max(names, key=lambda name: len(names[name] & state.keys()) - len(state.keys() - names[name]))
     if len(names[best] & state.keys()) <= 0.5 * len(names[best]):
         return None
@@ -176,7 +176,7 @@ def _read(path: Path) -> object:
 
 
 def _authors_names(state: State) -> State:
-    for _ in WRAPPERS:  # each may be around the other
+    for _ in WRAPPERS:  # the wrappers can be nested in any order
         for wrapper in WRAPPERS:
             if all(key.startswith(wrapper) for key in state):
                 state = {key.removeprefix(wrapper): value for key, value in state.items()}

@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-LARGE = 256  # values; smaller tensors are not worth a node
+LARGE = 256  # values; smaller tensors do not justify an extra node
 
 
 def store_half(model: ModelProto) -> int:

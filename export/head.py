@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 
 def conv_bn(c_in: int, c_out: int, kernel: int, stride: int = 1, *, relu: bool = True) -> nn.Sequential:
-    """Convolution without bias, batch-norm and, unless told otherwise, ReLU; size kept for stride 1."""
+    """Convolution without bias, batch-norm and, by default, ReLU; stride 1 keeps the size."""
     conv = nn.Conv2d(c_in, c_out, kernel, stride, padding=kernel // 2, bias=False)
     layers: list[nn.Module] = [conv, nn.BatchNorm2d(c_out)]
     if relu:
@@ -39,7 +39,7 @@ class BasicBlock(nn.Module):
 
 
 class HeadSwitches(TypedDict, total=False):
-    """The switches of HigherHead by name, for those who pass them on."""
+    """The switches of HigherHead by name, for functions that forward them."""
 
     deconvolutions: int
     concatenate: bool
@@ -123,7 +123,7 @@ class HigherHead(nn.Module):
 
 
 class Aggregated(nn.Module):
-    """What is exported: image -> `heatmaps` (N, K, H/2, W/2) and `tags` (N, K, H/4, W/4), by `model.aggregated`."""
+    """The exported module: image -> `heatmaps` (N, K, H/2, W/2) and `tags` (N, K, H/4, W/4), by `model.aggregated`."""
 
     def __init__(self, model: HigherHead) -> None:
         super().__init__()

@@ -38,9 +38,9 @@ class Bottleneck(nn.Module):
 
 
 class HighResolutionModule(nn.Module):
-    """Parallel branches of four residual blocks, each half as fine as the one before; then all flow into each.
+    """Parallel branches of four residual blocks, each at half the previous size; then each output sums all branches.
 
-    widths: channels of each branch, finest first. outputs: how many branches go on, from the finest.
+    widths: channels of each branch, finest first. outputs: number of branches returned, from the finest.
     """
 
     def __init__(self, widths: list[int], outputs: int) -> None:

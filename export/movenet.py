@@ -69,7 +69,7 @@ class MoveNet(nn.Module):
         return self.finish(self.run(self.begin(image), taps, 0, len(self.blocks)), taps)
 
     def begin(self, image: Tensor) -> Tensor:
-        """What the first of `blocks` reads, (N, 24, H/2, W/2)."""
+        """The input of the first of `blocks`, (N, 24, H/2, W/2)."""
         x = _relu6(self.stem(_below_and_right(image)))
         return self.project(_relu6(self.depthwise(x)))  # type: ignore[no-any-return]  # a module's call is untyped
 
@@ -107,7 +107,7 @@ class InvertedResidual(nn.Module):
         return x + y if self.adds else y
 
     def hidden(self, x: Tensor) -> Tensor:
-        """What the last convolution reads."""
+        """The input of the last convolution."""
         y = _relu6(self.expand(x))
         return _relu6(self.depthwise(_below_and_right(y) if self.stride == 2 else y))
 
@@ -129,10 +129,10 @@ def upsample(x: Tensor, factor: int) -> Tensor:
 
 
 def _below_and_right(x: Tensor) -> Tensor:
-    """One row and one column of zeros: how the weights were trained to see the border before a stride of two."""
+    """Pad one row and one column of zeros, as in the training of the weights, before a convolution of stride two."""
     return F.pad(x, (0, 1, 0, 1))
 
 
 def _relu6(x: Tensor) -> Tensor:
-    """In place, a quarter off the time of a frozen backbone: a convolution's output is read by nothing else."""
+    """ReLU6 in place, since nothing else reads a convolution's output; saves a quarter of a frozen backbone's time."""
     return F.relu6(x, inplace=True)

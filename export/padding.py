@@ -1,4 +1,4 @@
-"""Pad nodes into the convolutions behind them: ONNX knows unequal padding, PyTorch's convolutions do not."""
+"""Folds Pad nodes into the convolutions after them: ONNX allows unequal padding, PyTorch's convolutions do not."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def fold_padding(model: ModelProto) -> int:
-    """Changes the model; returns how many Pad nodes are gone.
+    """Changes the model; returns the number of Pad nodes removed.
 
-    Folded are those with zeros, of constant sizes >= 0 on height and width alone, that only convolutions read. An
-    engine that runs the pad by itself copies a whole feature map for one row and one column: onnxruntime 1.32 takes
+    A Pad is folded if it pads zeros, with constant sizes >= 0, on height and width only, and only convolutions read
+    it. An engine that runs it separately copies a whole feature map for one row and one column: onnxruntime 1.32 takes
     1.18 times as long over `tiny` with its five Pads (448x320, two cores, passes in turn).
     """
     from onnx import helper
@@ -51,7 +51,7 @@ def fold_padding(model: ModelProto) -> int:
 
 
 def _zeros_around(model: ModelProto, pad: NodeProto, made_by: dict[str, NodeProto]) -> list[int] | None:
-    """[top, left, bottom, right] of a Pad that a convolution can do itself, else None."""
+    """[top, left, bottom, right] of a Pad that a convolution can replace, else None."""
     mode = next((a.s for a in pad.attribute if a.name == "mode"), b"constant")
     values = [_constant(model, name, made_by) for name in pad.input[1:] if name]
     known = [value for value in values if value is not None]
@@ -85,7 +85,7 @@ def _constant(model: ModelProto, name: str, made_by: dict[str, NodeProto]) -> ND
             pending += made_by[current].input
         else:
             return None  # an input of the model
-    order = [node for node in model.graph.node if node in nodes]  # a graph's nodes are sorted
+    order = [node for node in model.graph.node if node in nodes]  # a graph's nodes are in topological order
     graph = helper.make_graph(order, "constant", [], [helper.make_empty_tensor_value_info(name)], used)
     evaluator = ReferenceEvaluator(helper.make_model(graph, opset_imports=model.opset_import))
     value: NDArray[np.generic] = np.asarray(evaluator.run(None, {})[0])

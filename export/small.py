@@ -1,8 +1,8 @@
-"""small, the second bundled network: MoveNet MultiPose's backbone nearly whole, and tags of two numbers.
+"""small, the second bundled network: MoveNet MultiPose's backbone, slightly pruned, and tags of two numbers.
 
 The heatmaps are the backbone's own, at 1/4 (the first row of the paper's ablation: finer ones have to be trained, and
-would cost a fifth of the time). A tag is a person's middle: where a cell lies, plus the way from there to the middle,
-which a hidden layer reads from the features at 1/4 and 1/16.
+would cost a fifth of the time). A tag is a person's centre: the cell's position plus the offset from it to the
+centre, which a hidden layer predicts from the features at 1/4 and 1/16.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from export.movenet import CONTEXT, DETAIL, FEATURES, NEARLY_WHOLE, NEARLY_WHOLE
 
 TAG_DIMS: Literal[2] = 2
 TAG_CHANNELS = 96  # of the hidden layer
-TAG_STRIDE = 4  # input pixels a cell
-TAG_SCALE = (1 / 30, 1 / 42)  # tag units an input pixel, (x, y): people stand beside each other more than in a row
+TAG_STRIDE = 4  # input pixels per cell
+TAG_SCALE = (1 / 30, 1 / 42)  # tag units per input pixel, (x, y): people stand mostly side by side
 
 
 class Small(HigherHead):
     """image (N, 3, H, W), sides multiples of 32 -> one output, (N, 3K, H/4, W/4): heatmaps and tags.
 
-    The tags: all joints' first numbers (across), then all joints' second ones (down).
+    The tags: all joints' first components (horizontal), then all second components (vertical).
     """
 
     def __init__(self, joints: int = 17) -> None:
@@ -50,7 +50,7 @@ class Small(HigherHead):
         return (torch.cat([heatmaps, factor * (way + self._place(way.shape[2], way.shape[3]))], 1),)
 
     def _place(self, rows: int, columns: int) -> Tensor:
-        """(2K, rows, columns): each cell's middle in tag units; x for the first K channels, y for the others."""
+        """(2K, rows, columns): each cell's centre in tag units; x for the first K channels, y for the others."""
         x, y = (
             scale * ((torch.arange(cells, device=scale.device).to(scale.dtype) + 0.5) * TAG_STRIDE)
             for scale, cells in zip(self.tag_scale.unbind(), (columns, rows), strict=True)
@@ -59,7 +59,7 @@ class Small(HigherHead):
         return place[:, None].expand(TAG_DIMS, self.joints, rows, columns).flatten(0, 1)
 
     def _initialise(self) -> None:
-        """He (2015) for convolutions; heatmaps start low, tags as the place alone."""
+        """He (2015) for convolutions; heatmaps start low, tags start as the position alone."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
@@ -72,7 +72,7 @@ class Small(HigherHead):
 
 
 class TagFeatures(nn.Module):
-    """The hidden layer, (N, 96, H/4, W/4). What it takes from the coarse features is computed there, and enlarged."""
+    """The hidden layer, (N, 96, H/4, W/4). The part from coarse features is computed at 1/16, then upsampled."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,9 +1,9 @@
-"""The bundled model: a pose-trained MobileNetV2 with a feature pyramid, and HigherHRNet's head. For two laptop cores.
+"""The bundled model: a pose-trained MobileNetV2 with a feature pyramid, and HigherHRNet's head, for two laptop cores.
 
-The backbone gives heatmaps at 1/4 (MoveNet MultiPose's, in `export/movenet.py`) and features at 1/16 that tell about
-where a person's middle is. The head learns what to add to the heatmaps at 1/2, and the tags. Tags start as the person's
-middle, projected to one number: where a cell lies, plus a linear read-out of the features. From equal tags the push
-loss has no gradient.
+The backbone gives heatmaps at 1/4 (MoveNet MultiPose's, in `export/movenet.py`) and features at 1/16 that
+encode roughly where a person's centre is. The head learns a correction of the heatmaps at 1/2, and the tags. Tags start
+as the person's centre, projected to one number: the cell's position plus a linear function of the features. They must
+differ at the start, since the push loss has no gradient between equal tags.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from export.head import HigherHead, conv_bn
 from export.movenet import CONTEXT, DETAIL, FEATURES, MoveNet, upsample
 
-STRIDE = 16  # input pixels a cell of the features that tags are read from
+STRIDE = 16  # input pixels per cell of the features that give the tags
 TAG_CHANNELS = 96
-TAG_SCALE = (1 / 24, 1 / 48)  # tag units an input pixel, (x, y): people stand beside each other more than in a row
+TAG_SCALE = (1 / 24, 1 / 48)  # tag units per input pixel, (x, y): people stand mostly side by side
 
 TINY_MEAN = (0.5,) * 3  # the backbone's pixel / 127.5 - 1, in the ModelSpec's terms
 TINY_STD = (0.5,) * 3
@@ -40,8 +40,8 @@ class Tiny(HigherHead):
         self.merge = nn.Sequential(separable(FEATURES + DETAIL, width), SeparableBlock(width))
         self.tags = nn.Conv2d(CONTEXT, joints, 1)  # the read-out, at 1/16
         self.tag_context = nn.Sequential(separable(CONTEXT, TAG_CHANNELS), SeparableBlock(TAG_CHANNELS))
-        self.more_tags = nn.Conv2d(TAG_CHANNELS, joints, 1)  # what it misses
-        self.tag_scale = nn.Parameter(torch.tensor(TAG_SCALE) * STRIDE)  # tag units a cell of 1/16, (x, y)
+        self.more_tags = nn.Conv2d(TAG_CHANNELS, joints, 1)  # a correction of the read-out
+        self.tag_scale = nn.Parameter(torch.tensor(TAG_SCALE) * STRIDE)  # tag units per cell at 1/16, (x, y)
         # Heatmaps leave as gain * (value - floor), tags times a factor: (1, 0, 1) while training. Then a floor hides
         # the faint ghosts wherever a joint might be, which the decode's threshold would take for people, and the
         # factor says how far apart two people's tags must be: the decode's own distance is fixed, at 1.
@@ -76,7 +76,7 @@ class Tiny(HigherHead):
         return heatmaps, more, tags + self._place(context.shape[2], context.shape[3])
 
     def _place(self, rows: int, columns: int) -> Tensor:
-        """(4 rows, 4 columns): each cell's place at 1/4, in tag units; rows and columns are those at 1/16."""
+        """(4 rows, 4 columns): each cell's position at 1/4, in tag units; rows and columns are those at 1/16."""
         x, y = (self._ramp(cells) for cells in (columns, rows))
         return self.tag_scale[0] * x + self.tag_scale[1] * y[:, None]
 

@@ -49,7 +49,7 @@ def export_checkpoint(
 
     size: short side the model will be run at, a multiple of 64; by default the named model's. fixed_hw: fix the input
     to (1, 3, H, W); by default N, H and W stay free. check_image: picture for the check against PyTorch; noise without.
-    progress: of the download. Raises ValueError for an unknown name or size, DownloadError, ModelError.
+    progress: reports the download. Raises ValueError for an unknown name or size, DownloadError, ModelError.
     """
     path, entry = _resolve(name_or_path, progress)
     model = build_from_checkpoint(path)
@@ -95,10 +95,10 @@ def export_model(model: HigherHead, spec: ModelSpec, out: str | Path, *, check_i
 
 
 def fold_batch_norm(model: nn.Module) -> nn.Module:
-    """A copy in evaluation mode whose batch-norms are gone into the convolutions and deconvolutions before them.
+    """A copy in evaluation mode whose batch-norms are folded into the convolutions and deconvolutions before them.
 
-    Computed in double, kept in float32. Which convolution feeds which batch-norm is seen on a run, so any module
-    structure will do. Raises ModelError if a batch-norm follows something else.
+    Computed in double, stored in float32. A forward pass shows which convolution feeds which batch-norm, so any module
+    structure works. Raises ModelError if a batch-norm follows something else.
     """
     model = copy.deepcopy(model).eval().float().requires_grad_(False)
     names = {module: name for name, module in model.named_modules()}
@@ -131,7 +131,7 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
 
 
 def _fold(conv: Any, norm: Any) -> None:
-    """norm(conv(x)) into conv alone."""
+    """Change conv so that it computes norm(conv(x))."""
     scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)  # (C_out,)
     weight = conv.weight.double()
     if isinstance(conv, nn.ConvTranspose2d):  # (C_in, C_out / groups, h, w): each group of inputs has its own outputs
@@ -159,7 +159,7 @@ def _trace(graph: nn.Module, spec: ModelSpec) -> bytes:
         torch.onnx.export(
             graph,
             (image,),
-            buffer,  # type: ignore[arg-type]  # a file object is taken, whatever the annotation says
+            buffer,  # type: ignore[arg-type]  # it accepts a file object, despite the annotation
             input_names=["image"],
             output_names=list(OUTPUTS),
             dynamic_axes=None if spec.fixed_hw else free,
@@ -181,7 +181,7 @@ def _with_spec(serialised: bytes, spec: ModelSpec) -> bytes:
 
 
 def _check(serialised: bytes, reference: nn.Module, image: NDArray[np.float32], spec: ModelSpec) -> None:
-    """onnxruntime on the exported file against the unfolded network in FP32."""
+    """Compare onnxruntime on the exported file with the unfolded network in FP32. Raises ModelError if they differ."""
     onnxruntime = load_onnxruntime()
     with torch.inference_mode():
         expected = [output.numpy() for output in reference(torch.from_numpy(image))]
@@ -227,7 +227,7 @@ def _input_of(model: HigherHead) -> tuple[tuple[float, float, float], tuple[floa
     """Mean, standard deviation and usual short side of the network's input."""
     if isinstance(model, HigherHRNet):
         return IMAGENET_MEAN, IMAGENET_STD, 512
-    from export.tiny import TINY_MEAN, TINY_SHORT_SIDE, TINY_STD  # small's too: one backbone
+    from export.tiny import TINY_MEAN, TINY_SHORT_SIDE, TINY_STD  # small's too: same backbone
 
     return TINY_MEAN, TINY_STD, TINY_SHORT_SIDE
 

@@ -1,4 +1,4 @@
-"""Named models: where their weights are, whose they are, how good. Downloads into the cache. No torch."""
+"""Named models: location, origin and accuracy of their weights. Downloads into the cache. No torch."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from core.progress import Progress, unseen
 
 logger = logging.getLogger(__name__)
 
-MODELS_FOLDER = Path(__file__).resolve().parent.parent / "models"  # what comes with the checkout
-TRIES = 5  # in a row without a new byte
+MODELS_FOLDER = Path(__file__).resolve().parent.parent / "models"  # bundled with the checkout
+TRIES = 5  # consecutive attempts without a new byte
 PAUSE_S = 1.0  # before the second try; doubled each time
 TIMEOUT_S = 30.0
 CHUNK_BYTES = 1 << 18
 
-Received = Callable[[int, int | None], None]  # bytes so far, bytes in all if the server said
+Received = Callable[[int, int | None], None]  # bytes so far, bytes in total if the server reports it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ MODELS: dict[str, ZooModel] = {
 def locate(name: str, *, folder: Path | None = None, progress: Progress = unseen) -> Path:
     """The weights of a named model on disk, verified; downloaded into `folder` (default: the cache) if need be.
 
-    Raises ValueError for an unknown name, DownloadError if they cannot be had, ModelError if bundled ones are gone.
+    Raises ValueError for an unknown name, DownloadError if the download fails, ModelError if bundled ones are missing.
     """
     if name not in MODELS:
         raise ValueError(f"no model is called {name!r}; expected one of {', '.join(MODELS)}")
@@ -134,9 +134,9 @@ def fetch(
 
 
 def _download(model: ZooModel, part: Path, received: Received, *, tries: int, pause_s: float) -> str | None:
-    """The whole of model.url in `part`, in as many connections as it takes while each brings something.
+    """Download all of model.url to `part`, over several connections if needed, while they bring new bytes.
 
-    Returns what the last of `tries` in vain met, or None.
+    Returns None, or the error of the last attempt after `tries` consecutive attempts without a new byte.
     """
     failures = 0
     with part.open("ab") as file:
@@ -161,7 +161,7 @@ def _download(model: ZooModel, part: Path, received: Received, *, tries: int, pa
 
 
 def _receive(url: str, file: IO[bytes], received: Received) -> bool:
-    """One connection's worth of `url` appended to `file`; whether that is all of it."""
+    """Append what one connection delivers of `url` to `file`. Returns whether the file is then complete."""
     start = file.tell()
     request = urllib.request.Request(url, headers={"User-Agent": "higherpose"})
     if start:
@@ -173,7 +173,7 @@ def _receive(url: str, file: IO[bytes], received: Received) -> bool:
         if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not start:
             raise
         if error.headers.get("Content-Range") == f"bytes */{start}":
-            return True  # the last connection brought everything but its end
+            return True  # the last connection delivered all bytes, but broke before its end
         file.truncate(0)
         return False
     with response:

@@ -1,4 +1,4 @@
-"""ONNX to a serialised engine, strongly typed: types are the graph's own. One path for TensorRT 10, 11 and RTX."""
+"""ONNX to a serialised engine, strongly typed: the graph sets all types. One code path for TensorRT 10, 11, RTX."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ def compile_plan(
 ) -> bytes:
     """The serialised engine of an ONNX file for `shapes`.
 
-    timing_cache: file of kernel timings, read if it is there, and brought up to date. target: of TensorRT-RTX, the one
-    kind of GPU to build for, a ComputeCapability by name ("CURRENT", "SM80"); by default a portable plan. within: makes
-    the GPU to build on current in a thread, by default the first one. Ctrl-C stops the build at TensorRT's next step.
-    Raises ModelError for a file TensorRT cannot parse, naming the node, ValueError for shapes the model does not take,
-    EngineError if the build fails; and what `progress` raises.
+    timing_cache: file of kernel timings, read if it exists, and updated. target: for TensorRT-RTX only, the kind of GPU
+    to build for, a ComputeCapability by name ("CURRENT", "SM80"); by default the plan is portable. within: makes the
+    context of the GPU to build on current in a thread; by default the first GPU's. Ctrl-C stops the build at TensorRT's
+    next step. Raises ModelError, which names the node, for a file TensorRT cannot parse, ValueError for shapes the
+    model does not accept, EngineError if the build fails, and whatever `progress` raises.
     """
     monitor = _make_monitor(trt, progress)
 
-    # In a thread of its own: the main thread then waits where Ctrl-C reaches it, and TensorRT's callbacks, which must
-    # not raise, never run there.
+    # The build has its own thread, so that Ctrl-C can interrupt the waiting main thread. TensorRT's callbacks, which
+    # must not raise, then never run in the main thread.
     def build() -> bytes:
         with within():
             return _compile(trt, onnx, spec, shapes, timing_cache=timing_cache, monitor=monitor, target=target)
@@ -101,7 +101,7 @@ def _compile(
     if timing_cache is not None:
         _use_timings(config, timing_cache)
     plan = builder.build_serialized_network(network, config)
-    del parser  # kept until here: the network's weights are its
+    del parser  # kept until here, since it owns the network's weights
     if monitor.error is not None:
         raise monitor.error
     if plan is None:
@@ -113,7 +113,7 @@ def _compile(
 
 
 def _use_timings(config: TrtObject, path: Path) -> None:
-    """The timings of earlier builds; none where the file is of another GPU or version: they only save time."""
+    """Load the timings of earlier builds, which only save time; none if the file is from another GPU or version."""
     known = path.read_bytes() if path.is_file() else b""
     for content in (known, b"") if known else (b"",):
         timings = config.create_timing_cache(content)
@@ -123,7 +123,7 @@ def _use_timings(config: TrtObject, path: Path) -> None:
 
 
 def _keep_timings(config: TrtObject, path: Path) -> None:
-    """For the next build. Never raises: the plan is built."""
+    """Save the timings for the next build. Never raises, since the plan is built already."""
     timings = config.get_timing_cache()
     serialised = None if timings is None else timings.serialize()
     if serialised is None:
@@ -135,7 +135,7 @@ def _keep_timings(config: TrtObject, path: Path) -> None:
 
 
 def _check_tensors(trt: TrtObject, network: TrtObject, onnx: Path, spec: ModelSpec) -> None:
-    """Inputs and outputs must be those the spec speaks of, in its types."""
+    """Raises ModelError unless inputs and outputs have the spec's names and types."""
     types = {"float16": trt.DataType.HALF, "float32": trt.DataType.FLOAT}
     expected = {"image": types[spec.input_dtype], "heatmaps": trt.DataType.FLOAT, "tags": trt.DataType.FLOAT}
     tensors = [network.get_input(i) for i in range(network.num_inputs)]
@@ -158,7 +158,7 @@ def _set_shapes(builder: TrtObject, network: TrtObject, config: TrtObject, onnx:
 
 
 def _make_monitor(trt: TrtObject, progress: Progress) -> TrtObject:
-    """A trt.IProgressMonitor that turns nested phases into one growing share, and stops the build when told to."""
+    """A trt.IProgressMonitor that converts nested phases to one increasing share, and stops the build on request."""
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # its base is known at run time only
         def __init__(self) -> None:
@@ -192,7 +192,7 @@ def _make_monitor(trt: TrtObject, progress: Progress) -> TrtObject:
                 return
             try:
                 progress(phase_name, self._share)
-            except BaseException as error:  # must not pass through TensorRT: handed to the caller after the build
+            except BaseException as error:  # must not pass through TensorRT; raised after the build
                 self.error = error
                 self.stopped = True
 

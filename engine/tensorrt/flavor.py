@@ -17,11 +17,11 @@ TrtObject = Any  # TensorRT's module or what it makes: the same names in every f
 Flavor = Literal["tensorrt", "tensorrt-rtx"]
 MODULES: dict[Flavor, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 
-# TensorRT-RTX is made for these (its ComputeCapability names); TensorRT, several GB, runs on every recent GPU.
+# TensorRT-RTX supports these (its ComputeCapability names); TensorRT, several GB, runs on every recent GPU.
 RTX_CAPABILITIES = {(7, 5), (8, 6), (8, 9), (12, 0), (12, 1)}
 
 PORTABLE = "portable"  # a TensorRT-RTX plan: compiled for the GPU where it runs
-PORTABLE_FROM = (8, 0)  # compute capability (Ampere) from which a plan runs that was built for no GPU in particular
+PORTABLE_FROM = (8, 0)  # lowest compute capability (Ampere) that runs a portable plan
 
 
 def load_tensorrt(flavor: Flavor) -> TrtObject:
@@ -35,17 +35,17 @@ def load_tensorrt(flavor: Flavor) -> TrtObject:
 
 
 def pick_flavor() -> Flavor:
-    """tensorrt where it is installed and there is a GPU to build for, else tensorrt-rtx, which needs none."""
+    """tensorrt if it is installed and there is a GPU to build for, else tensorrt-rtx, which builds without a GPU."""
     if importlib.util.find_spec(MODULES["tensorrt"]) is not None and find_gpu()[0] is not None:
         return "tensorrt"
     return "tensorrt-rtx"
 
 
 def build_target(flavor: Flavor, index: int = 0) -> tuple[str, str]:
-    """Name and compute capability of the GPU that a plan built now is for; "portable": whichever has the capability.
+    """Name and compute capability of the GPU that a plan built now is for. Name "portable": any GPU of that capability.
 
-    ("portable", "portable") is a TensorRT-RTX plan for any GPU from PORTABLE_FROM on; one for an older GPU, which has
-    to be named, is built where such a GPU is. index: of the GPU, as find_gpu counts. Raises EngineError where the
+    ("portable", "portable") is a TensorRT-RTX plan for any GPU from PORTABLE_FROM on. A plan for an older GPU names
+    that GPU and is built on a machine that has it. index: of the GPU, as in find_gpu. Raises EngineError if the
     flavour needs a GPU and there is none.
     """
     gpu, why = find_gpu(index)
@@ -60,16 +60,16 @@ def build_target(flavor: Flavor, index: int = 0) -> tuple[str, str]:
 
 @functools.cache
 def make_log(trt: TrtObject) -> TrtObject:
-    """The one trt.ILogger of this process for a flavour's module, which warns when it is handed a second.
+    """The process's only trt.ILogger for a flavour's module, since TensorRT warns if it gets a second logger.
 
-    It passes messages on to logging, and keeps the last error since `forget`.
+    It forwards messages to logging, and keeps the last error since `forget`.
     """
 
     class Log(trt.ILogger):  # type: ignore[misc]  # its base is known at run time only
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self._error: str | None = None
-            # The highest severity that TensorRT passes to each of logging's levels; the rest is left out.
+            # The highest severity of TensorRT for each level of logging; other severities are omitted.
             self._levels = {
                 trt.ILogger.Severity.INTERNAL_ERROR: logging.WARNING,
                 trt.ILogger.Severity.ERROR: logging.WARNING,
@@ -83,11 +83,11 @@ def make_log(trt: TrtObject) -> TrtObject:
                 return
             if level == logging.WARNING:
                 self._error = " ".join(message.split())
-                level = logging.INFO  # whoever meets the failure raises it; said once is enough
+                level = logging.INFO  # the code that detects the failure raises it: no need to report it twice
             logger.log(level, "TensorRT: %s", message)
 
         def forget(self) -> None:
-            """Something new begins: what went wrong before is not its reason."""
+            """Clear the last error before a new operation, so that an earlier error is not given as its cause."""
             self._error = None
 
         def last_error(self) -> str:

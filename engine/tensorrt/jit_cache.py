@@ -1,7 +1,7 @@
-"""What TensorRT-RTX compiled for this GPU when a plan first ran, kept beside the plan: the next start need not wait.
+"""A cache, beside the plan, of what TensorRT-RTX compiled for this GPU in the first run, so later starts are fast.
 
-A cache from another GPU, driver or version is refused by TensorRT-RTX itself and then replaced; one that cannot be
-written costs time at the next start, and nothing else.
+TensorRT-RTX itself rejects a cache from another GPU, driver or version; it is then replaced. If the cache cannot be
+written, the only effect is that the next start compiles again.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ def cache_path(plan: Path) -> Path:
 
 
 def load_cache(runtime_config: api.IRuntimeConfig, plan: Path) -> api.IRuntimeCache:
-    """The cache that contexts of `runtime_config`, an IRuntimeConfig, find compiled kernels in and compile into.
+    """The cache that contexts of `runtime_config` read compiled kernels from and add new ones to.
 
-    The CUDA context must be current: the cache is checked against it.
+    The CUDA context must be current, since the cache is checked against it.
     """
     cache = runtime_config.create_runtime_cache()
     try:
@@ -48,7 +48,7 @@ def save_cache(cache: api.IRuntimeCache, plan: Path) -> None:
     blob = bytes(serialised)
     try:
         if path.is_file() and path.stat().st_size == len(blob):
-            return  # entries are only ever added
+            return  # same size, no change: entries are never removed
         write_whole(path, blob)
     except OSError as error:
         logger.warning("%s cannot be written (%s); the next start compiles again", path, error.strerror or error)

@@ -1,4 +1,4 @@
-"""A plan on the GPU: read, checked and deserialised once, however many input shapes it then serves."""
+"""A plan on the GPU: read, checked and deserialised once, and then used for any number of input shapes."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class OpenPlan:
-    """A deserialised plan. `device` frees it when it closes; `device.free(plan)` does so earlier, after its contexts.
+    """A deserialised plan. `device` frees it when it closes; `device.free(plan)` frees it earlier, after its contexts.
 
-    Raises EngineError where the runtime or the GPU is missing or the plan is damaged, EngineMismatch where the plan was
-    built for something else. A plan is code: open only those from a folder you trust.
+    Raises EngineError if the runtime or the GPU is missing or the plan is damaged, EngineMismatch if the plan was built
+    for another GPU or version. A plan is code: open only plans from a folder you trust.
     """
 
     def __init__(self, plan: str | Path, device: Device) -> None:
@@ -34,7 +34,7 @@ class OpenPlan:
         self.log = make_log(trt)
         self._runtime: api.Runtime | None = None
         self._engine: api.ICudaEngine = None  # until it is loaded, and after close
-        self._runtime_config: api.IRuntimeConfig = None  # of TensorRT-RTX, like the next
+        self._runtime_config: api.IRuntimeConfig = None  # TensorRT-RTX only, like the next
         self._jit_cache: api.IRuntimeCache = None
         device.own(self)
         try:
@@ -47,11 +47,11 @@ class OpenPlan:
 
     @property
     def user_allocates(self) -> bool:
-        """Whether a context gets its memory from us: of TensorRT-RTX, or no pass could be captured into a graph."""
+        """Whether the caller allocates a context's memory: with TensorRT-RTX, a pass can be captured only then."""
         return self.flavor == "tensorrt-rtx"
 
     def context(self) -> api.IExecutionContext:
-        """A new IExecutionContext, which must be gone before the plan is. Raises EngineError if the GPU is full."""
+        """A new IExecutionContext; release it before the plan. Raises EngineError if the GPU is full."""
         self.log.forget()
         with exclusive():
             if self._runtime_config is not None:
@@ -65,7 +65,7 @@ class OpenPlan:
     def free(self) -> None:
         if self._jit_cache is not None:
             save_cache(self._jit_cache, self.path)
-        # In this order, by their last references.
+        # In this order: dropping the last reference releases each object.
         self._jit_cache = self._runtime_config = self._engine = self._runtime = None
 
     def _load(self, serialised: bytes) -> None:
@@ -94,8 +94,8 @@ class OpenPlan:
             runtime_config.set_execution_context_allocation_strategy(
                 trt.ExecutionContextAllocationStrategy.USER_MANAGED
             )
-            # The frame is one graph of ours; and a graph keeps the kernels it was captured with: no stand-ins until
-            # those of a dynamic plan's shape are compiled.
+            # We capture the frame into our own graph, and a graph keeps the kernels it was captured with. So no
+            # temporary kernels may run while those for a dynamic plan's shape are compiled.
             runtime_config.cuda_graph_strategy = trt.CudaGraphStrategy.DISABLED
             if not self.sidecar.shapes.is_static:
                 eager = trt.DynamicShapesKernelSpecializationStrategy.EAGER

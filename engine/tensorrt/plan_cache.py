@@ -1,4 +1,4 @@
-"""Plans on disk: built, with a sidecar that says for what, or found in the cache that run_video.py uses."""
+"""Plans on disk: build one with a sidecar that describes it, or find it in the cache that run_video.py uses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from engine.tensorrt.sidecar import Sidecar, read_sidecar, write_plan
 
 logger = logging.getLogger(__name__)
 
-RECIPE = 2  # goes up when plans of the same ONNX file come out otherwise; 2: a TensorRT-RTX plan can be captured
+RECIPE = 2  # increase it when the same ONNX file gives another plan; 2: TensorRT-RTX plans can be captured
 
 
 def build_plan(
@@ -34,11 +34,11 @@ def build_plan(
     progress: Progress = unseen,
     device: Device | None = None,
 ) -> Path:
-    """A plan at `out`, with its sidecar beside it; the path is returned. Both are whole or absent.
+    """A plan at `out`, with its sidecar beside it; returns the path. Both files are complete or absent.
 
-    onnx: a file of python -m export. flavor: by default what suits this machine. shapes: (N, H, W) for a static plan,
-    or a range; by default static, for one frame of 4:3. device: whose GPU it is for, by default the
-    first. Raises ModelError for a file that cannot be read or parsed, ValueError for shapes the model does not take,
+    onnx: a file made by python -m export. flavor: by default as `pick_flavor`. shapes: (N, H, W) for a static plan,
+    or a range; by default static, for one frame of 4:3. device: the plan is for its GPU, by default the
+    first. Raises ModelError for a file that cannot be read or parsed, ValueError for shapes the model does not accept,
     EngineError if TensorRT or the GPU is missing or the build fails.
     """
     onnx, out = Path(onnx), Path(out)
@@ -51,7 +51,7 @@ def build_plan(
         onnx_sha256 = sha256_of(onnx)
     except OSError as error:
         raise ModelError(f"{onnx} cannot be read: {error.strerror or error}") from error
-    # TensorRT-RTX times nothing here: it compiles on the device at the first run.
+    # TensorRT-RTX measures no timings here: it compiles on the device in the first run.
     timings = None if flavor == "tensorrt-rtx" else _timings(flavor, trt.__version__, gpu)
     named = flavor == "tensorrt-rtx" and compute_capability != PORTABLE
     target = "SM" + compute_capability.replace(".", "") if named else None
@@ -92,8 +92,8 @@ def cached_plan(
 ) -> Path:
     """A static plan of `onnx` for this machine, from `folder` (default: the cache), built there the first time.
 
-    Found again by the ONNX file's content, shape, precision, flavour, TensorRT version and GPU. When two processes
-    ask for the same plan at once, one builds and the other waits. Raises as build_plan.
+    The key is the ONNX file's content, shape, precision, flavour, TensorRT version and GPU. If two processes request
+    the same plan at once, one builds and the other waits. Raises what build_plan raises.
     """
     onnx = Path(onnx)
     flavor = flavor or pick_flavor()
@@ -120,7 +120,7 @@ def cached_plan(
 
 
 def usual_range(spec: ModelSpec) -> ShapeRange:
-    """What `--dynamic` takes without shapes: batches of 1 to 4, sides from half to twice the model's short side."""
+    """The range for `--dynamic` without a value: batches of 1 to 4, sides from half to twice the model's short side."""
     if spec.fixed_hw is not None:
         return ShapeRange.static((1, *spec.fixed_hw))
     low = max(SIDE_MULTIPLE, spec.short_side // 2 // SIDE_MULTIPLE * SIDE_MULTIPLE)
@@ -143,7 +143,7 @@ def _range(shapes: ShapeRange | Shape | None, spec: ModelSpec) -> ShapeRange:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether the cache holds the plan and its sidecar, both undamaged; its name says the rest."""
+    """Whether the cache holds the plan and its sidecar, both undamaged; all else is in the key, its name."""
     try:
         return read_sidecar(path).plan_sha256 == sha256_of(path)
     except (EngineError, OSError):

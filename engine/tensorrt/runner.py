@@ -1,4 +1,4 @@
-"""TensorRTRunner: a plan on the GPU, all its memory there. The DeviceNetwork of tensorrt 10, 11 and tensorrt-rtx."""
+"""TensorRTRunner: a plan with all its memory on the GPU. The DeviceNetwork for tensorrt 10, 11 and tensorrt-rtx."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 class TensorRTRunner:
-    """A plan, open: bind() it to an input shape, fill `arrays["image"]`, enqueue(), read the others.
+    """An open plan: bind() it to an input shape, fill `arrays["image"]`, enqueue(), read the other arrays.
 
-    plan: its file, or one that is open on `device` already and stays so: a dynamic plan serves several runners.
-    arrays: "image", "heatmaps", "tags" in device memory; shapes and types as tensors_of says.
-    Raises EngineError where the runtime is missing, the plan damaged or the GPU full, EngineMismatch where the plan was
-    built for something else. A plan is code: open only those from a folder you trust.
+    plan: a file, or an OpenPlan on `device`, which stays open, since several runners may share a dynamic plan.
+    arrays: "image", "heatmaps", "tags" in device memory; shapes and types as in tensors_of.
+    Raises EngineError if the runtime is missing, the plan is damaged or the GPU is full, EngineMismatch if the plan was
+    built for another GPU or version. A plan is code: open only plans from a folder you trust.
     """
 
     def __init__(self, plan: str | Path | OpenPlan, device: Device) -> None:
@@ -43,7 +43,7 @@ class TensorRTRunner:
             raise
 
     def bind(self, shape: Shape) -> None:
-        """Be ready for inputs (N, H, W): memory and addresses. Nothing happens if it is so already."""
+        """Allocate memory and set addresses for inputs (N, H, W). Has no effect if this shape is already bound."""
         if shape == self._shape:
             return
         if not self.sidecar.shapes.contains(shape):
@@ -86,14 +86,14 @@ class TensorRTRunner:
         self._demand(self._open_context().execute_async_v3(stream.handle), "run a pass")
 
     def capture_problem(self, stream: Stream) -> str | None:
-        """TensorRT-RTX can tell; of TensorRT, every pass after the first at a shape can be captured."""
+        """TensorRT-RTX reports it; with TensorRT, every pass after the first at a shape can be captured."""
         if self.engine != "tensorrt-rtx" or self._open_context().is_stream_capturable(stream.handle):
             return None
         rebuild = self.sidecar.rebuild_command(self._plan.path)
         return f"TensorRT-RTX says that {self._plan.path} is not stream capturable; rebuild it: {rebuild}"
 
     def close(self) -> None:
-        """Release the context and its memory, and the plan, if it was opened here. May be called twice."""
+        """Release the context, its memory, and the plan if this runner opened it. May be called twice."""
         if self._context is not None or self._owns_plan:
             with self._device.current(), exclusive():
                 self._context = None

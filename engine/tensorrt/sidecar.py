@@ -1,4 +1,4 @@
-"""What lies beside a plan, as `model.plan.json`: what it was built from, by what, for which GPU and shapes."""
+"""The sidecar, `model.plan.json` beside a plan: its ONNX file, TensorRT version, GPU and shapes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Sidecar:
-    """gpu and compute_capability: as `build_target` says. built_at: ISO 8601, UTC."""
+    """gpu and compute_capability: as `build_target` returns them. built_at: ISO 8601, UTC."""
 
     flavor: Flavor
     version: str
@@ -40,7 +40,7 @@ class Sidecar:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """What `to_json` wrote. Raises ValueError for anything else."""
+        """The sidecar that `to_json` wrote. Raises ValueError for any other text."""
         try:
             raw = json.loads(text)
             if raw.pop("format") != FORMAT or raw.keys() != {field.name for field in fields(cls)}:
@@ -64,7 +64,7 @@ def sidecar_path(plan: Path) -> Path:
 
 
 def write_plan(path: Path, plan: bytes, sidecar: Sidecar) -> None:
-    """The plan, then its sidecar; a plan without its own sidecar is never opened. Raises EngineError."""
+    """Write the plan, then its sidecar; a plan without its own sidecar is never opened. Raises EngineError."""
     try:
         write_whole(path, plan, private=True)
         write_whole(sidecar_path(path), sidecar.to_json().encode(), private=True)
@@ -73,7 +73,7 @@ def write_plan(path: Path, plan: bytes, sidecar: Sidecar) -> None:
 
 
 def read_sidecar(plan: Path) -> Sidecar:
-    """Raises EngineError if there is none, or not a readable one."""
+    """Raises EngineError if the sidecar is missing or unreadable."""
     path = sidecar_path(plan)
     again = f"build it again: python -m engine model.onnx --out {plan}"
     try:
@@ -82,15 +82,15 @@ def read_sidecar(plan: Path) -> Sidecar:
         raise EngineError(
             f"{path} cannot be read: {error.strerror}; a plan is opened only with its sidecar; {again}"
         ) from error
-    except ValueError as error:  # includes bytes that are no text
+    except ValueError as error:  # includes bytes that are not text
         raise EngineError(f"{path} is damaged: {error}; {again}") from error
 
 
 def read_plan(path: Path, *, version: str, flavor: Flavor, gpu: Gpu | None) -> tuple[bytes, Sidecar]:
-    """A plan's bytes and sidecar, once it is certain that they belong together and run here.
+    """A plan's bytes and sidecar, after a check that they belong together and run here.
 
-    version, flavor: the TensorRT that will run it; gpu: where, None if unknown. Raises EngineError for a missing or
-    damaged plan, EngineMismatch for a foreign one: what was built where, and the command that rebuilds it.
+    version, flavor: the TensorRT that will run it; gpu: the GPU, None if unknown. Raises EngineError for a missing or
+    damaged plan, EngineMismatch for one built elsewhere, with its origin and the command that rebuilds it.
     """
     sidecar = read_sidecar(path)
     rebuild = f"rebuild it: {sidecar.rebuild_command(path)}"
@@ -111,7 +111,7 @@ def read_plan(path: Path, *, version: str, flavor: Flavor, gpu: Gpu | None) -> t
 
 
 def _check_gpu(path: Path, sidecar: Sidecar, gpu: Gpu, rebuild: str) -> None:
-    """Raises EngineMismatch where the plan is for another GPU."""
+    """Raises EngineMismatch if the plan is for another GPU."""
     here, built = gpu.capability, sidecar.compute_capability
     if sidecar.gpu == PORTABLE and built == PORTABLE:
         if gpu.compute_capability < PORTABLE_FROM:
