@@ -37,19 +37,7 @@ FORMATS = {
     "m4v": ("m4v", "mpeg4", "yuv420p"),
     "prores": ("mov", "prores_ks", "yuv422p10le"),
 }
-DAMAGES: tuple[damage.Damage, ...] = (
-    damage.flipped,
-    damage.cut,
-    damage.cut_near_the_end,
-    damage.beheaded,
-    damage.flipped_in_the_header,
-    damage.flipped_in_the_tail,
-    damage.zeroed,
-    damage.with_garbage_inside,
-    damage.told_twice,
-    damage.shuffled,
-    damage.lying,
-)
+DAMAGES = (*damage.ANY_FILE, damage.flipped_in_the_tail, damage.told_twice, damage.shuffled)
 SEEDED_TWICE = (damage.flipped, damage.cut_near_the_end, damage.flipped_in_the_tail, damage.lying)
 
 

@@ -80,3 +80,16 @@ def patched(content: bytes, name: bytes, offset: int, value: bytes) -> bytes:
         damaged[at + offset : at + offset + len(value)] = value
         at = content.find(name, at + 1)
     return bytes(damaged)
+
+
+# What spoils any file, by its bytes alone; `told_twice` and `shuffled` are for kinds whose parts follow each other.
+ANY_FILE: tuple[Damage, ...] = (
+    flipped,
+    cut,
+    cut_near_the_end,
+    beheaded,
+    flipped_in_the_header,
+    zeroed,
+    with_garbage_inside,
+    lying,
+)

@@ -16,16 +16,7 @@ from tests.faults.case import Case, Command
 from tests.faults.containers import picture
 
 SUFFIXES = ("jpg", "png", "webp", "tif", "bmp")
-DAMAGES: tuple[damage.Damage, ...] = (
-    damage.flipped,
-    damage.cut,
-    damage.cut_near_the_end,
-    damage.beheaded,
-    damage.flipped_in_the_header,
-    damage.zeroed,
-    damage.with_garbage_inside,
-    damage.lying,
-)
+DAMAGES = damage.ANY_FILE
 
 
 def coded(suffix: str, image: np.ndarray | None = None) -> bytes:
