@@ -183,8 +183,7 @@ def check_outputs(
     """What can be told before a model is loaded. parts: the sources' names. others: files beside `save` and `table`.
 
     Raises ValueError: an output that is an input, the model or another output, be it by links; a wrong suffix, a folder
-    where a file is needed;
-    EngineError where what a table needs is not installed.
+    where a file is needed. EngineError where what a table needs is not installed.
     """
     if table is not None:
         check_table(table)
