@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from core.command_line import FAILED, OK, REFUSED, CommandParser, complain, count, file_path, input_side
+from core.command_line import FAILED, OK, REFUSED, CommandParser, add_gpu_option, complain, count, file_path, input_side
 from core.errors import PoseError, SinkError
 from evaluation import (
     AnnotatedImages,
@@ -87,7 +87,9 @@ class Opened:
         chosen = {"size": arguments.size, "flip": arguments.flip, "options": options}
         self.name = model if model in MODELS else Path(model).name
         self.save: Path | None = save_path(arguments.save_json, self.name, len(arguments.model))
-        self.step: FrameStep = open_step(model, engine=arguments.engine, device=arguments.device, **chosen)
+        self.step: FrameStep = open_step(
+            model, engine=arguments.engine, device=arguments.device, gpu=arguments.gpu, **chosen
+        )
         if arguments.scales not in ([], [1.0]):
             if not isinstance(self.step, HostStep):
                 self.step.close()
@@ -204,6 +206,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", nargs="+", default=["tiny"], metavar="NAME|FILE", help="default: tiny, bundled")
     parser.add_argument("--engine", default="auto", choices=ENGINES, help="default: auto")
     parser.add_argument("--device", choices=DEVICES, help="what OpenVINO runs on (default: CPU)")
+    add_gpu_option(parser)
     parser.add_argument("--size", type=input_side, metavar="N", help="short side of the input (default: the model's)")
     parser.add_argument("--flip", action="store_true", help="average with the mirrored image, as published AP do")
     parser.add_argument("--scales", type=float, nargs="+", default=[], metavar="S", help="multi-scale, such as 0.5 1 2")

@@ -1,4 +1,4 @@
-"""Time of each kernel on this GPU: `python -m benchmarks.kernels`. Prints the tables of benchmarks/RESULTS.md.
+"""Time of each kernel on a GPU: `python -m benchmarks.kernels [--gpu N]`. Prints the tables of benchmarks/RESULTS.md.
 
 Events are recorded between the kernels of a frame. The frame is queued behind a kernel that only waits, so no launch
 from Python is measured; an event between two kernels costs about a microsecond. The same sequence is also timed as one
@@ -17,6 +17,8 @@ import numba_cuda  # type: ignore[import-untyped]
 import numpy as np
 from numpy.typing import NDArray
 
+from core.command_line import add_gpu_option
+from engine.gpu import find_gpu
 from kernels.cuda import Workspace, decode, preprocess
 from kernels.cuda._cuda import as_stream, cuda
 from kernels.options import DecodeOptions
@@ -151,10 +153,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kernels", description=__doc__)
     parser.add_argument("--runs", type=int, default=500, help="frames measured for each line (default 500)")
     parser.add_argument("--people", type=int, nargs="+", default=list(PEOPLE), help="people in the frame")
+    add_gpu_option(parser)
     options = parser.parse_args(arguments)
-    if not cuda.is_available():
-        print("no NVIDIA GPU found by numba-cuda, and this benchmark needs one; see `nvidia-smi`", file=sys.stderr)
+    index = options.gpu or 0
+    gpu, words = find_gpu(index)
+    if gpu is None:
+        print(f"this benchmark needs an NVIDIA GPU: {words}; see `nvidia-smi`", file=sys.stderr)
         return 2
+    cuda.select_device(index)
     print(f"{about()}.\nMicroseconds, p50 / p95 / p99 of {options.runs} frames after a warm-up.\n")
     results = {}
     for hw in SIZES:

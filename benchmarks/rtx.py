@@ -1,5 +1,6 @@
-"""Check whether TensorRT-RTX runs on this GPU: python -m benchmarks.rtx. It does not list Hopper (9.0) as supported.
+"""Check whether TensorRT-RTX runs on a GPU: python -m benchmarks.rtx [--gpu N].
 
+It does not list Hopper (9.0) as supported.
 `tiny` in FP16 is built for each target, loaded, run on frames of the bundled clip, and compared with onnxruntime. If a
 target fails, the message of TensorRT-RTX is printed unchanged. Building needs no GPU, the rest does.
 """
@@ -11,7 +12,8 @@ import hashlib
 import logging
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -20,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.forward import forward
+from core.command_line import add_gpu_option
 from core.errors import PoseError
 from engine.device import Device
 from engine.gpu import Gpu, find_gpu
@@ -36,7 +39,8 @@ from kernels.cpu import preprocess
 from pipeline import open_source
 from pipeline.letterbox import Letterbox
 
-TARGETS = (None, "CURRENT", "SM80")  # None: portable, as the project builds it
+CURRENT = "CURRENT"  # TensorRT-RTX takes the GPU of the current context
+TARGETS = (None, CURRENT, "SM80")  # None: portable, as the project builds it
 CLIP = Path(__file__).resolve().parents[1] / "samples" / "crowd.mp4"
 FP32 = MODELS_FOLDER / "tiny.onnx"
 RUNS = "TensorRT-RTX runs here"
@@ -44,19 +48,21 @@ FRAMES = 20
 PASSES = 200  # timed together
 
 
-def main() -> int:
-    argparse.ArgumentParser(prog="python -m benchmarks.rtx", description=__doc__).parse_args()
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.rtx", description=__doc__)
+    add_gpu_option(parser)
+    index = parser.parse_args(argv).gpu or 0
     logging.basicConfig(level=logging.INFO, format="    %(message)s")  # TensorRT's own messages
-    gpu, words = find_gpu()
+    gpu, words = find_gpu(index)
     print(words)
     works = False
     with tempfile.TemporaryDirectory() as folder:
         for target in TARGETS:
             name = target or "portable"
             try:
-                plan = build(Path(folder) / f"{name}.plan", target)
+                plan = build(Path(folder) / f"{name}.plan", target, index)
                 print(f"{name}: built, {plan.stat().st_size / 1e6:.1f} MB")
-                print(f"{name}: {run(plan)}")
+                print(f"{name}: {run(plan, index)}")
                 works = True
             except PoseError as error:
                 print(f"{name}: {error}")
@@ -70,21 +76,24 @@ def status(works: bool, gpu: Gpu | None) -> int:
     return 0 if works or refusal_is_known else 1
 
 
-def build(path: Path, target: str | None) -> Path:
-    """A plan of `tiny` for one frame of the clip."""
+def build(path: Path, target: str | None, index: int) -> Path:
+    """A plan of `tiny` for one frame of the clip. index: the GPU that the target CURRENT means."""
     onnx = MODELS_FOLDER / "tiny-fp16.onnx"
     spec = read_spec(onnx)
     shape = 1, *Letterbox.for_model((640, 480), spec).input_hw
     build_plan(onnx, path, flavor="tensorrt-rtx", shapes=shape)
     if target is not None:  # the sidecar says portable, so that TensorRT-RTX itself decides whether it runs
-        plan = compile_plan(load_tensorrt("tensorrt-rtx"), onnx, spec, ShapeRange.static(shape), target=target)
+        with ExitStack() as stack:
+            if target == CURRENT:
+                stack.enter_context(stack.enter_context(Device(index)).current())
+            plan = compile_plan(load_tensorrt("tensorrt-rtx"), onnx, spec, ShapeRange.static(shape), target=target)
         write_plan(path, plan, replace(read_sidecar(path), plan_sha256=hashlib.sha256(plan).hexdigest()))
     return path
 
 
-def run(plan: Path) -> str:
+def run(plan: Path, index: int) -> str:
     """Difference of its heatmaps from onnxruntime's, and time of a pass. Raises EngineError if it does not run."""
-    with Device() as device, TensorRTRunner(plan, device) as runner, OnnxRunner(FP32) as reference:
+    with Device(index) as device, TensorRTRunner(plan, device) as runner, OnnxRunner(FP32) as reference:
         apart: list[float] = []
         for images in inputs():
             ours, theirs = forward(runner, device, images.astype(np.float16)), reference.infer(images)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from commands.records import Option
-from core.command_line import CommandParser, count, file_path, input_side, number, parsed_by
+from core.command_line import CommandParser, add_gpu_option, count, file_path, input_side, number, parsed_by
 from export.zoo import MODELS
 from kernels.options import MAX_PEOPLE_LIMIT
 from pipeline.models import DEVICES, ENGINES
@@ -55,12 +55,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--device", choices=DEVICES, help="what OpenVINO runs on: GPU is Intel's graphics (default: CPU)"
     )
-    model.add_argument(
-        "--gpu",
-        type=number(int, 0, 1023, "a whole number from 0 on"),
-        metavar="N",
-        help="which NVIDIA GPU, of those that CUDA_VISIBLE_DEVICES shows (default: 0)",
-    )
+    add_gpu_option(model)
     model.add_argument(
         "--size", type=input_side, metavar="N", help="short side of the network's input (default: the model's)"
     )

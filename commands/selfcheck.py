@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from core.command_line import CommandParser, complain
+from core.command_line import CommandParser, add_gpu_option, complain
 from core.errors import PoseError
 from core.signals import stop_of, stop_signals
 from engine.gpu import find_gpu
@@ -45,21 +45,21 @@ class Check:
         return f"{self.what:24} {self.verdict}  {self.words}"
 
 
-def run_checks() -> Iterator[Check]:
-    """Every check, yielded when it is done."""
-    gpu, words = find_gpu()
+def run_checks(index: int = 0) -> Iterator[Check]:
+    """Every check of one GPU, yielded when it is done. index: as `find_gpu` takes it."""
+    gpu, words = find_gpu(index)
     yield Check("GPU and driver", "ok" if gpu else "no", words)
     if gpu is None:
         return
-    context = attempt("pycuda", check_context)
+    context = attempt("pycuda", lambda: check_context(index))
     yield context
-    kernels = attempt("CUDA kernels", check_kernels)
+    kernels = attempt("CUDA kernels", lambda: check_kernels(index))
     yield kernels
     if "no" in (context.verdict, kernels.verdict):
         return
     expected = people_of("onnxruntime")
     for engine in ENGINES:
-        yield attempt(f"tiny on {engine}", lambda engine=engine: check_engine(engine, expected))  # type: ignore[misc]
+        yield attempt(f"tiny on {engine}", lambda engine=engine: check_engine(engine, expected, index))  # type: ignore[misc]
 
 
 def attempt(what: str, check: Callable[[], str]) -> Check:
@@ -75,10 +75,10 @@ def attempt(what: str, check: Callable[[], str]) -> Check:
         return Check(what, "no", f"{type(error).__name__}: {' '.join(str(error).split())}")
 
 
-def check_context() -> str:
+def check_context(index: int) -> str:
     from engine.device import Device
 
-    with Device() as device, device.current():
+    with Device(index) as device, device.current():
         stream, array = device.stream(), device.empty((1 << 20,), np.uint8)
         there, back = device.pinned((1 << 20,), np.uint8), device.pinned((1 << 20,), np.uint8)
         there.array[:] = np.arange(1 << 20, dtype=np.uint32).astype(np.uint8)
@@ -91,7 +91,7 @@ def check_context() -> str:
         return f"{importlib.import_module('pycuda').VERSION_TEXT}, context on {device.name}, memory goes there and back"
 
 
-def check_kernels() -> str:
+def check_kernels(index: int) -> str:
     from numba import cuda
 
     from kernels import cpu
@@ -101,7 +101,8 @@ def check_kernels() -> str:
     heatmaps = rng.random((1, 17, 64, 96), dtype=np.float32) ** 8  # many peaks, few of them strong
     tags = rng.normal(0, 2, (1, 17, 32, 48)).astype(np.float32)
     keypoints, scores = cpu.decode(heatmaps, tags, DecodeOptions())
-    found = [array.copy_to_host() for array in gpu.decode(cuda.to_device(heatmaps), cuda.to_device(tags))]
+    with cuda.gpus[index]:
+        found = [array.copy_to_host() for array in gpu.decode(cuda.to_device(heatmaps), cuda.to_device(tags))]
     count = int(found[2].ravel()[0])
     if count != len(scores) or not np.allclose(found[0][:count], keypoints, atol=1e-3):
         raise PoseError(
@@ -110,9 +111,9 @@ def check_kernels() -> str:
     return f"{count} people in drawn noise, as on the CPU"
 
 
-def check_engine(engine: str, expected: Results) -> str:
+def check_engine(engine: str, expected: Results, index: int) -> str:
     started = time.perf_counter()
-    found = people_of(engine)
+    found = people_of(engine, gpu=index)
     seconds = time.perf_counter() - started
     comparison = compare_results(expected, found)
     problem = disagreement(comparison)
@@ -124,11 +125,14 @@ def check_engine(engine: str, expected: Results) -> str:
     )
 
 
-def people_of(engine: str, frames: int = FRAMES) -> Results:
-    """COCO results of the sample clip's first frames, people scored >= MIN_SCORE; image id = frame index."""
+def people_of(engine: str, frames: int = FRAMES, *, gpu: int | None = None) -> Results:
+    """COCO results of the sample clip's first frames, people scored >= MIN_SCORE; image id = frame index.
+
+    gpu: of an engine that runs on one.
+    """
     options = replace(DecodeOptions(), min_score=MIN_SCORE)
     results: Results = []
-    with PosePipeline("tiny", engine=engine, options=options) as pose:
+    with PosePipeline("tiny", engine=engine, gpu=gpu, options=options) as pose:
         for result in islice(pose.run(open_source(str(CLIP)), steps=(), limit=frames), frames):
             results += result.people.to_coco(result.frame.index)
     return results
@@ -146,11 +150,12 @@ def disagreement(comparison: Comparison) -> str | None:
 
 def main() -> int:
     parser = CommandParser(prog="python -m commands.selfcheck", description=__doc__.split("\n\n")[0])
-    parser.parse_args()
+    add_gpu_option(parser)
+    index = parser.parse_args().gpu or 0
     works = False
     try:
         with stop_signals():
-            for check in run_checks():
+            for check in run_checks(index):
                 print(check, flush=True)
                 works = works or (check.what.startswith("tiny on") and check.verdict == "ok")
     except KeyboardInterrupt as error:

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.command_line import CommandParser, complain
+from core.command_line import CommandParser, add_gpu_option, complain
 from core.signals import stop_of, stop_signals
 from engine.gpu import Gpu, find_gpu
 from engine.tensorrt.flavor import RTX_CAPABILITIES
@@ -158,10 +158,10 @@ def main() -> int:
     parser = CommandParser(prog="python -m commands.setup_gpu", description="Install the GPU path (make gpu).")
     parser.add_argument("--tensorrt", choices=("tensorrt", "tensorrt-rtx"), help="instead of what fits the GPU")
     parser.add_argument("--dry-run", action="store_true", help="only say what would be installed")
-    parser.add_argument("--gpu", type=int, default=0, metavar="N", help="the GPU to install for (0)")
+    add_gpu_option(parser)
     options = parser.parse_args()
 
-    gpu, words = find_gpu(options.gpu)
+    gpu, words = find_gpu(options.gpu or 0)
     cuda = None if gpu is None else cuda_for(gpu.driver)
     if JETSON.exists():
         words, cuda = "this is a Jetson: TensorRT comes with its JetPack, and pip's does not support it", None

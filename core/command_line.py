@@ -72,6 +72,16 @@ def count(text: str) -> int:
     return int(number(int, 1, 2**62, "a positive whole number")(text))
 
 
+def add_gpu_option(parser: argparse._ActionsContainer) -> None:
+    """Add `--gpu N`, an index as `engine.gpu.find_gpu` takes it; None if it is not given."""
+    parser.add_argument(
+        "--gpu",
+        type=number(int, 0, 1023, "a whole number from 0 on"),
+        metavar="N",
+        help="which NVIDIA GPU, of those that CUDA_VISIBLE_DEVICES shows (default: 0)",
+    )
+
+
 def input_side(text: str) -> int:
     """A side of the network's input."""
     value = int(text) if text.isdecimal() else 0

@@ -28,7 +28,7 @@ def oracle(data, monkeypatch):  # noqa: F811
     folder, file, people, sizes = data
     opened = []
 
-    def open_step(model, *, engine, device, size, flip, options):
+    def open_step(model, *, engine, device, gpu, size, flip, options):
         opened.append(OracleRunner(people, sizes, off=2.0 if model == "w32-512" else 0.0))
         return oracle_step(opened[-1], flip=flip, options=options)
 
@@ -112,6 +112,8 @@ def test_missing_images_are_counted_and_named(oracle, data, capsys):  # noqa: F8
         (["--images", "."], "expected --images and --annotations"),
         ([*CLIP, "--limit", "0"], "--limit: got 0, expected a positive"),
         ([*CLIP, "--size", "100"], "multiple of 64"),
+        ([*CLIP, "--gpu", "-1"], "--gpu: got -1, expected a whole number"),
+        ([*CLIP, "--gpu", "1", "--engine", "onnxruntime"], "--gpu 1 is for an NVIDIA GPU"),
         ([*CLIP, "--size", "8"], "multiple of 64"),
         ([*CLIP, "--size", "8192"], "up to 4096"),
         ([*CLIP, "--scales", "0.5", "2"], "1 among them"),

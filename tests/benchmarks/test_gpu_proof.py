@@ -102,6 +102,28 @@ def test_a_refusal_by_a_gpu_that_tensorrt_rtx_is_not_made_for_is_an_answer(works
     assert rtx.status(works, found) == status
 
 
+def test_the_rtx_step_runs_on_the_gpu_that_was_named(monkeypatch):
+    pytest.importorskip("tensorrt_rtx")
+    from benchmarks import rtx
+
+    used: set[int] = set()
+
+    def build(path, target, index):
+        used.add(index)
+        path.write_bytes(b"plan")
+        return path
+
+    def run(plan, index):
+        used.add(index)
+        return "runs"
+
+    monkeypatch.setattr(rtx, "find_gpu", lambda index: (None, f"GPU {index}"))
+    monkeypatch.setattr(rtx, "build", build)
+    monkeypatch.setattr(rtx, "run", run)
+    assert rtx.main(["--gpu", "2"]) == 0
+    assert used == {2}
+
+
 def test_what_a_step_leaves_running_ends_with_it(tmp_path):
     late = tmp_path / "late"
     child = f"import time; time.sleep(1.5); open({str(late)!r}, 'w')"

@@ -26,17 +26,17 @@ def fails(error):
 @pytest.fixture
 def machine(monkeypatch):
     """A machine with a GPU on which everything works."""
-    monkeypatch.setattr(selfcheck, "find_gpu", lambda: (GPU, str(GPU)))
+    monkeypatch.setattr(selfcheck, "find_gpu", lambda index: (GPU, str(GPU)))
     for name in ("check_context", "check_kernels"):
-        monkeypatch.setattr(selfcheck, name, lambda: "fine")
+        monkeypatch.setattr(selfcheck, name, lambda index: "fine")
     monkeypatch.setattr(selfcheck, "people_of", lambda engine: [])
-    monkeypatch.setattr(selfcheck, "check_engine", lambda engine, expected: "agrees")
+    monkeypatch.setattr(selfcheck, "check_engine", lambda engine, expected, index: "agrees")
     monkeypatch.setattr(sys, "argv", ["selfcheck"])
     return monkeypatch
 
 
 def test_without_a_gpu_only_that_is_said(machine, capsys):
-    machine.setattr(selfcheck, "find_gpu", lambda: (None, "no NVIDIA driver is installed"))
+    machine.setattr(selfcheck, "find_gpu", lambda index: (None, "no NVIDIA driver is installed"))
     assert [check.verdict for check in run_checks()] == ["no"]
     assert selfcheck.main() == 1
     assert "no  no NVIDIA driver is installed" in capsys.readouterr().out
@@ -49,8 +49,31 @@ def test_where_all_works_the_status_is_zero(machine, capsys):
     assert all(" ok  " in line for line in lines[:-1])
 
 
+def test_every_check_is_of_the_gpu_that_was_named(machine, capsys):
+    seen = []
+
+    def check(name, result):
+        def of_gpu(*arguments):
+            seen.append((name, arguments[-1]))
+            return result
+
+        return of_gpu
+
+    machine.setattr(selfcheck, "find_gpu", check("find_gpu", (GPU, str(GPU))))
+    for name in ("check_context", "check_kernels", "check_engine"):
+        machine.setattr(selfcheck, name, check(name, "fine"))
+    machine.setattr(sys, "argv", ["selfcheck", "--gpu", "2"])
+    assert selfcheck.main() == 0
+    engines = ["check_engine"] * len(selfcheck.ENGINES)
+    assert seen == [(name, 2) for name in ("find_gpu", "check_context", "check_kernels", *engines)]
+    machine.setattr(sys, "argv", ["selfcheck", "--gpu", "two"])
+    with pytest.raises(SystemExit, match="2"):
+        selfcheck.main()
+    assert "--gpu: got two, expected a whole number" in capsys.readouterr().err
+
+
 def test_one_engine_is_enough(machine):
-    def check_engine(engine, expected):
+    def check_engine(engine, expected, index):
         if engine != "torch":
             raise EngineError("cannot be loaded") from ImportError("no such module")
         return "agrees"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import kernels as benchmark
+from engine.gpu import Gpu
 from kernels.cuda._cuda import cuda
 
 
@@ -80,10 +81,20 @@ def test_a_line_for_each_number_of_people(held, monkeypatch):
     assert text.splitlines()[-1].startswith("| 30 | 5.0 / 5.0 / 5.0 | 30.0 / 30.0 / 30.0 | 35.0")
 
 
-@pytest.mark.skipif(cuda.is_available(), reason="there is a GPU")
-def test_without_a_gpu_one_line_says_so(capsys):
-    assert benchmark.main([]) == 2
+def test_the_gpu_that_was_named_is_measured(monkeypatch):
+    selected: list[int] = []
+    monkeypatch.setattr(benchmark, "find_gpu", lambda index: (Gpu("Test", (9, 0), 8 << 30, (13, 0)), "a GPU"))
+    monkeypatch.setattr(cuda, "select_device", selected.append)
+    monkeypatch.setattr(benchmark, "about", lambda: f"GPU {selected}")
+    monkeypatch.setattr(benchmark, "table", lambda hw, runs, people: ("", {}))
+    assert benchmark.main(["--gpu", "1"]) == 0
+    assert selected == [1]
+
+
+def test_without_the_gpu_one_line_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(benchmark, "find_gpu", lambda index: (None, f"GPU {index} was asked for, 1 found"))
+    assert benchmark.main(["--gpu", "3"]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1
-    assert "no NVIDIA GPU" in captured.err
+    assert "needs an NVIDIA GPU: GPU 3 was asked for, 1 found" in captured.err
