@@ -115,14 +115,15 @@ def estimate_us(counts: Iterable[Counts]) -> float:
 
 
 def hot(name: str, counts: Counts) -> Iterator[str]:
-    """The basic blocks of the highest weight, with their Python lines and their most common instructions."""
+    """The basic blocks where the longest chain goes, with their Python lines and their most common instructions."""
     blocks = len(counts.entry.blocks)
-    yield f"{name}: {counts.total / 1e6:.3f} M warp-instructions in {blocks} basic blocks, the heaviest:"
-    for number, share, instructions in counts.hottest(HOT_BLOCKS):
+    yield f"{name}: a chain of {counts.chain:,.0f} through {blocks} basic blocks, the heaviest:"
+    for number, weight, instructions in counts.hottest(HOT_BLOCKS):
         opcodes = Counter(instruction.opcode for instruction in instructions).most_common(6)
         wide = sum(i.weight for i in instructions if i.is_wide_integer) / sum(i.weight for i in instructions)
         yield (
-            f"{share:6.1%}  block {number}: {counts.visits[number]:,.0f} visits of {len(instructions)} instructions, "
+            f"{weight / counts.chain:6.1%}  block {number}: {counts.chain_visits[number]:,.0f} visits of "
+            f"{len(instructions)} instructions, weight {weight:,.0f}, "
             f"{wide:.0%} 64-bit integer: {', '.join(f'{times} {opcode}' for opcode, times in opcodes)}"
         )
         yield from _source_lines(counts.entry.source, instructions)
@@ -157,7 +158,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--frames", type=int, default=1, metavar="N", help="frames decoded at once; default 1")
     parser.add_argument("--flip", action="store_true", help="with the mirrored frame")
     parser.add_argument("--shuffles", type=int, default=0, metavar="N", help="run N times more, in shuffled orders")
-    parser.add_argument("--hot", choices=("preprocess", *DECODE), help="show where this kernel's weight goes")
+    parser.add_argument("--hot", choices=("preprocess", *DECODE), help="show where this kernel's chain goes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures here")
     return parser.parse_args()
 

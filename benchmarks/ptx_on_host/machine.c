@@ -137,8 +137,9 @@ static int release_lanes(Thread *lane, u32 lanes) {
 }
 
 /* Runs every thread of the warp that has not ended until it waits for the block or ends. Returns the warp's weight in
- * this stretch. */
+ * this stretch; visits: its visits of each basic block in this stretch. */
 static double run_warp(u32 warp, const double *weights, double *visits) {
+  memset(visits, 0, BLOCKS * sizeof *visits);
   u32 first = warp * WARP, lanes = count - first < WARP ? count - first : WARP;
   double weight = 0;
   for (u32 i = first; i < first + lanes; i++) threads[i].wait = 0;
@@ -167,20 +168,24 @@ static double run_warp(u32 warp, const double *weights, double *visits) {
   return weight;
 }
 
-/* Runs one block to its end. barriers: their number; chain: the weight of the heaviest warp of each stretch, summed. */
-static void run_block(const double *weights, double *visits, double *barriers, double *chain) {
+/* Runs one block to its end. barriers: their number; chain: the weight of the heaviest warp of each stretch, summed;
+ * chain_visits: that warp's visits of each basic block, summed. */
+static void run_block(const double *weights, double *visits, double *barriers, double *chain, double *chain_visits) {
+  double own[BLOCKS], heaviest_visits[BLOCKS];
   u32 warps = (count + WARP - 1) / WARP;
   for (u32 t = 0; t < count; t++) threads[t].ended = 0, threads[t].wait = threads[t].warp_wait = 0;
   memset(shared, dice ? (int)(dice >> 56) : 0xA5, shared_bytes); /* a pattern: nothing may be read before written */
   for (u32 waiting = count; waiting && !failure[0];) {
-    double heaviest = 0;
+    double heaviest = -1;
     u32 ended = 0, wait = 0, votes = 0;
     draw_order(warp_order, warps);
     for (u32 i = 0; i < warps; i++) {
-      double weight = run_warp(warp_order[i], weights, visits);
-      if (weight > heaviest) heaviest = weight;
+      double weight = run_warp(warp_order[i], weights, own);
+      for (u32 b = 0; b < BLOCKS; b++) visits[b] += own[b];
+      if (weight > heaviest) heaviest = weight, memcpy(heaviest_visits, own, sizeof own);
     }
     *chain += heaviest;
+    for (u32 b = 0; b < BLOCKS; b++) chain_visits[b] += heaviest_visits[b];
     for (u32 t = 0; t < count; t++) {
       ended += threads[t].ended, votes += threads[t].vote;
       if (threads[t].ended) continue;
@@ -194,10 +199,11 @@ static void run_block(const double *weights, double *visits, double *barriers, d
   }
 }
 
-/* Runs one grid. weights and visits: of each basic block, counted by warp; summary: the most barriers of a block,
- * the longest chain, the sum of the chains. seed 0: everything in order. Returns "" or what went wrong. */
+/* Runs one grid. weights and visits: of each basic block, counted by warp; chain_visits: of the block with the longest
+ * chain; summary: the most barriers of a block, the longest chain, the sum of the chains. seed 0: everything in order.
+ * Returns "" or what went wrong. */
 const char *launch(const u32 *grid, const u32 *block, void **given, u64 seed, const double *weights, double *visits,
-                   double *summary) {
+                   double *chain_visits, double *summary) {
   u32 blocks = grid[0] * grid[1] * grid[2], wanted = block[0] * block[1] * block[2];
   if (count != wanted || failure[0]) make_threads(wanted);
   failure[0] = 0, dice = seed * 0x9E3779B97F4A7C15u, parameters = given, ALL = count, shared_bytes = SHARED_BYTES;
@@ -211,11 +217,14 @@ const char *launch(const u32 *grid, const u32 *block, void **given, u64 seed, co
   draw_order(block_order, blocks);
   for (u32 i = 0; i < blocks && !failure[0]; i++) {
     u32 b = block_order[i];
-    double barriers = 0, chain = 0;
+    double barriers = 0, chain = 0, own_chain_visits[BLOCKS] = {0};
     ctaid[0] = b % grid[0], ctaid[1] = b / grid[0] % grid[1], ctaid[2] = b / (grid[0] * grid[1]);
-    run_block(weights, visits, &barriers, &chain);
+    run_block(weights, visits, &barriers, &chain, own_chain_visits);
     if (barriers > summary[0]) summary[0] = barriers;
-    if (chain > summary[1]) summary[1] = chain;
+    if (chain > summary[1]) {
+      summary[1] = chain;
+      memcpy(chain_visits, own_chain_visits, sizeof own_chain_visits);
+    }
     summary[2] += chain;
   }
   free(shared), free(block_order), free(lane_visits), free(touched), free(warp_visits), free(warp_touched);

@@ -45,6 +45,7 @@ class Counts:
     blocks: int
     warps: int
     visits: NDArray[np.float64]  # of each basic block, by warps
+    chain_visits: NDArray[np.float64]  # likewise, by the warps that make up the chain
     barriers: int  # of the block with the most
     chain: float  # weight of the heaviest warp from barrier to barrier, in the block where that is largest
     mean_chain: float  # the same, in the mean over blocks
@@ -75,9 +76,10 @@ class Counts:
         return self.chain / CLOCK_MHZ
 
     def hottest(self, count: int) -> list[tuple[int, float, list[Instruction]]]:
-        """The basic blocks of the highest weight: number, share of the total, instructions."""
-        order = np.argsort(-self.weights, kind="stable")[:count]
-        return [(int(b), float(self.weights[b]) / self.total, self.entry.blocks[b]) for b in order]
+        """The basic blocks of the highest weight in the longest chain: number, weight there, instructions."""
+        weights = self.chain_visits * _weights(self.entry)
+        order = np.argsort(-weights, kind="stable")[:count]
+        return [(int(b), float(weights[b]), self.entry.blocks[b]) for b in order]
 
 
 class Program:
@@ -102,7 +104,11 @@ class Program:
             raise TypeError(f"{len(values)} values for the {len(self.entry.parameters)} parameters of the kernel")
         held = [SCALARS[type_](value) for value, (type_, _) in zip(values, self.entry.parameters, strict=True)]
         pointers = (ctypes.c_void_p * len(held))(*(ctypes.addressof(value) for value in held))
-        visits, summary = (ctypes.c_double * blocks)(), (ctypes.c_double * 3)()
+        visits, chain_visits, summary = (
+            (ctypes.c_double * blocks)(),
+            (ctypes.c_double * blocks)(),
+            (ctypes.c_double * 3)(),
+        )
         failure = self._library.launch(
             (ctypes.c_uint32 * 3)(*grid),
             (ctypes.c_uint32 * 3)(*block),
@@ -110,6 +116,7 @@ class Program:
             ctypes.c_uint64(seed),
             (ctypes.c_double * blocks)(*_weights(self.entry)),
             visits,
+            chain_visits,
             summary,
         )
         if failure:
@@ -120,6 +127,7 @@ class Program:
             launched,
             launched * -(-prod(block) // 32),
             np.array(visits),
+            np.array(chain_visits),
             int(summary[0]),
             summary[1],
             summary[2] / launched,

@@ -140,6 +140,17 @@ def test_a_loop_between_warp_barriers_counts_as_its_longest_lane():
     assert sorted(counts.visits)[-2:] == [31, 31]
 
 
+def test_the_chain_goes_through_the_heaviest_warp_of_each_stretch():
+    """Two warps loop 5 and 9 times, wait for each other, then 20 times and once."""
+    loop = "mov.u32 %r2, 0;\nLOOP{0}:\nadd.s32 %r2, %r2, 1;\nsetp.lt.u32 %p1, %r2, %r3;\n@%p1 bra LOOP{0};\n"
+    counted = "setp.gt.u32 %p2, %r1, 31;\nselp.b32 %r3, {}, {}, %p2;\n"
+    body = counted.format(9, 5) + loop.format(0) + "bar.sync 0;\n" + counted.format(1, 20) + loop.format(1)
+    _, counts = run(body + "mov.u32 %r9, %r2;", threads=64)
+    assert sorted(counts.visits)[-2:] == [14, 21]
+    assert sorted(counts.chain_visits)[-2:] == [9, 20]
+    assert sum(weight for _, weight, _ in counts.hottest(99)) == pytest.approx(counts.chain)
+
+
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
