@@ -30,7 +30,7 @@ PACKAGES = (
 # What each may import of the others; "name.part" allows that part alone. Imports inside functions count too.
 ALLOWED: dict[str, tuple[str, ...]] = {
     "core": (),
-    "kernels": ("core.joints",),  # the one table of joint sets
+    "kernels": ("core.joints", "core.files"),  # the one table of joint sets; the cache folder
     "samples": ("core",),
     "export": ("core",),
     "engine": ("core",),

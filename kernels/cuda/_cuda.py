@@ -11,6 +11,7 @@ them: a warp there is 32 threads, or the whole of a smaller block. They make wha
 from __future__ import annotations
 
 import logging
+import platform
 import threading
 import warnings
 from collections.abc import Callable
@@ -20,6 +21,8 @@ import numpy as np
 from numba import cuda
 from numba.core import config
 from numpy.typing import DTypeLike
+
+from kernels.cuda.kept import KernelCache, compiler_versions
 
 __all__ = [
     "SIMULATED",
@@ -35,6 +38,7 @@ __all__ = [
     "free_dropped",
     "int_max",
     "int_min",
+    "kernel",
     "larger",
     "limits",
     "mad",
@@ -77,6 +81,8 @@ if SIMULATED:
     def device(function: Function) -> Function:
         """Compile arithmetic for use in kernels. Plain Python in the simulator: cheap, but it must not name `cuda`."""
         return function
+
+    kernel = cuda.jit
 
     def mul(a: Value, b: Value) -> Value:
         return a * b
@@ -135,6 +141,7 @@ if SIMULATED:
     int_max: Value = max
 else:
     from numba.cuda import libdevice, types
+    from numba.cuda.cudadrv.runtime import runtime
     from numba.cuda.extending import intrinsic
 
     @intrinsic
@@ -145,6 +152,18 @@ else:
         return types.int32(types.int32, types.int32, types.int32), generate
 
     device = cuda.jit(device=True)
+
+    def kernel(function: Function) -> Kernel:
+        """Compile a kernel at its first launch with arguments of some types, or load it where a process once has."""
+        compiled = cuda.jit(function)
+        compiled._cache = KernelCache(compiled.py_func, compiled_by)
+        return compiled
+
+    def compiled_by() -> tuple[object, ...]:
+        """What machine code depends on beside its source: the GPU, and each package that has a part in compiling."""
+        capability = cuda.get_current_device().compute_capability
+        return tuple(capability), runtime.get_version(), platform.python_version(), compiler_versions()
+
     mul, div, sqrt = libdevice.fmul_rn, libdevice.fdiv_rn, libdevice.fsqrt_rn
     rint, floor = libdevice.rintf, libdevice.floorf
     float_bits, bits_float = libdevice.float_as_int, libdevice.int_as_float

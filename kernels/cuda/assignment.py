@@ -32,6 +32,7 @@ from kernels.cuda._cuda import (
     device,
     int_max,
     int_min,
+    kernel,
     larger,
     mad,
     mul,
@@ -219,7 +220,7 @@ def match_kernel(limit: int, lanes: int = WARP) -> Kernel:
     """`assign` alone, for up to `limit` rows and columns; for tests and measurements."""
     assign = assign_function(limit, given_distance, lanes)
 
-    @cuda.jit
+    @kernel
     def match_pairs(distances, values, matched):
         """One block, one warp = one problem: distances (R, C) >= 0 or NaN, values (R,). Writes matched (R,) int32."""
         value_steps = cuda.shared.array(limit, np.int32)

@@ -14,7 +14,7 @@ from math import exp
 
 import numpy as np
 
-from kernels.cuda._cuda import Kernel, cuda, device, div, mad, u32
+from kernels.cuda._cuda import Kernel, cuda, device, div, kernel, mad, u32
 from kernels.cuda.maps import ZERO
 
 THREADS = 512  # 30 people are two pairs a thread
@@ -90,7 +90,7 @@ def filter_kernel(limit: int, joints: int, threads: int = THREADS) -> Kernel:
                 kept[u32(u32(p) >> u32(5))] |= u32(1 << (p & 31))
             rank = mad(rank, 1, 1)
 
-    @cuda.jit
+    @kernel
     def filter_people(draft, draft_scores, draft_count, sharpness, limits, keypoints, scores, count):
         """One block = one image; drafts as `group` and `refine` leave them. limits: min_joint, OKS (2: keep all).
 

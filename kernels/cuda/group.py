@@ -18,7 +18,7 @@ import functools
 
 import numpy as np
 
-from kernels.cuda._cuda import WARP, Kernel, cuda, device, div, mad, smaller, u32, warp_ballot, warp_barrier
+from kernels.cuda._cuda import WARP, Kernel, cuda, device, div, kernel, mad, smaller, u32, warp_ballot, warp_barrier
 from kernels.cuda.assignment import assign_function, fixed_point
 from kernels.cuda.maps import ZERO
 from kernels.cuda.tags import tag_distance, tag_mean, tag_sum
@@ -153,7 +153,7 @@ def group_kernel(limit: int, joints: int, paired: bool, lanes: int = WARP) -> Ke
         if t == 0:
             missing[u32(mad(n, 1 + cells, 0))] = listed
 
-    @cuda.jit
+    @kernel
     def group_people(found, totals, orders, limits, centres, missing, searches, keypoints, scores, count):
         """One block, one warp = one image. limits: tag_threshold, min_score. found and keypoints are flat.
 

@@ -26,6 +26,7 @@ from kernels.cuda._cuda import (
     float_bits,
     int_max,
     int_min,
+    kernel,
     larger,
     mad,
     u32,
@@ -191,7 +192,7 @@ def peaks_kernel(radius: int, mirrored: bool, project: bool, tile: int = TILE, n
         lower = fine[at - np.uint64(width)] < value and fine[at - np.uint64(1)] < value
         return lower and fine[at + np.uint64(1)] <= value and fine[at + np.uint64(width)] <= value
 
-    @cuda.jit
+    @kernel
     def find_peaks(heatmaps, tags, sizes, orders, threshold, keys, counts, bounds):
         """One block = one tile of joint k of image n, one warp. sizes: K, h, w; heatmaps and tags are flat.
 

@@ -23,6 +23,7 @@ from kernels.cuda._cuda import (
     cuda,
     device,
     floor,
+    kernel,
     larger,
     mad,
     mul,
@@ -52,7 +53,7 @@ def taps(frames, at, left_weight, right_weight, left, right):
     )
 
 
-@cuda.jit
+@kernel
 def warp_frames(frames, out, sizes, geometry, gain, offset, mirror):
     """One thread = one output pixel of one frame, three channels and its mirrored twin; writes all of out.
 

@@ -27,6 +27,7 @@ from kernels.cuda._cuda import (
     device,
     int_max,
     int_min,
+    kernel,
     larger,
     mad,
     shuffle,
@@ -307,7 +308,7 @@ def refine_kernel(limit: int, joints: int, mirrored: bool, project: bool, tile: 
             keypoints[u32(mad(to, 1, 1))] = (np.float32(y) + shift_y) * cell
             keypoints[u32(mad(to, 1, 2))] = own
 
-    @cuda.jit
+    @kernel
     def refine(heatmaps, tags, sizes, orders, bounds, centres, missing, searches, keypoints):
         """The blocks of an image, one warp each, share its missing joints, and where there are more blocks, the tiles.
 

@@ -15,7 +15,7 @@ import functools
 
 import numpy as np
 
-from kernels.cuda._cuda import Kernel, bits_float, cuda, int_max, int_min, mad, u32
+from kernels.cuda._cuda import Kernel, bits_float, cuda, int_max, int_min, kernel, mad, u32
 from kernels.cuda.group import FIELDS, TAG, VALUE, X, Y
 from kernels.cuda.maps import ZERO, heat_at, plane_start, quarter, tag_at, tag_start
 from kernels.cuda.peaks import LAST_INDEX
@@ -54,7 +54,7 @@ def select_kernel(
             second = tag_at(tags, second_tag, flipped, project, tag_hw, y, x)
         return place_x * cell, place_y * cell, first, second
 
-    @cuda.jit
+    @kernel
     def select(heatmaps, tags, sizes, orders, keys, counts, found, totals):
         """One block = the joint orders[1, step] of one image; one thread = one key, then one candidate.
 

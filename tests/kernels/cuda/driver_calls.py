@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numba import cuda
+from numba.cuda import dispatcher
 
 from kernels.cuda import Workspace, decode, preprocess
 from kernels.options import DecodeOptions
@@ -37,7 +38,20 @@ def foreign(shape: tuple[int, ...], dtype: Any) -> Foreign:
     return Foreign(cuda.to_device(np.zeros(shape, dtype)))
 
 
+def count_compilations() -> list[int]:
+    """The number of kernels compiled so far, in a list of one."""
+    compiled, compile_kernel = [0], dispatcher._Kernel.__init__
+
+    def counted(*arguments: Any, **options: Any) -> None:
+        compiled[0] += 1
+        compile_kernel(*arguments, **options)
+
+    dispatcher._Kernel.__init__ = counted
+    return compiled
+
+
 def main() -> None:
+    compiled = count_compilations()
     context = ctypes.c_void_p()
     driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0)
     driver.cuCtxPushCurrent(context)  # as engine.device does: numba finds it and pushes none of its own
@@ -63,7 +77,7 @@ def main() -> None:
     }
     driver.cuCtxPopCurrent(ctypes.byref(context))
     gc.collect()
-    print(json.dumps({**found, "left": live.value - before, "refused": refused.value}))
+    print(json.dumps({**found, "left": live.value - before, "refused": refused.value, "compiled": compiled[0]}))
 
 
 if __name__ == "__main__":

@@ -17,17 +17,22 @@ DECODE = ("peaks", "select", "group", "refine", "filter")
 
 
 @pytest.fixture(scope="module")
-def asked(tmp_path_factory) -> dict:
+def folder(tmp_path_factory) -> Path:
+    """Where the stand-in of the driver lies, and the cache."""
     compiler = shutil.which("cc")
     if compiler is None or sys.platform != "linux":
         pytest.skip("needs Linux and a C compiler, for a stand-in of libcuda.so.1")
-    folder = tmp_path_factory.mktemp("driver")
+    folder: Path = tmp_path_factory.mktemp("driver")
     build = [compiler, "-shared", "-fPIC", "-w", "-Wl,-soname,libcuda.so.1", "-o", str(folder / "libcuda.so.1")]
     subprocess.run([*build, str(SOURCE), "-ldl"], check=True)
+    return folder
+
+
+def run_kernels(folder: Path) -> dict:
     run = subprocess.run(
         [sys.executable, "-m", "tests.kernels.cuda.driver_calls"],
         cwd=ROOT,
-        env={**os.environ, "LD_LIBRARY_PATH": str(folder)},
+        env={**os.environ, "LD_LIBRARY_PATH": str(folder), "XDG_CACHE_HOME": str(folder / "cache")},
         capture_output=True,
         text=True,
         check=False,
@@ -36,6 +41,12 @@ def asked(tmp_path_factory) -> dict:
     assert "Traceback" not in run.stderr, run.stderr  # also of what is freed at the process's end
     answer: dict = json.loads(run.stdout.splitlines()[-1])
     return answer
+
+
+@pytest.fixture(scope="module")
+def asked(folder) -> dict:
+    """Of a process that finds no compiled kernels."""
+    return run_kernels(folder)
 
 
 def kernels_of(calls: list[str]) -> list[str]:
@@ -57,3 +68,17 @@ def test_a_closed_workspace_has_given_everything_back(asked):
 
 def test_nothing_is_asked_for_without_a_current_context(asked):
     assert asked["refused"] == 0
+
+
+def test_the_next_process_compiles_only_what_is_missing_or_damaged(asked, folder):
+    assert asked["compiled"] == 1 + len(DECODE)
+    kept = sorted((folder / "cache" / "higherpose" / "kernels").iterdir())
+    assert len(kept) == 1 + len(DECODE)
+    kept[0].unlink()
+    kept[1].write_bytes(kept[1].read_bytes()[:-100])
+    again = run_kernels(folder)
+    assert again["compiled"] == 2
+    assert kernels_of(again["decode"]) == kernels_of(again["again"]) == list(DECODE)
+    assert [again[name] for name in ("held", "left", "refused")] == [
+        asked[name] for name in ("held", "left", "refused")
+    ]
