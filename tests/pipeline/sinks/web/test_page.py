@@ -221,7 +221,7 @@ def test_names_are_text_and_never_markup(tab):
 
 
 @contextmanager
-def mirror_room() -> Iterator[tuple[WebSink, BrowserSource]]:
+def mirror_room(**options) -> Iterator[tuple[WebSink, BrowserSource]]:
     """The visitor's pictures come back with somebody in them."""
     source = BrowserSource()
 
@@ -229,7 +229,7 @@ def mirror_room() -> Iterator[tuple[WebSink, BrowserSource]]:
         for frame in source:
             write(sink, Result(frame, standing(160)))
 
-    with page(("browser",), live=True, camera=source) as sink:
+    with page(("browser",), live=True, camera=source, **options) as sink:
         thread = threading.Thread(target=loop)
         thread.start()
         try:
@@ -269,6 +269,23 @@ def test_the_visitors_camera_goes_round(context, tab):
         tab.click("text=Stop my camera")
         tab.wait_for_selector("figure[data-state=waiting]")
         assert tab.is_visible("text=Use my camera")
+
+
+def test_by_tls_the_visitors_camera_goes_round(browser, certificate):
+    """Any address but localhost needs TLS for the camera. The browser does not know who signed this certificate."""
+    context = browser.new_context(ignore_https_errors=True)
+    try:
+        with mirror_room(tls=certificate) as (sink, _):
+            assert sink.url.startswith("https://")
+            context.grant_permissions(["camera"], origin=sink.url.rstrip("/"))
+            tab = context.new_page()
+            tab.goto(sink.url)
+            assert tab.evaluate("isSecureContext && location.protocol") == "https:"
+            tab.click("text=Use my camera")
+            tab.wait_for_selector(LIVE)
+            assert count(pixels(tab), BLUE) > 50
+    finally:
+        context.close()
 
 
 def test_a_browser_that_denies_its_camera_is_shown_why_and_may_try_again(context, tab):

@@ -7,7 +7,6 @@ import json
 import logging
 import re
 import socket
-import subprocess
 import threading
 import time
 from contextlib import ExitStack, suppress
@@ -135,22 +134,14 @@ def test_credentials_of_an_address_reach_neither_page_nor_log(caplog):
     assert "hunter2" not in everything and "admin" not in everything
 
 
-def test_with_a_certificate_it_is_https(tmp_path):
-    chain, key = tmp_path / "chain.pem", tmp_path / "key.pem"
-    made = subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-         "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-out", chain, "-keyout", key],
-        capture_output=True, check=False, timeout=30,
-    )  # fmt: skip
-    if made.returncode:
-        pytest.skip("openssl cannot make a certificate here")
+def test_with_a_certificate_it_is_https(certificate):
     import ssl
 
     from websockets.sync.client import connect
 
-    with page(tls=(chain, key)) as sink:
+    with page(tls=certificate) as sink:
         assert sink.url.startswith("https://127.0.0.1:")
-        context = ssl.create_default_context(cafile=chain)
+        context = ssl.create_default_context(cafile=certificate[0])
         where = sink.url.replace("https", "wss") + "ws"
         with connect(where, ssl=context, origin=Origin(sink.url.rstrip("/"))) as connection:
             Seen(connection).next("hello")
