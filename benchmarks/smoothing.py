@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from benchmarks.one_euro import OneEuro
 from benchmarks.recorded import clip_truth, recorded_people
 from core.joints import COCO
 from evaluation import score_results
@@ -68,19 +69,24 @@ def measure(found: list[People], shown: list[People]) -> Figures:
     return Figures(float(np.concatenate(wrong).mean()), float(np.concatenate(still).mean()), behind / moved, ap)
 
 
+class Filter(Protocol):
+    def update(self, people: People, time_s: float) -> People: ...
+
+
 def main() -> int:
-    tracker, smoother = Tracker(), Smoother()
+    tracker = Tracker()
     found = [tracker.update(drop_impossible(one), frame / FPS) for frame, one in enumerate(recorded_people())]
     raw = measure(found, found)
-    smooth = measure(found, [smoother.update(people, frame / FPS) for frame, people in enumerate(found)])
-    print("| | as found | smoothed | change |\n| --- | ---: | ---: | ---: |")
-    for name, before, after in (
-        ("acceleration error, px a frame^2", raw.acceleration_px, smooth.acceleration_px),
-        ("still joints move, px a frame", raw.still_px, smooth.still_px),
-    ):
-        print(f"| {name} | {before:.2f} | {after:.2f} | {100 * (after / before - 1):.0f} % |")
-    print(f"| moving wrists lag, frames | {raw.lag_frames:.2f} | {smooth.lag_frames:.2f} | |")
-    print(f"| AP | {100 * raw.ap:.1f} | {100 * smooth.ap:.1f} | {100 * (smooth.ap - raw.ap):+.1f} |")
+    print("| | acceleration error | still joints move | wrists lag, frames | AP |\n| --- | ---: | ---: | ---: | ---: |")
+    print(f"| as found | {raw.acceleration_px:.2f} px a frame^2 | {raw.still_px:.2f} px a frame |", end="")
+    print(f" {raw.lag_frames:.2f} | {100 * raw.ap:.1f} |")
+    filters: dict[str, Filter] = {"`Smoother`": Smoother()}
+    filters |= {f"One-Euro, beta {beta} Hz": OneEuro(beta_hz=beta) for beta in (1.5, 4, 8, 20)}
+    for name, one in filters.items():
+        smooth = measure(found, [one.update(people, frame / FPS) for frame, people in enumerate(found)])
+        print(f"| {name} | {100 * (smooth.acceleration_px / raw.acceleration_px - 1):.0f} %", end="")
+        print(f" | {100 * (smooth.still_px / raw.still_px - 1):.0f} %", end="")
+        print(f" | {smooth.lag_frames:.2f} | {100 * smooth.ap:.1f} |")
     return 0
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.joints import sigmas_for
-from pipeline.people.sizes import body_sizes
+from pipeline.people.sizes import body_sizes, masked_medians
 from pipeline.types import People
 
 Floats = NDArray[np.float64]
@@ -145,7 +145,7 @@ def _follow(
     person, track = _matched(np.where(oks >= LEAST_OKS, np.maximum(preference, 0), -1))
 
     pair = person, track
-    offset = _medians(xy[person] - predicted[track], shared[pair])  # (M, 2)
+    offset = masked_medians(xy[person] - predicted[track], shared[pair])  # (M, 2)
     unseen = unseen_s[track][:, None]
     gain = np.where(tracks.sightings[track] == 1, 1.0, 1 - np.exp(-unseen_s[track] / VELOCITY_S))
     velocity = tracks.velocity[track] + (gain * np.minimum(oks[pair] / GOOD_OKS, 1))[:, None] * offset / unseen
@@ -183,10 +183,3 @@ def _matched(preference: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     rows = np.flatnonzero(columns >= 0)
     rows = rows[preference[rows, columns[rows]] >= 0]
     return rows, columns[rows]
-
-
-def _medians(values: Floats, valid: NDArray[np.bool_]) -> Floats:
-    """(M, 2): the median over the valid joints of each row of (M, K, 2); at least one is valid."""
-    ordered = np.sort(np.where(valid[..., None], values, np.inf), axis=1)
-    count, row = valid.sum(axis=1), np.arange(len(values))
-    return np.asarray(0.5 * (ordered[row, (count - 1) // 2] + ordered[row, count // 2]))
