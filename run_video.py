@@ -23,6 +23,7 @@ from commands.interrupts import Interrupts
 from commands.machine import describe_machine
 from commands.pose import open_pose, open_steps
 from commands.records import digest_of
+from commands.video import describe_video
 from core.command_line import FAILED, OK, REFUSED, complain
 from core.errors import PoseError, SinkError, SourceError, describe
 from core.progress import progress_bar, progress_console
@@ -126,6 +127,8 @@ def open_all(
             reconnect=arguments.reconnect,
             camera=arguments.camera,
             browser=visitor,
+            decoder=arguments.decoder,
+            gpu=arguments.gpu or 0,
         )
     )
     several = source if isinstance(source, Several) else None
@@ -137,6 +140,13 @@ def open_all(
         others=[arguments.json, arguments.plot],
         table=arguments.table,
         model=arguments.model,
+    )
+    video_lines = describe_video(
+        source.parts,
+        arguments.save,
+        decoder=arguments.decoder,
+        encoder=arguments.encoder,
+        gpu=arguments.gpu or 0,
     )
     web = None
     if arguments.web is not None:  # before the model is loaded: the page says that it starts
@@ -162,7 +172,7 @@ def open_all(
         pose = stack.enter_context(open_pose(arguments, progress, frame_wh=source.frame_wh))
         if pose.step.engine not in HOST_ENGINES and source.frame_wh is not None:
             pose.warm_up(source.frame_wh)  # builds the plan, compiles the kernels
-    print(pose.step.about)
+    print(pose.step.about, *video_lines, sep="\n")
     sinks = open_sinks(
         save=arguments.save,
         json=arguments.json,
@@ -170,6 +180,8 @@ def open_all(
         show=show,
         side_by_side=several is not None,
         audio=arguments.audio,
+        encoder=arguments.encoder,
+        gpu=arguments.gpu or 0,
         finished=finished,
     )
     outputs = Outputs([*sinks, *([web] if web is not None else [])], recorder, overlap=not arguments.serial)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from cluster.jobs import Recipe
-from commands.arguments import add_model_options, add_people_options, shared_options
+from commands.arguments import add_model_options, add_people_options, add_video_options, shared_options
 from commands.records import digest_of
 from core.command_line import CommandParser, count
 
@@ -56,6 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_model_options(parser)
     add_people_options(parser)
+    add_video_options(parser)
     return parser
 
 
@@ -69,6 +70,8 @@ def recipe_of(arguments: argparse.Namespace) -> Recipe:
         save=arguments.save,
         table=arguments.table,
         audio=arguments.audio,
+        decoder=arguments.decoder,
+        encoder=arguments.encoder,
     )
 
 

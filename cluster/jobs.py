@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from commands.records import DIGEST_CHARACTERS, Option, digest, result_key
+from pipeline.hardware import Choice
 from pipeline.sources import is_image
 
 VIDEO_OUTPUTS = frozenset({".mp4", ".m4v", ".mov", ".mkv"})  # an annotated copy keeps these suffixes
@@ -56,6 +57,7 @@ class Recipe:
     options: the model, people and engine options of the command line, by name. model_digest: of the model's file.
     save: an annotated copy as well. table: the suffix of a table as well, "csv" or "parquet".
     audio: the copy keeps its sound.
+    decoder, encoder: where videos are decoded and encoded; results do not depend on it, so that it is not in the key.
     """
 
     options: Mapping[str, Option] = field(default_factory=dict)
@@ -63,6 +65,8 @@ class Recipe:
     save: bool = False
     table: str | None = None
     audio: bool = True
+    decoder: Choice = "auto"
+    encoder: Choice = "auto"
 
     def results(self, job: Job) -> Results:
         suffix = PurePosixPath(job.path).suffix.lower()

@@ -22,6 +22,7 @@ from cluster.scratch import scratch
 from cluster.store import NO_SPACE, Store
 from core.errors import PoseError, SinkError, SourceError, describe
 from pipeline import PosePipeline, Result, open_source
+from pipeline.hardware import find_decoder, find_encoder
 from pipeline.sinks import Sink
 from pipeline.sinks.outputs import Outputs, open_sinks
 from pipeline.sources import is_url
@@ -76,12 +77,16 @@ class FileWorker:
         self._stack = ExitStack()
         self._scratch = self._stack.enter_context(scratch())
         recipe = setup.recipe
+        # a GPU that was asked for and cannot do it: reported before the model is opened
+        decodes = find_decoder(recipe.decoder)
+        encodes = find_encoder(recipe.encoder) if recipe.save else None
         if model is not None:
             recipe = replace(recipe, options={**recipe.options, "model": model})
         with self._stack.pop_all() as opened:  # closed again if the model cannot be opened
             self._pose = opened.enter_context(setup.open_pose(recipe))
             self._stack = opened.pop_all()
-        self.about = self._pose.step.about
+        videos = [f"decoded {decodes}", *([f"encoded {encodes}"] if encodes is not None else [])]
+        self.about = f"{self._pose.step.about}; videos are {', and '.join(videos)}"
 
     def run(self, job: Job) -> Outcome:
         """Never raises for what a file or a disk can do wrong."""
@@ -151,9 +156,10 @@ class FileWorker:
             folder / Path(name).name if name is not None else None
             for name in (results.json, results.save, results.table)
         )
-        with open_source(path) as source:
+        with open_source(path, decoder=self._recipe.decoder) as source:
             # a copy takes its sound from the file that is read here; everything else names what the user typed
-            copies = open_sinks(save=save, json=None, show=None, audio=self._recipe.audio)
+            recipe = self._recipe
+            copies = open_sinks(save=save, json=None, show=None, audio=recipe.audio, encoder=recipe.encoder)
             lines = open_sinks(save=None, json=json_path, table=table, show=None)
             outputs = Outputs([*copies, *(_Named(sink, job.name) for sink in lines)], recorder)
             results_of = self._pose.run(source, steps=open_steps(self._recipe), recorder=recorder)

@@ -8,6 +8,7 @@ from commands.records import Option
 from core.command_line import CommandParser, add_gpu_option, count, file_path, input_side, number, parsed_by
 from export.zoo import MODELS
 from kernels.options import MAX_PEOPLE_LIMIT
+from pipeline.hardware import CHOICES
 from pipeline.models import DEVICES, ENGINES
 from pipeline.pose import LIVE_OPTIONS
 from pipeline.sinks.web.address import Address
@@ -106,6 +107,23 @@ def add_people_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_video_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where videos are decoded and encoded. They change no person and no joint."""
+    video = parser.add_argument_group("video hardware")
+    video.add_argument(
+        "--decoder",
+        choices=CHOICES,
+        default="auto",
+        help="what decodes videos (default: auto, an NVIDIA GPU's NVDEC where it can, else the CPU)",
+    )
+    video.add_argument(
+        "--encoder",
+        choices=CHOICES,
+        default="auto",
+        help="what encodes annotated copies (default: auto, an NVIDIA GPU's NVENC where it has one, else the CPU)",
+    )
+
+
 def shared_options(arguments: argparse.Namespace) -> dict[str, Option]:
     """The model and people options by name; they determine a source's results, for every command."""
     parser = argparse.ArgumentParser()
@@ -135,6 +153,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     add_model_options(parser)
     add_people_options(parser)
+    add_video_options(parser)
 
     output = parser.add_argument_group("output")
     output.add_argument(

@@ -19,7 +19,8 @@ from pipeline.types import Result
 class FolderSink(Sink):
     """A file per source in one folder: `street.avi` becomes `street.mp4`, `a.jpg` stays `a.jpg`.
 
-    side_by_side: the sources' frames come mixed; else one ends before the next begins. audio: as VideoSink.
+    side_by_side: the sources' frames come mixed; else one ends before the next begins. open_video: makes the sink of
+    one video.
     finished: told of each source whose file is whole because another source came; of the last one nobody knows here.
     """
 
@@ -28,7 +29,7 @@ class FolderSink(Sink):
         folder: Path,
         *,
         side_by_side: bool = False,
-        audio: bool = True,
+        open_video: Callable[[Path], Sink] = VideoSink,
         finished: Callable[[str], None] = lambda source: None,
     ) -> None:
         self.folder = folder
@@ -37,7 +38,8 @@ class FolderSink(Sink):
             folder.mkdir(exist_ok=True)
         except OSError as error:
             raise SinkError(f"folder {folder} cannot be made: {reason(error)}") from error
-        self._side_by_side, self._audio = side_by_side, audio
+        self._side_by_side = side_by_side
+        self._open_video = open_video
         self._open: dict[str, Sink] = {}  # by source; one at a time unless they run side by side
         self._last_index = -1
         self._names: set[str] = set()
@@ -78,7 +80,7 @@ class FolderSink(Sink):
         path = self.folder / name
         if _same_file(path, source):
             raise SinkError(f"{path} is the input itself; save into another folder")
-        return ImageSink(path) if is_image(name) else VideoSink(path, audio=self._audio)
+        return ImageSink(path) if is_image(name) else self._open_video(path)
 
 
 def file_name(source: str) -> str:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from core.errors import SinkError, StageError, describe
 from pipeline.channel import Cancelled, Channel
 from pipeline.draw import draw_people
+from pipeline.hardware import Choice
 from pipeline.sinks import (
     VIDEO_FORMATS,
     FolderSink,
@@ -230,19 +232,22 @@ def open_sinks(
     table: Path | None = None,
     side_by_side: bool = False,
     audio: bool = True,
+    encoder: Choice = "auto",
+    gpu: int = 0,
     finished: Callable[[str], None] = lambda source: None,
 ) -> list[Sink]:
     """The sinks, opened; if one cannot be, those before it are closed again.
 
-    show: the window's title. audio: videos keep their source's sound. side_by_side: several sources at the same time,
-    each with a window and file of its own. finished: as FolderSink's, where `save` is a folder.
+    show: the window's title. audio, encoder, gpu: of videos, as VideoSink's. side_by_side: several sources at the same
+    time, each with a window and file of its own. finished: as FolderSink's, where `save` is a folder.
     """
     sinks: list[Sink] = []
     try:
         if show is not None:
             sinks.append(WindowSink(None if side_by_side else show))
         if save is not None:
-            sinks.append(_save_sink(save, side_by_side=side_by_side, audio=audio, finished=finished))
+            open_video = partial(VideoSink, audio=audio, encoder=encoder, gpu=gpu)
+            sinks.append(_save_sink(save, open_video, side_by_side=side_by_side, finished=finished))
         if json is not None:
             sinks.append(JsonSink(json))
         if table is not None:
@@ -254,10 +259,12 @@ def open_sinks(
     return sinks
 
 
-def _save_sink(save: Path, *, side_by_side: bool, audio: bool, finished: Callable[[str], None]) -> Sink:
+def _save_sink(
+    save: Path, open_video: Callable[[Path], Sink], *, side_by_side: bool, finished: Callable[[str], None]
+) -> Sink:
     if is_folder(save):
-        return FolderSink(save, side_by_side=side_by_side, audio=audio, finished=finished)
-    return ImageSink(save) if save.suffix.lower() in IMAGE_SUFFIXES else VideoSink(save, audio=audio)
+        return FolderSink(save, side_by_side=side_by_side, open_video=open_video, finished=finished)
+    return ImageSink(save) if save.suffix.lower() in IMAGE_SUFFIXES else open_video(save)
 
 
 def is_folder(save: Path) -> bool:

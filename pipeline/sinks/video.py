@@ -1,10 +1,12 @@
-"""VideoSink: H.264 in MP4, MOV or Matroska, by PyAV."""
+"""VideoSink: H.264 in MP4, MOV or Matroska, by PyAV; encoded by x264, or by NVENC where a GPU has it."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from pathlib import Path
+from typing import TypeVar
 
 import av
 import cv2
@@ -15,6 +17,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from core.errors import SinkError
+from pipeline.hardware import NVENC, Choice, find_encoder, nvenc_for, one_line
 from pipeline.sinks.base import Sink, open_file, reason
 from pipeline.sinks.tracks import SourceTracks
 from pipeline.types import Frame, Result
@@ -25,7 +28,14 @@ FRAGMENTS = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_pa
 GOP_SIZE = 48
 # No B-frames: they would delay the first timestamp of a fragmented file by two frames.
 X264 = {"preset": "veryfast", "crf": "21", "bf": "0"}
+# The tag that Apple's players want of HEVC in MP4 and MOV.
+HEVC_TAG = "hvc1"
 FREE_TIME_BASE = Fraction(1, 90_000)  # for sources without their own
+
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class VideoSink(Sink):
@@ -33,13 +43,17 @@ class VideoSink(Sink):
 
     The first frame fixes the size (odd sides grow by a pixel); later frames of another size are fitted into it.
     audio: copy the sound.
+    encoder: "auto" encodes on an NVIDIA GPU if it can (`pipeline.hardware`; HEVC above 4096 pixels a side), "gpu"
+        raises SinkError if it cannot. gpu: which one, as in `find_gpu`.
     """
 
-    def __init__(self, path: Path, *, audio: bool = True) -> None:
+    def __init__(self, path: Path, *, audio: bool = True, encoder: Choice = "auto", gpu: int = 0) -> None:
         if path.suffix.lower() not in VIDEO_FORMATS:
             raise ValueError(f"{path} has no known video suffix; expected one of {', '.join(VIDEO_FORMATS)}")
         self.path = path
         self._audio = audio
+        self._encoder, self._gpu = encoder, gpu
+        self._on_gpu = find_encoder(encoder, gpu).on_gpu
         self._file = open_file(path)
         self._output: tuple[OutputContainer, VideoStream] | None = None
         self._tracks: SourceTracks | None = None
@@ -53,7 +67,7 @@ class VideoSink(Sink):
     def write(self, result: Result, picture: NDArray[np.uint8]) -> None:
         frame = result.frame
         if self._output is None:
-            self._output = self._start(frame)
+            self._output = self._guarded(lambda: self._start(frame))
         container, stream = self._output
         # OpenCV converts in a third of the time that FFmpeg takes
         cv2.cvtColor(_fitted(picture, self._wh), cv2.COLOR_BGR2YUV_I420, dst=self._yuv)
@@ -82,24 +96,48 @@ class VideoSink(Sink):
                 self.path.unlink(missing_ok=True)  # no frame came: an empty file plays nowhere
 
     def _start(self, frame: Frame) -> tuple[OutputContainer, VideoStream]:
-        kind = VIDEO_FORMATS[self.path.suffix.lower()]
-        container = av.open(self._file, "w", format=kind, options={} if kind == "matroska" else FRAGMENTS)
         w, h = frame.wh
         self._wh = (w + w % 2, h + h % 2)
         self._yuv = np.empty((self._wh[1] * 3 // 2, self._wh[0]), np.uint8)
         self._time_base = frame.time_base or FREE_TIME_BASE
-        stream = container.add_stream("libx264", options=X264)
+        if self._on_gpu:
+            codec = nvenc_for(self._wh)
+            try:
+                return self._started(frame, codec, {**NVENC, "gpu": str(self._gpu)})
+            except (av.error.FFmpegError, OSError, ValueError) as error:
+                # Nothing is written yet. A size that the card does not take, or more videos at once than it allows.
+                words = f"{codec} does not take {self._wh[0]}x{self._wh[1]} ({one_line(error)})"
+                if self._encoder == "gpu":
+                    raise SinkError(f"{self.path}: {words}; use --encoder auto or cpu") from error
+                logger.warning("%s is encoded on the CPU, not on the GPU: %s", self.path, words)
+        return self._started(frame, "libx264", X264)
+
+    def _started(self, frame: Frame, encoder: str, options: Mapping[str, str]) -> tuple[OutputContainer, VideoStream]:
+        """A container with an open encoder, its header not yet written; raises what PyAV does where it cannot be."""
+        kind = VIDEO_FORMATS[self.path.suffix.lower()]
+        container = av.open(self._file, "w", format=kind, options={} if kind == "matroska" else FRAGMENTS)
+        stream = container.add_stream(encoder, options=dict(options))
+        assert isinstance(stream, VideoStream)
         stream.width, stream.height = self._wh
         stream.pix_fmt = "yuv420p"
         codec = stream.codec_context
         codec.time_base = stream.time_base = self._time_base
         codec.gop_size = GOP_SIZE
         codec.colorspace, codec.color_range = Colorspace.ITU601, ColorRange.MPEG  # what OpenCV converts to
-        self._tracks = SourceTracks.of(frame.source, container, audio=self._audio)
-        if self._tracks is not None:
-            ratio = self._tracks.sample_aspect_ratio
-            turned = frame.wh != self._tracks.stored_wh and frame.wh[::-1] == self._tracks.stored_wh
-            codec.sample_aspect_ratio = 1 / ratio if turned else ratio
+        if codec.codec.canonical_name == "hevc" and kind != "matroska":
+            codec.codec_tag = HEVC_TAG
+        tracks = SourceTracks.of(frame.source, container, audio=self._audio)
+        try:
+            if tracks is not None:
+                ratio = tracks.sample_aspect_ratio
+                turned = frame.wh != tracks.stored_wh and frame.wh[::-1] == tracks.stored_wh
+                codec.sample_aspect_ratio = 1 / ratio if turned else ratio
+            codec.open()
+        except BaseException:
+            if tracks is not None:
+                tracks.close()
+            raise
+        self._tracks = tracks
         return container, stream
 
     def _finish(self, container: OutputContainer, stream: VideoStream) -> None:
@@ -108,9 +146,11 @@ class VideoSink(Sink):
         container.mux(stream.encode(None))
         container.close()
 
-    def _guarded(self, work: Callable[[], object]) -> None:
+    def _guarded(self, work: Callable[[], T]) -> T:
         try:
-            work()
+            return work()
+        except SinkError:
+            raise
         except (av.error.FFmpegError, OSError) as error:
             self._failed = True
             raise SinkError(f"{self.path} cannot be written further: {reason(error)}") from error

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from core.errors import SourceError
+from pipeline.hardware import Choice, find_decoder
 from pipeline.sources.base import (
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
@@ -30,6 +31,8 @@ from pipeline.types import Frame
 
 MOST_SIDE_BY_SIDE = 64  # each has a thread and a decoder
 
+OpenPart = Callable[[str], Source]
+
 
 def open_source(
     *sources: str | int | Path,
@@ -38,6 +41,8 @@ def open_source(
     reconnect: bool = False,
     camera: CameraMode | None = None,
     browser: Source | None = None,
+    decoder: Choice = "auto",
+    gpu: int = 0,
 ) -> Source:
     """One source out of what a user types: video files, URLs, cameras, images, folders, globs.
 
@@ -48,6 +53,7 @@ def open_source(
     loop: play files again and again. camera: the mode asked of cameras. browser: what the source `browser` stands for.
     reconnect: a camera or stream is opened again when it fails, and waited for if it cannot be opened now. Of several,
     one that opened once is always opened again.
+    decoder, gpu: of videos and streams, as VideoSource's.
     Raises SourceError (missing, empty or unreadable) or ValueError (none given, or some that do not go together).
     """
     parts = [part for source in sources for part in _expand(str(source))]
@@ -56,14 +62,17 @@ def open_source(
     live = [part for part in parts if is_live(part)]
     if live and loop and len(live) == len(parts):
         raise ValueError(f"--loop repeats files, and {public_name(live[0])} is live; leave it out")
+    if decoder != "auto":
+        find_decoder(decoder, gpu)  # reported now: a stream's Reconnecting would try again and again
+    open_part = partial(_open_part, camera=camera, decoder=decoder, gpu=gpu)
     if len(parts) > 1 and (live or (realtime and not any(is_image(part) for part in parts))):
-        open_live = partial(_open_live, wait_for_first=reconnect, camera=camera, browser=browser)
-        return _side_by_side(parts, partial(open_live, reconnect=True), realtime=realtime, loop=loop)
+        open_live = partial(_open_live, open_part, reconnect=True, wait_for_first=reconnect, browser=browser)
+        return _side_by_side(parts, open_part, open_live, realtime=realtime, loop=loop)
     if live:
-        return _open_live(live[0], reconnect=reconnect, wait_for_first=reconnect, camera=camera, browser=browser)
+        return _open_live(open_part, live[0], reconnect=reconnect, wait_for_first=reconnect, browser=browser)
 
     def open_parts() -> Source:
-        return _open_part(parts[0]) if len(parts) == 1 else Chain(parts)
+        return open_part(parts[0]) if len(parts) == 1 else Chain(parts, open_part)
 
     source = Loop(open_parts) if loop else open_parts()
     return RealTime(source) if realtime and not source.live else source
@@ -74,7 +83,14 @@ def is_live(name: str) -> bool:
     return is_camera(name) or is_stream(name) or is_browser(name)
 
 
-def _side_by_side(parts: Sequence[str], open_live: Callable[[str], Source], *, realtime: bool, loop: bool) -> Several:
+def is_video(name: str) -> bool:
+    """Whether a source of this name is decoded by FFmpeg: a video file or a stream."""
+    return not (is_camera(name) or is_browser(name) or is_image(name))
+
+
+def _side_by_side(
+    parts: Sequence[str], open_part: OpenPart, open_live: OpenPart, *, realtime: bool, loop: bool
+) -> Several:
     files = [part for part in parts if not is_live(part)]
     if files and not realtime:
         raise ValueError(f"{files[0]} is a file among live sources; add --realtime, or name it alone")
@@ -89,7 +105,7 @@ def _side_by_side(parts: Sequence[str], open_live: Callable[[str], Source], *, r
             if is_live(part):
                 opened.append(open_live(part))
             else:
-                opened.append(RealTime(Loop(partial(_open_part, part)) if loop else _open_part(part)))
+                opened.append(RealTime(Loop(partial(open_part, part)) if loop else open_part(part)))
         return Several(opened)
     except BaseException:
         for source in opened:
@@ -98,27 +114,27 @@ def _side_by_side(parts: Sequence[str], open_live: Callable[[str], Source], *, r
 
 
 def _open_live(
-    part: str, *, reconnect: bool, wait_for_first: bool, camera: CameraMode | None, browser: Source | None
+    open_part: OpenPart, part: str, *, reconnect: bool, wait_for_first: bool, browser: Source | None
 ) -> Source:
     if is_browser(part):
         if browser is None:
             raise ValueError("the source browser is the camera of whoever opens the page; add --web 8000")
         return browser  # it waits for its visitor by itself
-    open_again = partial(_open_part, part, camera)
+    open_again = partial(open_part, part)
     return Reconnecting(public_name(part), open_again, wait_for_first=wait_for_first) if reconnect else open_again()
 
 
 class Chain(Source):
     """Several sources, one after another; each frame names its own and counts from 0 there."""
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], open_part: OpenPart) -> None:
         self.name = f"{len(names)} sources"
-        self._names = names
+        self._names, self._open_part = names, open_part
         self._current: Source | None = None
         self._interrupted = False
         counts: list[int | None] = []
         for name in names:
-            with _open_part(name) as part:
+            with open_part(name) as part:
                 counts.append(part.frame_count)
                 self.frame_wh = self.frame_wh or part.frame_wh
         known = [count for count in counts if count is not None]
@@ -132,7 +148,7 @@ class Chain(Source):
         for name in self._names:
             if self._interrupted:
                 return
-            with _open_part(name) as self._current:
+            with self._open_part(name) as self._current:
                 yield from self._current
 
     def interrupt(self) -> None:
@@ -162,7 +178,7 @@ def _expand(source: str) -> list[str]:
     return [source]
 
 
-def _open_part(name: str, camera: CameraMode | None = None) -> Source:
+def _open_part(name: str, *, camera: CameraMode | None, decoder: Choice, gpu: int) -> Source:
     if is_camera(name):
         return CameraSource(camera_index(name), camera)
     if is_image(name):
@@ -171,4 +187,4 @@ def _open_part(name: str, camera: CameraMode | None = None) -> Source:
         check_file(name)
     from pipeline.sources.video import VideoSource
 
-    return VideoSource(name)
+    return VideoSource(name, decoder=decoder, gpu=gpu)

@@ -13,6 +13,14 @@ from numpy.typing import NDArray
 
 PQ_TRANSFER = 16  # SMPTE ST 2084, as FFmpeg numbers it. HLG (18) is made to look right on a screen that knows no HDR.
 WHITE_NITS = 203.0  # reference white of HDR pictures (ITU-R BT.2408)
+PLANAR = {  # NVDEC's formats, U and V interleaved, and those of FFmpeg's software decoders with the same values
+    "nv12": "yuv420p",
+    "p010le": "yuv420p10le",
+    "p016le": "yuv420p12le",
+    "nv16": "yuv422p",
+    "p210le": "yuv422p10le",
+    "p216le": "yuv422p12le",
+}
 KNEE = 0.8  # of the white: what is brighter is compressed, so that highlights keep some of their shape
 
 
@@ -45,12 +53,24 @@ def deinterlaced(frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
         yield from _flushed(graph)
 
 
+def planar(frame: av.VideoFrame, reformatter: VideoReformatter) -> av.VideoFrame:
+    """A frame from NVDEC as software would have decoded it, to the bit; other formats as they are.
+
+    FFmpeg converts interleaved and planar frames to BGR by different code, with different results.
+    """
+    as_from_software = PLANAR.get(frame.format.name)
+    return frame if as_from_software is None else reformatter.reformat(frame, format=as_from_software)
+
+
 def to_bgr(frame: av.VideoFrame, reformatter: VideoReformatter) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8. Alpha is left out; more than 8 bits are rounded; PQ is tone-mapped, in its own primaries."""
+    """(H, W, 3) uint8, C-contiguous.
+
+    Alpha is left out; more than 8 bits are rounded; PQ is tone-mapped, in its own primaries.
+    """
     if frame.color_trc == PQ_TRANSFER:
         wide = reformatter.reformat(frame, format="bgr48le").to_ndarray()
         return np.asarray(_tone_map()[wide], np.uint8)
-    return np.asarray(reformatter.reformat(frame, format="bgr24").to_ndarray(), np.uint8)
+    return np.ascontiguousarray(reformatter.reformat(frame, format="bgr24").to_ndarray(), np.uint8)
 
 
 @cache

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from cluster.__main__ import main
+from engine.gpu import find_gpu
 from tests.cluster.fakes import KILLS, SLEEPS, open_pictures, write_picture
 from tests.pipeline.fakes import write_clip
 from tests.pipeline.onnx_models import blob_frame, write_blob_model
@@ -229,3 +230,14 @@ def command(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         arguments_of(folder, *more), env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=120
     )
+
+
+@pytest.mark.skipif(find_gpu()[0] is not None, reason="there is a GPU here")
+def test_a_video_gpu_that_no_worker_has_ends_the_run(typed, tmp_path, monkeypatch):
+    """Each worker looks for itself: the driver's machine may have none while theirs have."""
+    monkeypatch.chdir(tmp_path)
+    write_picture(Path("in/a.png"), 1)
+    for option, more in (("--decoder", []), ("--encoder", ["--save"])):
+        status, _, err = typed("in", "--out", "out", "--workers", 1, option, "gpu", *more)
+        assert status == 2
+        assert f"{option} gpu: no GPU {option[2:-1]}s videos here: no NVIDIA driver is installed" in err[-1]

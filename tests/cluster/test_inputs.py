@@ -106,6 +106,8 @@ def test_the_key_changes_with_the_file(other):
 
 def test_the_key_changes_with_what_is_done_and_not_with_where_the_model_lies():
     base = Recipe(options={"model": "a.onnx", "flip": False}, model_digest="1")
+    elsewhere = Recipe(options={"model": "a.onnx", "flip": False}, model_digest="1", decoder="cpu", encoder="cpu")
+    assert base.key(JOB) == elsewhere.key(JOB)  # the same people, and as good a copy
     same = Recipe(options={"flip": False, "model": "./a.onnx"}, model_digest="1")
     assert base.key(JOB) == same.key(JOB)
     for other in (

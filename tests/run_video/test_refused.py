@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from engine.gpu import find_gpu
 from tests.pipeline.fakes import write_clip
 from tests.run_video.outcomes import COUNT, WH, frames_of, refused
 
@@ -145,3 +146,13 @@ def test_no_display(typed, clip, monkeypatch):
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     refused(typed(clip, "--show"), "no window can be shown: DISPLAY and WAYLAND_DISPLAY are not set")
+
+
+@pytest.mark.skipif(find_gpu()[0] is not None, reason="there is a GPU here")
+def test_a_video_gpu_that_is_not_there(typed, clip, tmp_path):
+    refused(typed(clip, "--decoder", "gpu"), "--decoder gpu: no GPU decodes videos here: no NVIDIA driver")
+    copy = tmp_path / "out.mp4"
+    refused(typed(clip, "--save", copy, "--encoder", "gpu"), "--encoder gpu: no GPU encodes videos here: no NVIDIA")
+    assert not copy.exists()
+    refused(typed(clip, "--encoder", "gpu"), "--encoder gpu is for annotated videos, and none is saved")
+    refused(typed(clip, "--decoder", "GPU"), "invalid choice: 'GPU'")

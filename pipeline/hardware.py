@@ -1,0 +1,152 @@
+"""Where videos are decoded and encoded: on an NVIDIA GPU (NVDEC, NVENC) or on the CPU. Each is tried once a process."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+from typing import Literal
+
+import av
+import numpy as np
+from av.codec.hwaccel import HWAccel
+from av.video.codeccontext import VideoCodecContext
+from av.video.stream import VideoStream
+
+from core.errors import SinkError, SourceError
+from engine.gpu import find_gpu
+
+Choice = Literal["auto", "cpu", "gpu"]
+CHOICES: tuple[Choice, ...] = ("auto", "cpu", "gpu")
+
+# The formats in which FFmpeg copies NVDEC's pictures to the host. Its software decoders use the first six for none of
+# the codecs that NVDEC has.
+DOWNLOADED = frozenset({"nv12", "p010le", "p016le", "nv16", "p210le", "p216le", "yuv444p", "yuv444p16le"})
+TRIAL_SIDE = 256  # pixels; every codec of every card takes it
+
+# Constant quality as in X264 (sinks/video.py): NVENC's scale of `cq` is H.264's quantiser, as x264's `crf` is. Without
+# B-frames and look-ahead, for the reason given there. Not yet compared with x264 on a card.
+NVENC: Mapping[str, str] = {
+    "preset": "p5",
+    "tune": "hq",
+    "rc": "vbr",
+    "cq": "21",
+    "b": "0",  # no average bit rate: the quality alone decides
+    "bf": "0",
+    "spatial-aq": "1",  # x264's presets distribute bits in the same way
+}
+H264_NVENC_SIDE = 4096  # pixels: NVENC codes larger pictures only as HEVC
+
+
+@dataclass(frozen=True)
+class VideoUnit:
+    """What decodes or encodes. why: the GPU's name, or why it is the CPU."""
+
+    on_gpu: bool
+    why: str
+
+    def __str__(self) -> str:
+        return f"on the GPU ({self.why})" if self.on_gpu else f"on the CPU: {self.why}"
+
+
+def find_decoder(choice: Choice = "auto", gpu: int = 0) -> VideoUnit:
+    """What decodes videos. "auto": the GPU if it can. gpu: as in `find_gpu`.
+
+    A GPU that decodes H.264 may not know another codec: only a video's first frame shows what decoded it.
+    Raises SourceError if "gpu" was chosen and there is none that decodes, ValueError for another word.
+    """
+    _check(choice, "decoder")
+    unit = VideoUnit(False, "--decoder cpu") if choice == "cpu" else _tried_decoder(gpu)
+    if choice == "gpu" and not unit.on_gpu:
+        raise SourceError(f"--decoder gpu: no GPU decodes videos here: {unit.why}; use --decoder auto or cpu")
+    return unit
+
+
+def find_encoder(choice: Choice = "auto", gpu: int = 0) -> VideoUnit:
+    """What encodes videos. "auto": the GPU if it can. gpu: as in `find_gpu`.
+
+    Raises SinkError if "gpu" was chosen and there is none that encodes, ValueError for another word.
+    """
+    _check(choice, "encoder")
+    unit = VideoUnit(False, "--encoder cpu") if choice == "cpu" else _tried_encoder(gpu)
+    if choice == "gpu" and not unit.on_gpu:
+        raise SinkError(f"--encoder gpu: no GPU encodes videos here: {unit.why}; use --encoder auto or cpu")
+    return unit
+
+
+def nvdec(gpu: int = 0, *, allow_software_fallback: bool = True) -> HWAccel:
+    """For `av.open`: decode on the GPU, and copy each picture to the host.
+
+    FFmpeg makes a CUDA context of its own: it refuses the one that the network shares if that was made first, with
+    other flags.
+    """
+    return HWAccel("cuda", device=str(gpu), allow_software_fallback=allow_software_fallback)
+
+
+def is_from_gpu(frame: av.VideoFrame, codec: VideoCodecContext) -> bool:
+    """Whether NVDEC decoded this frame. FFmpeg falls back to software without a word where the GPU lacks the codec."""
+    return codec.pix_fmt == "cuda" and frame.format.name in DOWNLOADED
+
+
+def nvenc_for(wh: tuple[int, int]) -> str:
+    """The encoder of NVENC that takes pictures of this size."""
+    return "h264_nvenc" if max(wh) <= H264_NVENC_SIDE else "hevc_nvenc"
+
+
+def _check(choice: str, what: str) -> None:
+    if choice not in CHOICES:
+        raise ValueError(f"{what} is {choice!r}; expected one of {', '.join(CHOICES)}")
+
+
+@cache
+def _tried_decoder(gpu: int) -> VideoUnit:
+    found, why = find_gpu(gpu)
+    if found is None:
+        return VideoUnit(False, why)
+    try:
+        with av.open(_trial_video(), "r", hwaccel=nvdec(gpu, allow_software_fallback=False)) as container:
+            codec = container.streams.video[0].codec_context
+            codec.thread_count = 1
+            if is_from_gpu(next(container.decode(video=0)), codec):
+                return VideoUnit(True, f"NVDEC of {found.name}")
+    except (av.error.FFmpegError, OSError, RuntimeError, StopIteration) as error:
+        return VideoUnit(False, f"{found.name} decoded no test video: {one_line(error)}")
+    return VideoUnit(False, f"{found.name} decoded no test video: FFmpeg fell back to software")
+
+
+@cache
+def _tried_encoder(gpu: int) -> VideoUnit:
+    found, why = find_gpu(gpu)
+    if found is None:
+        return VideoUnit(False, why)
+    try:
+        codec = av.CodecContext.create("h264_nvenc", "w")
+        codec.width = codec.height = TRIAL_SIDE
+        codec.pix_fmt, codec.time_base = "yuv420p", Fraction(1, 25)
+        codec.options = {**NVENC, "gpu": str(gpu)}
+        codec.open()
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        return VideoUnit(False, f"{found.name} has no video encoder, or its driver does not: {one_line(error)}")
+    return VideoUnit(True, f"NVENC of {found.name}")
+
+
+def _trial_video() -> io.BytesIO:
+    """One grey H.264 picture in Matroska."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska") as container:
+        stream = container.add_stream("libx264", rate=25)
+        assert isinstance(stream, VideoStream)
+        stream.width = stream.height = TRIAL_SIDE
+        stream.pix_fmt = "yuv420p"
+        grey = np.full((TRIAL_SIDE * 3 // 2, TRIAL_SIDE), 128, np.uint8)
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(grey, "yuv420p")))
+        container.mux(stream.encode(None))
+    file.seek(0)
+    return file
+
+
+def one_line(error: BaseException) -> str:
+    """FFmpeg's or the system's reason in one line."""
+    return " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())

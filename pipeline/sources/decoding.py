@@ -1,0 +1,152 @@
+"""Decoding: the pictures of a video, by NVDEC where the GPU takes them, else by FFmpeg's software."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.codeccontext import VideoCodecContext
+from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from core.errors import SourceError
+from pipeline.hardware import Choice, find_decoder, is_from_gpu, nvdec, one_line
+from pipeline.sources.pipe import PipeReader
+from pipeline.sources.pixels import planar
+
+logger = logging.getLogger(__name__)
+
+
+class Decoding:
+    """The first video stream of what `av.open` opens. Close it.
+
+    name: for messages. where: a URL, "file:" and a path, or a pipe; it can be opened a second time if `again`.
+    decoder: "auto" decodes on the CPU what the GPU does not take, which is logged; "gpu" raises SourceError instead.
+    slices: decode with threads that share a picture. Threads with a picture each are faster, but hold pictures back.
+    skips: leave out packets that cannot be decoded, as those of a stream that was joined in its middle.
+    Raises what `av.open` raises, and SourceError without a video stream of a known codec.
+    """
+
+    def __init__(
+        self,
+        where: str | PipeReader,
+        name: str,
+        *,
+        again: bool,
+        decoder: Choice = "auto",
+        gpu: int = 0,
+        slices: bool = False,
+        skips: bool = False,
+        options: Mapping[str, str],
+        timeout: tuple[float, float] | None = None,
+    ) -> None:
+        self._where, self._name, self._again = where, name, again
+        self._decoder, self._gpu, self._slices, self._skips = decoder, gpu, slices, skips
+        self._options, self._timeout = dict(options), timeout
+        self.on_gpu = find_decoder(decoder, gpu).on_gpu  # until the codec or the first frame shows that it is not
+        self._proved = not self.on_gpu
+        self._reformatter = VideoReformatter()
+        self._wh = (0, 0)
+        self._cut = (0, 0)
+        self.container = self._open()
+        try:
+            self._choose_threads()
+        except SourceError:
+            self.close()
+            raise
+
+    @property
+    def stream(self) -> VideoStream:
+        return self.container.streams.video[0]
+
+    @property
+    def codec(self) -> VideoCodecContext:
+        return self.stream.codec_context
+
+    def frames(self) -> Iterator[av.VideoFrame]:
+        """Every frame, in the formats of FFmpeg's software decoders. Raises FFmpegError where it cannot go on."""
+        for packet in self.container.demux(self.stream):
+            try:
+                frames = packet.decode()
+            except av.error.FFmpegError as error:
+                if not self._skips:
+                    raise
+                logger.debug("%s: a packet was not decodable: %s", self._name, error)
+                continue
+            if frames and not self._proved:
+                self._prove(frames[0])
+                if not self.on_gpu and self._again:
+                    break
+            yield from self._as_from_software(frames)
+        else:
+            return
+        # No frame was given out yet: from the start again, with all threads that software can use.
+        self.container.close()
+        self.container = self._open()
+        self._choose_threads()
+        yield from self.frames()
+
+    def held_back(self) -> Iterator[av.VideoFrame]:
+        """The frames that the decoder still holds, to bring them into order; for use after damage."""
+        return self._as_from_software(self.codec.decode(None))
+
+    def cropped(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """A picture without the columns and rows that the codec wants cut at the left and top: NVDEC leaves them."""
+        left, top = self._cut
+        return np.ascontiguousarray(image[top:, left:]) if left or top else image
+
+    def close(self) -> None:
+        self.container.close()
+
+    def _open(self) -> InputContainer:
+        if self.on_gpu:
+            try:
+                accelerated = nvdec(self._gpu)
+                return av.open(self._where, "r", options=self._options, timeout=self._timeout, hwaccel=accelerated)
+            except (av.error.FFmpegError, OSError, RuntimeError) as error:
+                waited = isinstance(error, av.error.ExitError)  # FFmpeg's word for the time limit
+                if self._decoder == "gpu" or waited or not (self._again or self._timeout):
+                    raise
+                container = av.open(self._where, "r", options=self._options, timeout=self._timeout)
+                self._take_cpu(one_line(error))  # the file opens: it was the GPU
+                return container
+        return av.open(self._where, "r", options=self._options, timeout=self._timeout)
+
+    def _choose_threads(self) -> None:
+        if not self.container.streams.video or self.container.format.name == "tty":  # tty: FFmpeg draws text files
+            raise SourceError(f"{self._name} holds no video")
+        if self.codec is None:
+            raise SourceError(f"{self._name} cannot be opened: its header does not say how its video is coded")
+        if self.on_gpu and not self.codec.is_hwaccel:
+            self._take_cpu(f"it does not know the codec {self.codec.name}")
+        if self.on_gpu:
+            self.codec.thread_count = 1  # each further one needs surfaces of NVDEC's, which are few
+        self.stream.thread_type = "SLICE" if self._slices else "AUTO"
+
+    def _prove(self, first: av.VideoFrame) -> None:
+        self._proved = True
+        if not is_from_gpu(first, self.codec):
+            profile = f" {self.codec.profile}" if self.codec.profile else ""
+            self._take_cpu(f"it does not decode {self.codec.name}{profile}, {first.width}x{first.height}")
+
+    def _take_cpu(self, why: str) -> None:
+        """Raises SourceError where it must be the GPU."""
+        self.on_gpu, self._proved = False, True
+        if self._decoder == "gpu":
+            raise SourceError(f"{self._name} cannot be decoded on the GPU: {why}; use --decoder auto or cpu")
+        logger.warning("%s is decoded on the CPU, not on the GPU: %s", self._name, why)
+
+    def _as_from_software(self, frames: list[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+        for frame in frames:
+            if not self.on_gpu:
+                yield frame
+                continue
+            wh = frame.width, frame.height
+            if wh != self._wh:  # FFmpeg crops hardware frames at the right and bottom alone
+                self._wh = wh
+                self._cut = max(0, wh[0] - self.codec.width), max(0, wh[1] - self.codec.height)
+            yield planar(frame, self._reformatter)
