@@ -55,7 +55,7 @@ def clustered(
 ) -> tuple[float, Notes]:
     """Seconds for all files by the driver and processes, from the moment that all workers are ready."""
     store = LocalStore(out)
-    with store.held() as token:
+    with store.locked() as token:
         setup = Setup(recipe=recipe, store=store, token=token, open_pose=open_pose, cores=cores)
         with LocalPool(setup, workers) as pool:
             ready: list[Event] = []

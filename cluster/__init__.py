@@ -1,4 +1,4 @@
-"""Many files on many machines: `python -m cluster`. A driver hands whole files to workers; Ray is loaded when used.
+"""Many files on many machines: `python -m cluster`. A driver assigns whole files to workers; Ray is loaded when used.
 
-Only names and statistics travel between them, never frames: a worker reads its file and writes its results itself.
+Only names and statistics pass between them, never frames: a worker reads its file and writes its results itself.
 """

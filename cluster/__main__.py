@@ -8,7 +8,6 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import FrameType
 
 from rich.console import Console
 
@@ -25,56 +24,49 @@ from cluster.worker import OpenPose, Setup
 from core import command_line
 from core.command_line import OK, REFUSED, complain
 from core.errors import PoseError
+from core.signals import STOP_SIGNALS, Stopped, stop_of, stop_signals
 from pipeline.sources import is_url
 
 PROG = "python -m cluster"
 
 
-class Ended(BaseException):
-    """A signal asked the command to end. number: of the signal."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__("interrupted")
-        self.number = number
-
-
 def main(argv: Sequence[str] | None = None, *, open_pose: OpenPose = open_pose) -> int:
     """Run the command; returns the exit status. Every failure is one line on stderr.
 
-    open_pose: a function of a module that every worker can import.
+    open_pose: opens the pipeline of a worker; a function of a module that every worker can import.
     """
     arguments = build_parser().parse_args(argv)
     report: Report | None = None
     try:
-        with signals():
+        with stop_once():
             recipe = recipe_of(arguments)
             jobs = find_jobs(arguments.sources, out=arguments.out)
-            check_results(jobs, recipe, arguments.out)
+            check_targets(jobs, recipe, arguments.out)
             store = open_store(arguments.out)
-            with store.held() as token:
+            with store.locked() as token:
                 quarantine = Quarantine(store)
                 todo = plan(jobs, recipe, store.contents(), quarantine, retry_failed=arguments.retry_failed)
                 report = Report(todo, recipe, store, quarantine, Console(stderr=True))
                 setup = Setup(recipe=recipe, store=store, token=token, open_pose=open_pose)
                 run(arguments, setup, todo, report)
-    except Ended as ended:
-        words = "interrupted; what is finished stays, and the same command goes on from there"
-        return complain(PROG, words, 128 + ended.number)
+    except KeyboardInterrupt as error:
+        stop = stop_of(error)
+        return complain(PROG, f"{stop}; finished files are kept; run the same command to continue", stop.status)
     except (PoseError, ValueError, OSError) as error:
-        begun = report is not None and report.summary.machines > 0
-        return complain(PROG, error, command_line.FAILED if begun else REFUSED)
-    print(sentence(report.summary))
+        started = report is not None and report.summary.machines > 0
+        return complain(PROG, error, command_line.FAILED if started else REFUSED)
+    print(summary_line(report.summary))
     if report.summary.failed:
-        words = (
-            f"{report.summary.failed} of {report.summary.files} files failed; {store.where}/{FAILED} says why, and "
-            "--retry-failed tries them again"
+        message = (
+            f"{report.summary.failed} of {report.summary.files} files failed; {store.where}/{FAILED} lists the errors, "
+            "and --retry-failed tries these files again"
         )
-        return complain(PROG, words, command_line.FAILED)
+        return complain(PROG, message, command_line.FAILED)
     return OK
 
 
 def run(arguments: argparse.Namespace, setup: Setup, todo: Plan, report: Report) -> None:
-    """What is left to do, if anything is; the report is written in any case."""
+    """Do the jobs that are not done, if there are any. The report is written in any case."""
     if not todo.todo:
         with report:
             return
@@ -82,8 +74,8 @@ def run(arguments: argparse.Namespace, setup: Setup, todo: Plan, report: Report)
         Driver(pool, report, discard=setup.store.discard).run(todo.todo)
 
 
-def check_results(jobs: Sequence[Job], recipe: Recipe, out: str) -> None:
-    """Raises ValueError if a result would take the place of a source."""
+def check_targets(jobs: Sequence[Job], recipe: Recipe, out: str) -> None:
+    """Raises ValueError if a result would overwrite a source."""
     sources = {job.where if is_url(job.where) else os.path.realpath(job.where) for job in jobs}
     for job in jobs:
         for name in recipe.results(job).names:
@@ -93,24 +85,20 @@ def check_results(jobs: Sequence[Job], recipe: Recipe, out: str) -> None:
 
 
 @contextmanager
-def signals() -> Iterator[None]:
-    """Ctrl-C, SIGTERM and SIGHUP raise Ended, once: what ends the run must not be cut short itself."""
-    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+def stop_once() -> Iterator[None]:
+    """Within the block, the first stop signal raises Stopped; later ones are ignored, so that they do not interrupt
+    the shutdown."""
 
-    def end(number: int, frame: FrameType | None) -> None:
-        for one in numbers:
+    def stop(number: int) -> None:
+        for one in STOP_SIGNALS:
             signal.signal(one, signal.SIG_IGN)
-        raise Ended(number)
+        raise Stopped(number)
 
-    before = {number: signal.signal(number, end) for number in numbers}
-    try:
+    with stop_signals(stop):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
-def sentence(summary: Summary) -> str:
+def summary_line(summary: Summary) -> str:
     done = f"{summary.done} files in {summary.seconds:.1f} s: {summary.frames} frames, {summary.fps:.1f} FPS"
     skipped = f"; {summary.skipped} were done before" if summary.skipped else ""
     return f"{done}, by {summary.workers} workers on {summary.machines} machines{skipped}; {summary.out}"

@@ -1,4 +1,4 @@
-"""The arguments of `python -m cluster`: its own, and the model and people options that run_video.py has too."""
+"""The arguments of `python -m cluster`: its own, and the model and people options that it shares with run_video.py."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from core.command_line import CommandParser, count
 TABLES = ("csv", "parquet")
 
 EXAMPLES = """
-SOURCE is a video or image file, a folder (with what lies below it), a glob, or the same on object storage (s3://…).
-For each, OUT gets <its path>.jsonl, with --table <its path>.csv or .parquet, with --save the annotated video.
+SOURCE is a video or image file, a folder (with its subfolders), a glob, or the same on object storage (s3://…).
+For each file, OUT gets <its path>.jsonl, with --table also <its path>.csv or .parquet, with --save the annotated copy.
 
 examples:
-  python -m cluster videos/ --out people/                            processes of this machine, one a core or GPU
+  python -m cluster videos/ --out people/                            processes of this machine, one per core or GPU
   python -m cluster s3://films/2026 --out s3://people --table parquet
-  python -m cluster videos/ --out people/ --address auto             every machine of the Ray cluster we are in
-  python -m cluster videos/ --out people/ --address ray://head:10001 the same from outside
-  python -m cluster videos/ --out people/                            once more: what is done is not done again
-  python -m cluster videos/ --out people/ --retry-failed             the files in people/failed.jsonl too
+  python -m cluster videos/ --out people/ --address auto             every machine of the Ray cluster of this machine
+  python -m cluster videos/ --out people/ --address ray://head:10001 the same from a machine outside the cluster
+  python -m cluster videos/ --out people/                            again: only files that are not done yet
+  python -m cluster videos/ --out people/ --retry-failed             also the files in people/failed.jsonl
 
-A file that fails three times, each time elsewhere if there is an elsewhere, is put aside in OUT/failed.jsonl and stops
-nobody. OUT/summary.json says what was done. With --address, OUT and SOURCE must mean the same on every machine: a
-folder that all mount, or object storage.
+A file that fails three times (on different machines where there are several) is listed in OUT/failed.jsonl, and the
+run continues with the other files. OUT/summary.json reports the run. With --address, OUT and SOURCE must be the same
+for every machine: a folder that all of them mount, or object storage.
 
-If any file failed, now or in an earlier run, the exit status is 1. 143 and 129: ended by SIGTERM, SIGHUP.
+The exit status is 1 if any file failed, in this run or in an earlier one. 143 and 129: ended by SIGTERM, SIGHUP.
 """
 
 
@@ -39,20 +39,23 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("sources", nargs="+", metavar="SOURCE", help="files, folders, globs, s3://…")
     output = parser.add_argument_group("output")
-    output.add_argument("--out", required=True, metavar="DIR|URL", help="where results go: a folder, or s3://…")
-    output.add_argument("--save", action="store_true", help="an annotated copy of each file as well")
-    output.add_argument("--no-audio", dest="audio", action="store_false", help="leave the sound out of the copies")
-    output.add_argument("--table", choices=TABLES, help="a table of each file as well: one row a person a frame")
+    output.add_argument("--out", required=True, metavar="DIR|URL", help="where to write results: a folder, or s3://…")
+    output.add_argument("--save", action="store_true", help="also write an annotated copy of each file")
+    output.add_argument("--no-audio", dest="audio", action="store_false", help="copies without sound")
+    output.add_argument("--table", choices=TABLES, help="also write a table per file: one row per person and frame")
     output.add_argument("--retry-failed", action="store_true", help="try the files in OUT/failed.jsonl again")
     workers = parser.add_argument_group("workers")
     workers.add_argument(
-        "--workers", type=_workers, metavar="auto|N", help="how many (default: auto, one a GPU, or one a core group)"
+        "--workers",
+        type=_workers,
+        metavar="auto|N",
+        help="number of workers (default: auto, one per GPU or group of cores)",
     )
     workers.add_argument(
-        "--cores", type=count, metavar="N", help="of each worker without a GPU (default: 1, or all / workers)"
+        "--cores", type=count, metavar="N", help="cores per worker without a GPU (default: 1, or all / workers)"
     )
     workers.add_argument(
-        "--address", metavar="auto|HOST:PORT|ray://…", help="of a Ray cluster (default: processes of this machine)"
+        "--address", metavar="auto|HOST:PORT|ray://…", help="Ray cluster (default: processes of this machine)"
     )
     add_model_options(parser)
     add_people_options(parser)
@@ -61,9 +64,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def recipe_of(arguments: argparse.Namespace) -> Recipe:
-    """What the arguments say is done to each file. Raises ModelError or ValueError if the model is not there."""
+    """The options to process each file with. Raises ModelError or ValueError if the model does not exist."""
     if arguments.gpu is not None:
-        raise ValueError("--gpu is chosen for each worker; leave it out, and name GPUs by CUDA_VISIBLE_DEVICES")
+        raise ValueError("--gpu is set for each worker; omit it, and select GPUs with CUDA_VISIBLE_DEVICES")
     return Recipe(
         options=shared_options(arguments),
         model_digest=digest_of(arguments.model),

@@ -1,4 +1,4 @@
-"""Cores of one machine, shared out among workers that know nothing of each other."""
+"""Assigns the cores of one machine to workers that do not know each other."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ MAX_SHARES = 4096
 
 
 class Share:
-    """`count` cores for this process, no other worker's while there are enough. Held until the process ends.
+    """`count` cores for this process, exclusive while there are enough of them. Held until the process ends.
 
-    An engine, a decoder and an encoder all start as many threads as the process has cores: what is pinned needs no
-    option for each. Where a system cannot pin (macOS, Windows) every worker uses all cores.
+    An engine, a decoder and an encoder each start as many threads as the process has cores, so a pinned process needs
+    no option for each of them. Where a system cannot pin (macOS, Windows), every worker uses all cores.
     """
 
     def __init__(self, count: int) -> None:
@@ -30,12 +30,12 @@ class Share:
         if count >= usable_cores():
             return
         index = self._claim()
-        # past the end it starts again: two workers then share cores, as they must
+        # after the last core it starts again at the first: more workers than groups of cores must share
         self.cores = tuple(usable[(index * count + i) % len(usable)] for i in range(count))
         os.sched_setaffinity(0, self.cores)
 
     def _claim(self) -> int:
-        """The lowest number that no living worker on this machine has: a lock that ends with its process."""
+        """The lowest number that no running worker on this machine holds. The lock ends with the process."""
         import fcntl
 
         folder = Path(tempfile.gettempdir()) / f"higherpose-cores-{os.getuid()}"

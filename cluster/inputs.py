@@ -1,4 +1,4 @@
-"""From what a user types to jobs: files, folders (with what lies below them), globs, and the same on object storage."""
+"""Makes jobs of the user's sources: files, folders with their subfolders, globs, and the same on object storage."""
 
 from __future__ import annotations
 
@@ -17,21 +17,23 @@ SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
 
 
 def find_jobs(sources: Sequence[str], *, out: str) -> list[Job]:
-    """A job for every file that `sources` name, each file once, in natural order within what was named.
+    """A job for every file of `sources`, each file once, in natural order within each source.
 
-    A folder or a prefix on object storage gives every image and video below it, but for what lies in `out`.
-    Raises SourceError for what is missing, empty or cannot be listed; ValueError for a camera or a live stream.
+    A folder or a prefix on object storage gives every image and video below it, except those in `out`.
+    Raises SourceError for a source that is missing, empty or unreadable; ValueError for a camera or a live stream.
     """
     jobs: dict[str, Job] = {}
     for source in sources:
         if not source:
             raise ValueError("an empty source was given; expected a file, folder, glob or URL")
         if is_camera(source) or is_stream(source):
-            raise ValueError(f"{source} is live and may never end; run_video.py takes it, a cluster takes files")
+            raise ValueError(f"{source} is live and may never end; expected files; use run_video.py for it")
         for job in _remote_jobs(source, out) if is_url(source) else _local_jobs(source, out):
             other = jobs.setdefault(job.path, job)
             if other.where != job.where:
-                raise ValueError(f"{other.where} and {job.where} would share the results {job.path}; run them apart")
+                raise ValueError(
+                    f"{other.where} and {job.where} would share the results {job.path}; run them separately"
+                )
     return list(jobs.values())
 
 
@@ -56,7 +58,7 @@ def _local_jobs(source: str, out: str) -> Iterator[Job]:
 
 
 def _below(folder: str, hidden: str | None) -> Iterator[str]:
-    """Images and videos in `folder` and below; not in folders whose name starts with a dot, nor in `hidden`."""
+    """Images and videos in `folder` and below, except in `hidden` and in folders whose name starts with a dot."""
 
     def fail(error: OSError) -> None:
         raise SourceError(f"folder {error.filename} cannot be read: {error.strerror}") from error
@@ -69,7 +71,7 @@ def _below(folder: str, hidden: str | None) -> Iterator[str]:
 
 
 def _local_job(name: str) -> Job:
-    where = os.path.abspath(name)  # noqa: PTH100  (no resolving: a link keeps its name)
+    where = os.path.abspath(name)  # noqa: PTH100  (without resolving, so that a link keeps its name)
     try:
         status = Path(where).stat()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What is to be done: a Job is one source file, a Recipe is what is done to each. Both travel to the workers."""
+"""A Job is one source file; a Recipe holds the options to process every file with. Both are sent to the workers."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ RECORD_SUFFIX = ".json"
 class Job:
     """One file.
 
-    name: as results name it, what run_video.py writes under "source". where: an absolute path or a URL to read it by.
-    path: relative, with "/": results lie under it in the output folder.
-    version: changes when the file does (its time of change in ns, or the ETag on object storage).
-    stale: names of records of an earlier version or other options; they go before new results come.
+    name: the source's name in results, the "source" of run_video.py. where: the absolute path or URL to read it from.
+    path: relative, with "/"; the start of its results' paths in the output folder.
+    version: changes when the file does (modification time in ns, or the ETag on object storage).
+    stale: names of records of an earlier version or other options; they are removed before new results are written.
     """
 
     name: str
@@ -32,14 +32,14 @@ class Job:
     stale: tuple[str, ...] = ()
 
     @property
-    def place(self) -> str:
-        """The start of the names of this file's records and partial results."""
+    def prefix(self) -> str:
+        """The names of this file's records and partial results start with it."""
         return digest(self.path)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """Names of what a finished job leaves in the output folder: JSON lines, a table, an annotated copy."""
+    """Names of a finished job's files in the output folder: JSON lines, a table, an annotated copy."""
 
     json: str
     table: str | None = None
@@ -52,12 +52,12 @@ class Results:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What is done to every file.
+    """The options to process every file with.
 
     options: the model, people and engine options of the command line, by name. model_digest: of the model's file.
-    save: an annotated copy as well. table: the suffix of a table as well, "csv" or "parquet".
-    audio: the copy keeps its sound.
-    decoder, encoder: where videos are decoded and encoded; results do not depend on it, so that it is not in the key.
+    save: also write an annotated copy. table: also write a table with this suffix, "csv" or "parquet".
+    audio: keep the sound in the copy.
+    decoder, encoder: where videos are decoded and encoded. They do not change results and are not part of the key.
     """
 
     options: Mapping[str, Option] = field(default_factory=dict)
@@ -70,23 +70,23 @@ class Recipe:
 
     def results(self, job: Job) -> Results:
         suffix = PurePosixPath(job.path).suffix.lower()
-        kept = suffix in VIDEO_OUTPUTS or is_image(job.path)
+        same_suffix = suffix in VIDEO_OUTPUTS or is_image(job.path)
         return Results(
             json=f"{job.path}.jsonl",
             table=f"{job.path}.{self.table}" if self.table is not None else None,
-            save=(job.path if kept else f"{job.path}.mp4") if self.save else None,
+            save=(job.path if same_suffix else f"{job.path}.mp4") if self.save else None,
         )
 
     def key(self, job: Job) -> str:
-        """Equal where the same file would be treated in the same way: then its results need not be made again."""
+        """Equal keys mean the same file and options, so the results need not be made again."""
         options = {**self.options, "save": self.save, "table": self.table, "audio": self.audio}
         return result_key(job.path, job.size_bytes, job.version, model_digest=self.model_digest, options=options)
 
     def record(self, job: Job) -> str:
-        """The name of the record that says the job is done; its start is the same for every version of the file."""
-        return f"{job.place}-{self.key(job)}{RECORD_SUFFIX}"
+        """The name of the record of the finished job; its prefix is the same for every version of the file."""
+        return f"{job.prefix}-{self.key(job)}{RECORD_SUFFIX}"
 
 
-def place_of(record: str) -> str:
-    """The `Job.place` a record's name starts with."""
+def prefix_of(record: str) -> str:
+    """The `Job.prefix` that a record's name starts with."""
     return record[:DIGEST_CHARACTERS]

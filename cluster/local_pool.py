@@ -1,4 +1,4 @@
-"""Workers as processes of this machine. They end when the driver does, however it ends."""
+"""Workers as processes of this machine. They end when the driver ends, even if it is killed."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from cluster.scratch import sweep
 from cluster.worker import FileWorker, Outcome, Setup
 from core.errors import describe
 
-PLACE = "this machine"
-STOP_S = 5.0  # a worker that has no job ends by itself; after this long it is killed
+MACHINE = "this machine"
+STOP_S = 5.0  # a worker without a job ends by itself; after this time it is killed
 
 Message = Ready | NotReady | Outcome
 
@@ -37,7 +37,7 @@ class _Worker:
 
 
 class LocalPool:
-    """`wanted` processes. environments: one for each worker at a time, such as the GPU that it alone may see."""
+    """`wanted` processes. environments: variables for one worker each, such as the one GPU that it may see."""
 
     def __init__(self, setup: Setup, wanted: int, environments: Sequence[Mapping[str, str]] = ()) -> None:
         self.wanted = wanted
@@ -45,7 +45,7 @@ class LocalPool:
         self._free: list[Mapping[str, str]] = list(environments)
         self._workers: dict[int, _Worker] = {}
         self._number = 0
-        # "spawn": a fork would copy the driver's threads' locks, and hold its lock on the output folder
+        # "spawn": a fork would copy the locks of the driver's threads, and hold its lock on the output folder
         self._context = multiprocessing.get_context("spawn")
 
     def __enter__(self) -> Self:
@@ -55,11 +55,11 @@ class LocalPool:
         for worker in self._workers.values():
             worker.process.kill()
         for number in list(self._workers):
-            self._forget(number)
+            self._remove(number)
         sweep()
 
     def give(self, worker: int, job: Job) -> None:
-        with suppress(OSError):  # it has died: `wait` tells
+        with suppress(OSError):  # the worker has died; `wait` reports it
             self._workers[worker].pipe.send(job)
 
     def wait(self, seconds: float) -> Sequence[Event]:
@@ -71,7 +71,7 @@ class LocalPool:
             by_handle[worker.process.sentinel] = number
         ready = wait([handle for handle in by_handle if isinstance(handle, Connection | int)], timeout=seconds)
         return [
-            event for number in dict.fromkeys(by_handle[handle] for handle in ready) for event in self._hear(number)
+            event for number in dict.fromkeys(by_handle[handle] for handle in ready) for event in self._receive(number)
         ]
 
     def replace(self, worker: int) -> None:
@@ -79,7 +79,7 @@ class LocalPool:
         with suppress(OSError):
             gone.pipe.send(None)
         gone.process.join(STOP_S)
-        self._forget(worker)
+        self._remove(worker)
 
     def dismiss(self) -> None:
         self.wanted -= 1
@@ -102,8 +102,8 @@ class LocalPool:
         theirs.close()
         self._workers[self._number] = _Worker(process, ours, frames, environment)
 
-    def _hear(self, number: int) -> list[Event]:
-        """Everything a worker said; and that it died, if it said nothing more."""
+    def _receive(self, number: int) -> list[Event]:
+        """The worker's message as an event; if it sent none, the event of its death."""
         worker = self._workers[number]
         try:
             message: Message | None = worker.pipe.recv() if worker.pipe.poll() else None
@@ -116,13 +116,13 @@ class LocalPool:
             return [message]
         if message is None:
             worker.process.join(STOP_S)  # the pipe closes a moment before the process ends
-        self._forget(number)
+        self._remove(number)
         if isinstance(message, NotReady):
             return [message]
-        words = _how_it_ended(worker.process.exitcode)
-        return [Crashed(number, words) if worker.opened else NotReady(number, f"a worker {words} while it started")]
+        cause = _exit_cause(worker.process.exitcode)
+        return [Crashed(number, cause) if worker.opened else NotReady(number, f"a worker {cause} while it started")]
 
-    def _forget(self, number: int) -> None:
+    def _remove(self, number: int) -> None:
         worker = self._workers.pop(number)
         if worker.process.is_alive():
             worker.process.kill()
@@ -132,7 +132,7 @@ class LocalPool:
             self._free.append(worker.environment)
 
 
-def _how_it_ended(status: int | None) -> str:
+def _exit_cause(status: int | None) -> str:
     if status is not None and status < 0:
         try:
             return f"was killed by {signal.Signals(-status).name}"
@@ -144,9 +144,9 @@ def _how_it_ended(status: int | None) -> str:
 def _work(
     number: int, setup: Setup, pipe: Connection, frames: Synchronized[int], environment: Mapping[str, str]
 ) -> None:
-    """The life of a worker's process."""
-    os.environ.update(environment)  # before anything asks the driver of a GPU
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of a terminal's processes; the driver decides
+    """What a worker's process runs."""
+    os.environ.update(environment)  # before anything calls the GPU driver
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the driver handles it
     threading.Thread(target=_die_with_parent, name="parent", daemon=True).start()
 
     def count(done: int) -> None:
@@ -155,11 +155,11 @@ def _work(
     try:
         share = Share(setup.cores) if setup.cores else None
         worker = FileWorker(setup, count)
-    except Exception as error:  # handed to the driver, which says it
+    except Exception as error:  # the driver reports it
         pipe.send(NotReady(number, describe(error)))
         return
     with worker:
-        pipe.send(Ready(number, PLACE, worker.about))
+        pipe.send(Ready(number, MACHINE, worker.about))
         while True:
             try:
                 job: Job | None = pipe.recv()
@@ -172,7 +172,7 @@ def _work(
 
 
 def _die_with_parent() -> None:
-    """A worker of a driver that was killed must not go on: the next driver starts the same files."""
+    """End this process when the driver ends: the next driver processes the same files."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])

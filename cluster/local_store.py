@@ -1,4 +1,4 @@
-"""The output as a folder on a disk, perhaps one that several machines mount: a rename is the commit."""
+"""The output as a folder on a disk, which several machines may mount. A rename is the commit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from core.errors import SinkError
 
 
 class LocalStore:
-    """A folder, perhaps one that several machines mount."""
+    """A folder, which several machines may mount."""
 
     on_disk = True
 
@@ -25,7 +25,7 @@ class LocalStore:
         self.where = str(root)
 
     @contextmanager
-    def held(self) -> Iterator[str]:
+    def locked(self) -> Iterator[str]:
         with self._guarded("made"):
             for folder in (RECORDS, PARTIAL):
                 (self.root / folder).mkdir(parents=True, exist_ok=True)
@@ -41,14 +41,14 @@ class LocalStore:
                 with suppress(OSError):
                     (self.root / DRIVER).unlink(missing_ok=True)
                 with suppress(SinkError):
-                    self._sweep()  # workers that were ended in the middle leave what they were at
+                    self._sweep()  # workers that were killed leave partial results
 
     def check(self, token: str) -> None:
         content = self.read(DRIVER)
         if content is None or json.loads(content)["token"] != token:
             raise SinkError(
                 f"{self.where} on {socket.gethostname()} is not the driver's folder of this name; expected a folder "
-                "that every machine mounts; use one, or --out s3://…"
+                "that every machine mounts; use such a folder, or --out s3://…"
             )
 
     def contents(self) -> Contents:
@@ -62,9 +62,9 @@ class LocalStore:
         return Contents(frozenset(results), records)
 
     @contextmanager
-    def attempt(self, place: str, scratch: Path) -> Iterator[Path]:
+    def attempt(self, prefix: str, scratch: Path) -> Iterator[Path]:
         with self._guarded("written"):
-            folder = Path(tempfile.mkdtemp(prefix=f"{place}-", dir=self.root / PARTIAL))
+            folder = Path(tempfile.mkdtemp(prefix=f"{prefix}-", dir=self.root / PARTIAL))
         try:
             yield folder
         finally:
@@ -74,17 +74,17 @@ class LocalStore:
         with self._guarded("written"):
             for name in stale:
                 (self.root / RECORDS / name).unlink(missing_ok=True)
-            made = [folder / PurePosixPath(name).name for name in names]
-            for path in made:
+            partial = [folder / PurePosixPath(name).name for name in names]
+            for path in partial:
                 _flush(path)
-            for path, name in zip(made, names, strict=True):
+            for path, name in zip(partial, names, strict=True):
                 target = self.root / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 path.replace(target)
             self._write(self.root / RECORDS / record, content)
 
-    def discard(self, place: str) -> None:
-        for folder in (self.root / PARTIAL).glob(f"{place}-*"):
+    def discard(self, prefix: str) -> None:
+        for folder in (self.root / PARTIAL).glob(f"{prefix}-*"):
             shutil.rmtree(folder, ignore_errors=True)
 
     def read(self, name: str) -> bytes | None:
@@ -108,7 +108,7 @@ class LocalStore:
             part.unlink(missing_ok=True)
 
     def _sweep(self) -> None:
-        """Remove all partial results. A worker of a driver that was killed may still write: it fails, as it should."""
+        """Remove all partial results. A worker whose driver was killed may still write; it then fails, as it should."""
         shutil.rmtree(self.root / PARTIAL, ignore_errors=True)
         with self._guarded("made"):
             (self.root / PARTIAL).mkdir(exist_ok=True)
@@ -116,7 +116,7 @@ class LocalStore:
     def _lock(self, descriptor: int) -> None:
         try:
             import fcntl
-        except ImportError:  # Windows has no flock: two drivers there do work twice, but no file is torn
+        except ImportError:  # Windows has no flock: two drivers repeat work, but write no partial file
             return
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -135,7 +135,7 @@ class LocalStore:
 
 
 def _flush(path: Path) -> None:
-    """Onto the disk: a record must not outlive the results it vouches for."""
+    """Write the file's buffers to the disk: after a power cut a record must not exist without its results."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""How a model that is a file here reaches machines that do not have it."""
+"""Copies a model file of this machine to machines that do not have it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from core.files import cache_folder, write_whole
 from export import zoo
 
 
-def packed(model: str) -> dict[str, bytes]:
-    """What another machine needs of a model that is a file here; nothing for a name, which every checkout knows."""
+def pack_model(model: str) -> dict[str, bytes]:
+    """The contents of a model's files by name; empty for the name of a model, which every checkout knows."""
     return {} if model in zoo.MODELS else {path.name: path.read_bytes() for path in model_files(model)}
 
 
-def unpacked(model: str, files: Mapping[str, bytes], digest: str) -> str:
-    """The model as this machine can open it: the name, or the path of a copy in the cache."""
+def unpack_model(model: str, files: Mapping[str, bytes], digest: str) -> str:
+    """What to open on this machine: the model's name, or the path of a copy in the cache."""
     if not files:
         return model
     folder = cache_folder("cluster") / digest

@@ -1,4 +1,4 @@
-"""Object storage through fsspec: listing and fetching sources, and an output where one upload is the commit."""
+"""Object storage through fsspec: lists and fetches sources, and stores results; one upload is the commit."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from typing import Protocol, cast
 from cluster.store import DRIVER, HIDDEN, NO_SPACE, RECORDS, Contents, NoSpaceError, driver_note, in_use
 from core.errors import EngineError, SinkError, SourceError
 
-ALIVE_EVERY_S = 15.0  # a driver says so this often
-DEAD_AFTER_S = 60.0  # a driver that has not said so for this long holds nothing any more
+RENEW_EVERY_S = 15.0  # a driver renews its lease
+EXPIRES_S = 60.0  # a lease that was not renewed for this long is void
 
 Info = dict[str, object]
 
 
 class FileSystem(Protocol):
-    """What is asked of fsspec's AbstractFileSystem. Paths are without the protocol."""
+    """The methods of fsspec's AbstractFileSystem that are used here. Paths are without the protocol."""
 
     def find(self, path: str, detail: bool = False) -> dict[str, Info]: ...
     def info(self, path: str) -> Info: ...
@@ -46,9 +46,9 @@ class RemoteFile:
 
 
 def open_file_system(url: str) -> tuple[FileSystem, str]:
-    """The file system of a URL, which never remembers a listing, and the URL's path in it.
+    """The file system of a URL, without a cache of listings, and the URL's path in it.
 
-    Raises EngineError where fsspec, or the package it needs for this URL, is not installed; ValueError if no package
+    Raises EngineError if fsspec, or the package that it needs for this URL, is not installed; ValueError if no package
     knows such URLs.
     """
     protocol, _, path = url.partition("://")
@@ -62,7 +62,7 @@ def open_file_system(url: str) -> tuple[FileSystem, str]:
 
 
 def list_remote(url: str) -> list[RemoteFile]:
-    """What a URL names: an object, everything below a prefix, or what matches a glob. Raises SourceError."""
+    """The files of a URL: an object, all objects below a prefix, or the matches of a glob. Raises SourceError."""
     system, path = open_file_system(url)
     protocol = url.partition("://")[0]
     try:
@@ -70,7 +70,7 @@ def list_remote(url: str) -> list[RemoteFile]:
     except Exception as error:  # every backend of fsspec has errors of its own
         raise SourceError(f"{url} cannot be listed: {reason(error)}") from error
     if not found:
-        raise SourceError(f"{url} does not exist, or nothing lies below it")
+        raise SourceError(f"{url} does not exist, or is empty")
     return [
         RemoteFile(f"{protocol}://{name}", int(str(info.get("size") or 0)), version_of(info))
         for name, info in found.items()
@@ -79,7 +79,7 @@ def list_remote(url: str) -> list[RemoteFile]:
 
 
 def version_of(info: Info) -> str:
-    """ETag where the storage gives one, else the time of change."""
+    """The ETag if the storage has one, else the modification time."""
     for key in ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified", "last_modified", "updated"):
         if info.get(key):
             return str(info[key]).strip('"')
@@ -87,7 +87,7 @@ def version_of(info: Info) -> str:
 
 
 def fetch(url: str, target: Path) -> None:
-    """A local copy. Raises SourceError; its cause is an OSError with ENOSPC where the local disk is full."""
+    """Make a local copy. Raises SourceError; its cause is an OSError with ENOSPC if the local disk is full."""
     system, path = open_file_system(url)
     try:
         system.get_file(path, str(target))
@@ -98,7 +98,7 @@ def fetch(url: str, target: Path) -> None:
 
 
 class ObjectStore:
-    """A prefix on object storage. A driver holds it by a note that it renews; an upload is whole or not there."""
+    """A prefix on object storage. A driver locks it by a lease file that it renews. Uploads are atomic."""
 
     on_disk = False
 
@@ -108,13 +108,13 @@ class ObjectStore:
         self._root = ""
 
     def __getstate__(self) -> str:
-        return self.where  # connections stay in their process
+        return self.where  # connections are not sent to other processes
 
     def __setstate__(self, url: str) -> None:
         self.__init__(url)  # type: ignore[misc]
 
     @contextmanager
-    def held(self) -> Iterator[str]:
+    def locked(self) -> Iterator[str]:
         note = driver_note()
         self._claim(json.dumps(note).encode())
         ended = threading.Event()
@@ -133,8 +133,8 @@ class ObjectStore:
         content = self.read(DRIVER)
         if content is None or json.loads(content)["token"] != token:
             raise SinkError(
-                f"{self.where} as {socket.gethostname()} sees it is not the driver's; expected the same storage and "
-                "credentials on every machine"
+                f"{self.where} as {socket.gethostname()} sees it is not the driver's output; expected the same storage "
+                "and credentials on every machine"
             )
 
     def contents(self) -> Contents:
@@ -147,8 +147,8 @@ class ObjectStore:
         )
 
     @contextmanager
-    def attempt(self, place: str, scratch: Path) -> Iterator[Path]:
-        folder = Path(tempfile.mkdtemp(prefix=f"{place}-", dir=scratch))
+    def attempt(self, prefix: str, scratch: Path) -> Iterator[Path]:
+        folder = Path(tempfile.mkdtemp(prefix=f"{prefix}-", dir=scratch))
         try:
             yield folder
         finally:
@@ -162,8 +162,8 @@ class ObjectStore:
                 self._files().put_file(str(folder / PurePosixPath(name).name), self._path(name))
         self.write(f"{RECORDS}/{record}", content)
 
-    def discard(self, place: str) -> None:
-        """Nothing: what a worker left lies on its own machine."""
+    def discard(self, prefix: str) -> None:
+        """Does nothing: partial results are on the worker's machine."""
 
     def read(self, name: str) -> bytes | None:
         with self._guarded("read", name):
@@ -177,12 +177,12 @@ class ObjectStore:
             self._files().pipe_file(self._path(name), content)
 
     def _claim(self, note: bytes) -> None:
-        """Write driver.json if there is none, or if the driver that wrote it is dead."""
+        """Write driver.json if there is none, or if the driver that wrote it has ended."""
         held = self.read(DRIVER)
         if held is not None:
             age_s = time.time() - float(json.loads(held)["alive_at"])
-            if age_s < DEAD_AFTER_S and not _is_dead_here(held):
-                raise in_use(self.where, held, f"; if it was killed, its hold ends in {DEAD_AFTER_S - age_s:.0f} s")
+            if age_s < EXPIRES_S and not _is_dead_here(held):
+                raise in_use(self.where, held, f"; if it was killed, its lease ends in {EXPIRES_S - age_s:.0f} s")
             self._remove(DRIVER)
         with self._guarded("written", DRIVER):
             try:
@@ -191,9 +191,9 @@ class ObjectStore:
                 raise in_use(self.where, self.read(DRIVER)) from error
 
     def _renew(self, note: dict[str, str | int | float], ended: threading.Event) -> None:
-        while not ended.wait(ALIVE_EVERY_S):
-            with suppress(SinkError):  # the next time may succeed; results say what is wrong
-                if not self._is_ours(note):  # this machine slept, and another driver took over
+        while not ended.wait(RENEW_EVERY_S):
+            with suppress(SinkError):  # the next renewal may succeed; if not, writing results fails and is reported
+                if not self._is_ours(note):  # this machine was suspended, and another driver took over
                     return
                 self.write(DRIVER, json.dumps({**note, "alive_at": time.time()}).encode())
 
@@ -226,7 +226,7 @@ class ObjectStore:
 
 
 def reason(error: BaseException) -> str:
-    """One line. What is missing is often told by its name alone, which the caller has said."""
+    """The error in one line. For a missing file it is often the path alone, which the caller names already."""
     if isinstance(error, FileNotFoundError) and " " not in str(error):
         return "it does not exist"
     text = " ".join(str(error.strerror if isinstance(error, OSError) and error.strerror else error).split())
@@ -234,7 +234,7 @@ def reason(error: BaseException) -> str:
 
 
 def _is_dead_here(note: bytes) -> bool:
-    """Whether the driver of a note ran on this machine, and runs no more."""
+    """Whether the driver of a note ran on this machine and has ended."""
     holder = json.loads(note)
     return holder["host"] == socket.gethostname() and not _is_running(int(holder["pid"]))
 

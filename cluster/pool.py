@@ -1,4 +1,4 @@
-"""What the driver knows of workers, wherever they run: it gives a job to a worker and waits for events."""
+"""The driver's interface to workers, wherever they run: give a job to a worker, wait for events."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from cluster.worker import Outcome
 
 @dataclass(frozen=True)
 class Ready:
-    """A worker has its model and waits for a job. place: the machine it runs on. about: what runs there."""
+    """A worker has opened its model and waits for a job. machine: where it runs. about: its engine and model."""
 
     worker: int
-    place: str
+    machine: str
     about: str
 
 
 @dataclass(frozen=True)
 class NotReady:
-    """A worker could not open its model, and is gone."""
+    """A worker could not open its model and has ended."""
 
     worker: int
     error: str
@@ -29,7 +29,7 @@ class NotReady:
 
 @dataclass(frozen=True)
 class Finished:
-    """A job has an outcome; its worker waits for the next one."""
+    """A job has an outcome; its worker waits for the next job."""
 
     worker: int
     outcome: Outcome
@@ -37,46 +37,46 @@ class Finished:
 
 @dataclass(frozen=True)
 class Crashed:
-    """A worker's process ended: its job is to blame. words: how it ended."""
+    """A worker's process ended, which counts as a failed attempt of its job. cause: how it ended."""
 
     worker: int
-    words: str
+    cause: str
 
 
 @dataclass(frozen=True)
 class Lost:
-    """A worker's machine is gone, or cannot be reached: its job is not to blame."""
+    """A worker's machine ended or cannot be reached, which does not count as an attempt of its job."""
 
     worker: int
-    words: str
+    cause: str
 
 
 Event = Ready | NotReady | Finished | Crashed | Lost
 
 
 class Pool(Protocol):
-    """Workers, each with a number that is never used again. A worker that is gone is replaced by a new one.
+    """Workers, each with a number that is never used again. A worker that has ended is replaced by a new one.
 
-    wanted: how many there should be now. Leaving the `with` block ends them all, whatever they are doing.
+    wanted: the number of workers to keep running. Leaving the `with` block ends them all, running jobs included.
     """
 
     wanted: int
 
     def give(self, worker: int, job: Job) -> None:
-        """To a worker that is ready, or has finished."""
+        """Start a job on a worker whose last event was Ready or Finished."""
 
     def wait(self, seconds: float) -> Sequence[Event]:
-        """What happened, as soon as something has; nothing after `seconds`."""
+        """The next events, as soon as there are any; empty after `seconds`."""
         ...
 
     def replace(self, worker: int) -> None:
-        """End a worker that has no job, and start another."""
+        """End a worker that has no job and start another one."""
 
     def dismiss(self) -> None:
-        """Have one worker less from now on: the one that was last not ready is not replaced."""
+        """Reduce `wanted` by one: the worker of the last NotReady is not replaced."""
 
     def frames_running(self) -> int:
-        """Frames done so far of the files that are being worked on; some seconds old."""
+        """Frames done so far in the files of running jobs; the number may be some seconds old."""
         ...
 
     def __enter__(self) -> Self: ...

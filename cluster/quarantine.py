@@ -1,4 +1,4 @@
-"""What is left to do, and `failed.jsonl`: the files that were put aside, one a line, with what went wrong."""
+"""The jobs that are not done yet, and `failed.jsonl`: the files that failed, one a line, with their errors."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from cluster.jobs import Job, Recipe, place_of
+from cluster.jobs import Job, Recipe, prefix_of
 from cluster.store import Contents, Store
 
 FAILED = "failed.jsonl"
-WRITE_EVERY_S = 1.0  # object storage has no "append": the file is written whole each time
+WRITE_EVERY_S = 1.0  # object storage cannot append: the whole file is written each time
 
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """key: of the file and of what was done with it: when either changes, it is tried again. at: seconds since 1970."""
+    """key: as `Recipe.key`; a file whose key has changed is tried again. at: seconds since 1970."""
 
     source: str
     path: str
@@ -37,7 +37,7 @@ class Quarantine:
         for line in (store.read(FAILED) or b"").splitlines():
             try:
                 failure = Failure(**json.loads(line))
-            except (ValueError, TypeError):  # not ours, or edited by hand: such a file is tried again
+            except (ValueError, TypeError):  # not written by this program, or edited: that file is tried again
                 self._changed = True
                 continue
             self._failures[failure.path] = failure
@@ -53,7 +53,7 @@ class Quarantine:
         self._changed |= self._failures.pop(path, None) is not None
 
     def write(self, *, now: bool = False) -> None:
-        """At most once a second, unless `now`. Raises SinkError."""
+        """Write changes to the store, at most once a second unless `now`. Raises SinkError."""
         if self._changed and (now or time.monotonic() - self._written_at >= WRITE_EVERY_S):
             lines = [json.dumps(asdict(failure)) + "\n" for failure in self._failures.values()]
             self._store.write(FAILED, "".join(lines).encode())
@@ -62,32 +62,32 @@ class Quarantine:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """todo: what is left. done: how many files were finished before. aside: how many lie in failed.jsonl and stay."""
+    """todo: the jobs to do. done: files finished by an earlier run. quarantined: files that stay in failed.jsonl."""
 
     todo: Sequence[Job]
     done: int
-    aside: int
+    quarantined: int
 
 
 def plan(
     jobs: Iterable[Job], recipe: Recipe, contents: Contents, quarantine: Quarantine, *, retry_failed: bool
 ) -> Plan:
-    """Inputs minus records. A file is done if it has the record of its version and options, and its results are there.
+    """The inputs without those that are done: with a record of their version and options, and with all results.
 
-    Takes from the quarantine what is tried again.
+    Removes the files that are tried again from the quarantine.
     """
     records: dict[str, list[str]] = {}
     for name in contents.records:
-        records.setdefault(place_of(name), []).append(name)
+        records.setdefault(prefix_of(name), []).append(name)
     todo: list[Job] = []
-    done = aside = 0
+    done = quarantined = 0
     for job in jobs:
-        known = records.get(job.place, [])
+        known = records.get(job.prefix, [])
         if recipe.record(job) in known and contents.results.issuperset(recipe.results(job).names):
             done += 1
         elif quarantine.holds(job.path, recipe.key(job)) and not retry_failed:
-            aside += 1
+            quarantined += 1
         else:
             todo.append(replace(job, stale=tuple(known)))
             quarantine.drop(job.path)
-    return Plan(todo=todo, done=done, aside=aside)
+    return Plan(todo=todo, done=done, quarantined=quarantined)

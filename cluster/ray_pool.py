@@ -1,6 +1,6 @@
-"""Workers as Ray actors: one a GPU, or one a group of cores, on every machine of a cluster. Ray is imported when used.
+"""Workers as Ray actors: one per GPU or group of cores, on every machine of a cluster. Ray is imported when used.
 
-Only jobs and outcomes cross Ray, some hundred bytes each; a model that is a file crosses once a machine, as an object.
+Only jobs and outcomes are sent through Ray, some hundred bytes each. A model file is sent once to each machine.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol, Self, cast
 
 from cluster.cores import Share
 from cluster.jobs import Job
-from cluster.models import unpacked
+from cluster.models import unpack_model
 from cluster.pool import Crashed, Event, Finished, Lost, NotReady, Ready
 from cluster.worker import FileWorker, Outcome, Setup
 from core.errors import EngineError, describe
@@ -25,25 +25,25 @@ if TYPE_CHECKING:
     from ray import ObjectRef
 
 ROOT = Path(__file__).resolve().parents[1]
-# What a worker runs. Nothing else of a checkout travels: somebody's videos may lie there.
-ROOMS = ("cluster", "commands", "core", "engine", "evaluation", "export", "kernels", "models", "pipeline")
-LOOK_EVERY_S = 5.0  # at the machines there are, and at the frames that are done
-REACH_S = 5.0  # Ray itself would try for minutes
+# The folders that a worker needs. Nothing else of a checkout is sent: it may hold a user's videos.
+WORKER_FOLDERS = ("cluster", "commands", "core", "engine", "evaluation", "export", "kernels", "models", "pipeline")
+POLL_EVERY_S = 5.0  # of the list of machines and the number of frames done
+REACH_S = 5.0  # timeout of the first connection; Ray itself would try for minutes
 RAY_PORT, CLIENT_PORT = 6379, 10001
 
 Files = Mapping[str, bytes]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ask:
-    """What a worker asks of the machine that it runs on."""
+class WorkerResources:
+    """What a worker reserves on its machine."""
 
     cores: int = 1
     gpus: int = 0
 
 
 class RayWorker:
-    """What lives in an actor. Two of its calls run at a time: the file, and the question how far it is."""
+    """The actor's class. Two of its calls run at a time: `run`, and `frames` for its progress."""
 
     def __init__(self) -> None:
         self._worker: FileWorker | None = None
@@ -53,14 +53,14 @@ class RayWorker:
     def open(self, number: int, setup: Setup, files: Files) -> Ready | NotReady:
         import ray
 
-        place = str(ray.get_runtime_context().get_node_id())
+        machine = str(ray.get_runtime_context().get_node_id())
         try:
             self._share = Share(setup.cores) if setup.cores else None
-            model = unpacked(str(setup.recipe.options.get("model", "")), files, setup.recipe.model_digest)
+            model = unpack_model(str(setup.recipe.options.get("model", "")), files, setup.recipe.model_digest)
             self._worker = FileWorker(setup, self._count, model=model)
-        except Exception as error:  # handed to the driver, which says it
+        except Exception as error:  # the driver reports it
             return NotReady(number, f"{describe(error)} (on {socket.gethostname()})")
-        return Ready(number, place, self._worker.about)
+        return Ready(number, machine, self._worker.about)
 
     def run(self, job: Job) -> Outcome:
         assert self._worker is not None, "opened before"
@@ -87,32 +87,35 @@ class _Actor(Protocol):
 class _Worker:
     actor: _Actor
     waits_for: ObjectRef[object] | None
-    place: str = ""  # known once it is ready
-    asked: ObjectRef[object] | None = None  # how far it is
+    machine: str = ""  # known once it is ready
+    frames_call: ObjectRef[object] | None = None
     frames: int = 0
 
 
 class RayPool:
-    """wanted: None follows the cluster: as many workers as its machines have room for, also those that join later.
+    """wanted: the number of workers; None: as many as the cluster's machines can run, including machines that join
+    later. files: of the model, for machines without it.
 
-    Made by `connect` or in a process that has called ray.init. files: of the model, for machines without it.
+    Needs a process that has called `connect` or ray.init.
     """
 
-    def __init__(self, setup: Setup, wanted: int | None, ask: Ask, *, files: Files | None = None) -> None:
+    def __init__(
+        self, setup: Setup, wanted: int | None, resources: WorkerResources, *, files: Files | None = None
+    ) -> None:
         import ray
 
         self._ray = ray
-        self._setup = replace(setup, cores=ask.cores)
-        self._ask = ask
+        self._setup = replace(setup, cores=resources.cores)
+        self._resources = resources
         self._follows = wanted is None
-        self.wanted = room(ask) if wanted is None else wanted
+        self.wanted = max_workers(resources) if wanted is None else wanted
         self._files = ray.put(dict(files or {}))
         self._class = ray.remote(RayWorker).options(
-            num_cpus=ask.cores, num_gpus=ask.gpus, max_restarts=0, max_task_retries=0, max_concurrency=2
+            num_cpus=resources.cores, num_gpus=resources.gpus, max_restarts=0, max_task_retries=0, max_concurrency=2
         )
         self._workers: dict[int, _Worker] = {}
         self._number = 0
-        self._looked_at = time.monotonic()
+        self._polled_at = time.monotonic()
 
     def __enter__(self) -> Self:
         return self
@@ -127,7 +130,7 @@ class RayPool:
         one.waits_for = one.actor.run.remote(job)
 
     def wait(self, seconds: float) -> Sequence[Event]:
-        self._look()
+        self._poll()
         while len(self._workers) < self.wanted:
             self._start()
         by_ref = {one.waits_for: number for number, one in self._workers.items() if one.waits_for is not None}
@@ -138,7 +141,7 @@ class RayPool:
         ready, rest = self._ray.wait(refs, num_returns=1, timeout=seconds)
         if ready and rest:
             ready += self._ray.wait(rest, num_returns=len(rest), timeout=0)[0]
-        return [self._hear(by_ref[ref], ref) for ref in ready]
+        return [self._receive(by_ref[ref], ref) for ref in ready]
 
     def replace(self, worker: int) -> None:
         self._end(worker)
@@ -160,55 +163,55 @@ class RayPool:
         with suppress(self._ray.exceptions.RayError):
             self._ray.kill(self._workers.pop(number).actor)
 
-    def _hear(self, number: int, ref: ObjectRef[object]) -> Event:
+    def _receive(self, number: int, ref: ObjectRef[object]) -> Event:
         one = self._workers[number]
         one.waits_for, one.frames = None, 0
         try:
             answer = self._ray.get(ref)
         except self._ray.exceptions.RayError as error:
-            return self._gone(number, error)
+            return self._handle_death(number, error)
         if isinstance(answer, Outcome):
             return Finished(number, answer)
         if isinstance(answer, Ready):
-            one.place = answer.place
+            one.machine = answer.machine
         else:
             self._end(number)
         return cast(Event, answer)
 
-    def _gone(self, number: int, error: Exception) -> Event:
-        """Whose fault it is that an actor is no more: a machine's, or what it worked on."""
+    def _handle_death(self, number: int, error: Exception) -> Event:
+        """The event for an actor that has ended: Lost if its machine is the cause, else Crashed or NotReady."""
         one = self._workers[number]
-        self._end(number)  # it may live on behind a broken connection: nobody waits for it any more
+        self._end(number)  # it may still run behind a broken connection, and its result is no longer used
         text = " ".join(str(error).split())
         unreachable = isinstance(error, self._ray.exceptions.ActorUnavailableError)
-        if unreachable or "node has died" in text or (one.place and one.place not in _machines()):
+        if unreachable or "node has died" in text or (one.machine and one.machine not in _machines()):
             return Lost(number, "the machine cannot be reached" if unreachable else "the machine is gone")
-        words = f"died: {_cause(text)}"
-        return Crashed(number, words) if one.place else NotReady(number, f"a worker {words}")
+        cause = f"died: {_cause(text)}"
+        return Crashed(number, cause) if one.machine else NotReady(number, f"a worker {cause}")
 
-    def _look(self) -> None:
-        """Now and then: have machines come or gone; how far are the files."""
-        if time.monotonic() - self._looked_at < LOOK_EVERY_S:
+    def _poll(self) -> None:
+        """Every POLL_EVERY_S: update the number of machines and the number of frames done."""
+        if time.monotonic() - self._polled_at < POLL_EVERY_S:
             return
-        self._looked_at = time.monotonic()
+        self._polled_at = time.monotonic()
         if self._follows:
-            self.wanted = max(1, room(self._ask))
+            self.wanted = max(1, max_workers(self._resources))
         for one in self._workers.values():
-            if one.asked is not None and self._ray.wait([one.asked], timeout=0)[0]:
+            if one.frames_call is not None and self._ray.wait([one.frames_call], timeout=0)[0]:
                 with suppress(self._ray.exceptions.RayError):
-                    one.frames = int(str(self._ray.get(one.asked))) if one.waits_for is not None else 0
-                one.asked = None
-            if one.asked is None and one.place and one.waits_for is not None:
-                one.asked = one.actor.frames.remote()
+                    one.frames = int(str(self._ray.get(one.frames_call))) if one.waits_for is not None else 0
+                one.frames_call = None
+            if one.frames_call is None and one.machine and one.waits_for is not None:
+                one.frames_call = one.actor.frames.remote()
 
 
-def connect(address: str, *, also: str = "") -> None:
-    """Join a cluster; our own code comes along, and the folder `also` of the checkout.
+def connect(address: str, *, extra_folder: str = "") -> None:
+    """Join a cluster and send it the code that workers run, and `extra_folder` of the checkout.
 
-    Raises EngineError: no Ray, no cluster, or another version of it.
+    Raises EngineError if Ray is not installed, no cluster answers, or its version differs.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # of what the machines' own processes report; each death is told in one line of ours
+    # Ray prints no summary of its processes' deaths; the driver reports each in one line
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
     try:
         import ray
@@ -220,17 +223,17 @@ def connect(address: str, *, also: str = "") -> None:
             address=address,
             log_to_driver=False,
             logging_level="ERROR",
-            runtime_env={"working_dir": str(ROOT), "excludes": left_behind(ROOT, {*ROOMS, also})},
+            runtime_env={"working_dir": str(ROOT), "excludes": excluded(ROOT, {*WORKER_FOLDERS, extra_folder})},
         )
     except Exception as error:  # Ray's connection, version and address errors have no common class
-        words = " ".join(str(error).split())
-        if "ersion" in words:
-            words += "; install the same versions of Ray and Python on both sides"
-        raise EngineError(f"cluster {address} cannot be used: {words}") from error
+        message = " ".join(str(error).split())
+        if "ersion" in message:
+            message += "; install the same versions of Ray and Python on both sides"
+        raise EngineError(f"cluster {address} cannot be used: {message}") from error
 
 
-def left_behind(root: Path, taken: set[str]) -> list[str]:
-    """Patterns, as in .gitignore, of everything at the top of a checkout that does not travel."""
+def excluded(root: Path, taken: set[str]) -> list[str]:
+    """.gitignore patterns of everything at the top of a checkout that is not sent."""
     names = sorted(path.name for path in root.iterdir() if path.name not in taken)
     return ["/" + "".join(c if c.isalnum() else f"\\{c}" for c in name) for name in names]
 
@@ -246,28 +249,28 @@ def has_gpus() -> bool:
 
 
 def cores_for_a_gpu() -> int:
-    """The cores that each GPU's worker can have on every machine that has GPUs."""
+    """Cores per GPU, the least over all machines that have GPUs."""
     return max(1, min(int(r.get("CPU", 1) // r["GPU"]) for r in _machines().values() if r.get("GPU", 0) >= 1))
 
 
-def room(ask: Ask) -> int:
-    """How many workers the machines of the cluster have room for when nothing else runs there."""
+def max_workers(resources: WorkerResources) -> int:
+    """How many workers the cluster's machines can run at once when nothing else runs there."""
     total = 0
-    for resources in _machines().values():
-        cores = int(resources.get("CPU", 0) // ask.cores)
-        total += min(cores, int(resources.get("GPU", 0) // ask.gpus)) if ask.gpus else cores
+    for available in _machines().values():
+        cores = int(available.get("CPU", 0) // resources.cores)
+        total += min(cores, int(available.get("GPU", 0) // resources.gpus)) if resources.gpus else cores
     return total
 
 
 def _machines() -> dict[str, dict[str, float]]:
-    """The resources of every machine that is alive, by its id."""
+    """The resources of every running machine, by its id."""
     import ray
 
     return {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
 
 
 def _reach(address: str) -> None:
-    """Raises EngineError if nothing listens there."""
+    """Raises EngineError if nothing listens at the address."""
     if address == "auto":
         return
     plain = address.removeprefix("ray://")
@@ -283,7 +286,7 @@ def _reach(address: str) -> None:
 
 
 def _cause(text: str) -> str:
-    """The telling part of Ray's account of a death."""
+    """The cause in Ray's message about an actor's death."""
     for start in ("Worker exit detail:", "The actor is dead because", "The actor died because"):
         if start in text:
             return text.split(start, 1)[1].strip().split(". ")[0]

@@ -1,4 +1,4 @@
-"""How a worker opens the model that a recipe names: exactly as run_video.py does."""
+"""Opens a recipe's model in a worker, exactly as run_video.py does."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ def open_pose(recipe: Recipe) -> PosePipeline:
 
 
 def open_steps(recipe: Recipe) -> tuple[PeopleStep, ...]:
-    """What one file's run does to people; ids, and no smoothing, where the recipe does not say."""
+    """The steps that are applied to one file's people. By default they assign ids and do not smooth."""
     return steps_as_asked(argparse.Namespace(**{"ids": True, "smooth": None, **recipe.options}))

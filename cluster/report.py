@@ -1,4 +1,4 @@
-"""What a run tells: the progress line while it goes on, failures as they come, `summary.json` at its end."""
+"""Reports a run: a progress line while it runs, each failure, and `summary.json` at its end."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from cluster.worker import Outcome
 from core.errors import SinkError
 
 SUMMARY = "summary.json"
-LINE_EVERY_S = 60.0  # where no terminal shows the bar
+LINE_EVERY_S = 60.0  # progress lines where stderr is no terminal, which shows a bar instead
 
 
 @dataclass(kw_only=True)
 class Summary:
-    """summary.json. files = done + skipped + failed + left; skipped were finished by an earlier run.
+    """The content of summary.json. files = done + skipped + failed + left; skipped were finished by an earlier run.
 
-    failed counts every file that lies in failed.jsonl, also those put aside by an earlier run. seconds: of this run.
-    fps: frames of this run a second. video_s: the time that the done videos play. ended: "finished", or why not.
+    failed counts every file in failed.jsonl, also those of an earlier run. seconds: of this run.
+    fps: frames of this run per second. video_s: duration of the done videos. ended: "finished", or the reason.
     """
 
     out: str
@@ -52,22 +52,22 @@ class Summary:
 
 
 class Report:
-    """The driver's Watch. Leaving the `with` block writes failed.jsonl and summary.json, however it is left."""
+    """The driver's Observer. Leaving the `with` block writes failed.jsonl and summary.json, also after an error."""
 
     def __init__(self, plan: Plan, recipe: Recipe, store: Store, quarantine: Quarantine, console: Console) -> None:
         self._recipe, self._store, self._quarantine, self._console = recipe, store, quarantine, console
         todo = plan.todo
         self.summary = Summary(
             out=store.where,
-            files=len(todo) + plan.done + plan.aside,
+            files=len(todo) + plan.done + plan.quarantined,
             skipped=plan.done,
-            failed=plan.aside,
+            failed=plan.quarantined,
             left=len(todo),
             options=dict(recipe.options),
             model_digest=recipe.model_digest,
         )
         self._bytes_left = self._bytes_all = sum(job.size_bytes for job in todo)
-        self._places: Counter[str] = Counter()
+        self._machines: Counter[str] = Counter()
         self._started_at = self._line_at = time.monotonic()
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -89,21 +89,21 @@ class Report:
     ) -> None:
         self._bar.stop()
         self._measure(0)
-        self.summary.ended = "finished" if error is None else "interrupted" if not str(error) else str(error)
+        self.summary.ended = "finished" if error is None else str(error) or "interrupted"
         content = json.dumps(asdict(self.summary), indent=1).encode() + b"\n"
         if error is None:
             self._quarantine.write(now=True)
             self._store.write(SUMMARY, content)
             return
-        with suppress(SinkError):  # what went wrong first is what is reported
+        with suppress(SinkError):  # the first error is reported
             self._quarantine.write(now=True)
             self._store.write(SUMMARY, content)
 
     def started(self, worker: Ready) -> None:
-        if worker.place not in self._places:
-            self._say(f"{worker.place}: {worker.about}")
-        self._places[worker.place] += 1
-        self.summary.machines = len(self._places)
+        if worker.machine not in self._machines:
+            self._say(f"{worker.machine}: {worker.about}")
+        self._machines[worker.machine] += 1
+        self.summary.machines = len(self._machines)
 
     def not_started(self, error: str) -> None:
         self._say(f"a worker could not start: {error}")
@@ -113,7 +113,7 @@ class Report:
         self.summary.frames += outcome.frames
         self.summary.people += outcome.people
         self.summary.video_s += outcome.video_s
-        self._leave(job)
+        self._count_down(job)
 
     def failed(self, job: Job, error: str, attempts: int) -> None:
         self.summary.failed += 1
@@ -127,8 +127,8 @@ class Report:
                 at=round(time.time(), 3),
             )
         )
-        self._say(f"put aside {job.name}: {error}")
-        self._leave(job)
+        self._say(f"failed {job.name}: {error}")
+        self._count_down(job)
 
     def retried(self, job: Job, error: str) -> None:
         self.summary.retries += 1
@@ -150,7 +150,7 @@ class Report:
         return files + failed, f"{running} running, {summary.fps:.0f} FPS{self._remaining()}"
 
     def _remaining(self) -> str:
-        """By bytes: files of one run are mostly of one kind."""
+        """Estimated from bytes, since the files of one run are mostly of one kind."""
         seconds = time.monotonic() - self._started_at
         done = self._bytes_all - self._bytes_left
         if not done or not self._bytes_left:
@@ -158,7 +158,7 @@ class Report:
         minutes = round(seconds * self._bytes_left / done / 60)
         return f", about {minutes // 60}:{minutes % 60:02d} h left" if minutes else ", less than a minute left"
 
-    def _leave(self, job: Job) -> None:
+    def _count_down(self, job: Job) -> None:
         self.summary.left -= 1
         self._bytes_left -= job.size_bytes
 

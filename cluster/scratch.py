@@ -1,4 +1,4 @@
-"""Temporary folders that do not outlive their worker, however it ends: each has a lock that ends with its process."""
+"""Temporary folders that are removed even if their worker is killed: each has a lock that ends with its process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOCK = ".lock"
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A folder below TMPDIR for this process; removed afterwards, or by whoever sweeps next."""
+    """A folder below TMPDIR for this process; removed afterwards, or by the next call of `sweep`."""
     sweep()
     folder = Path(tempfile.mkdtemp(dir=_parent()))
     with (folder / LOCK).open("ab") as file:
@@ -28,9 +28,9 @@ def scratch() -> Iterator[Path]:
 
 
 def sweep() -> None:
-    """Remove the folders of workers that are no more."""
+    """Remove the folders of workers that have ended."""
     for folder in _parent().iterdir():
-        # one without a lock has been made a moment ago
+        # a folder without a lock was made a moment ago
         with suppress(OSError), (folder / LOCK).open("rb+") as file:
             _hold(file)
             shutil.rmtree(folder, ignore_errors=True)
@@ -43,9 +43,10 @@ def _parent() -> Path:
 
 
 def _hold(file: BinaryIO) -> None:
-    """Raises OSError if another process holds it. Where there is no flock (Windows) it raises too: nothing is swept."""
+    """Lock the file. Raises OSError if another process holds the lock, and always where there is no flock (Windows),
+    so that nothing is removed there."""
     try:
         import fcntl
     except ImportError as error:
-        raise OSError("no locks here") from error
+        raise OSError("this system has no flock") from error
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

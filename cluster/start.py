@@ -1,4 +1,4 @@
-"""From the command's arguments to a pool of workers: where they run, how many there are, what each may use."""
+"""Opens the pool of workers that the arguments ask for: where they run, how many, and what each may use."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from cluster.local_pool import LocalPool
-from cluster.models import packed
+from cluster.models import pack_model
 from cluster.pool import Pool
 from cluster.worker import Setup
 from engine.gpu import count_gpus
@@ -21,9 +21,9 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 @contextmanager
 def open_pool(arguments: argparse.Namespace, setup: Setup, files: int) -> Iterator[Pool]:
-    """Processes of this machine, or a Ray cluster's actors where an address is given. files: that there are to do.
+    """Processes of this machine, or actors of a Ray cluster if an address is given. files: the number of files to do.
 
-    Raises EngineError where the cluster cannot be used.
+    Raises EngineError if the cluster cannot be used.
     """
     if arguments.address is None:
         with local_pool(arguments, setup, files) as local:
@@ -31,32 +31,32 @@ def open_pool(arguments: argparse.Namespace, setup: Setup, files: int) -> Iterat
         return
     from cluster import ray_pool
 
-    ray_pool.connect(arguments.address, also=setup.open_pose.__module__.partition(".")[0])
+    ray_pool.connect(arguments.address, extra_folder=setup.open_pose.__module__.partition(".")[0])
     try:
         gpu = arguments.engine not in CPU_ENGINES and ray_pool.has_gpus()
         cores = ray_pool.cores_for_a_gpu() if gpu else arguments.cores or 1
-        ask = ray_pool.Ask(cores=cores, gpus=int(gpu))
-        model = packed(arguments.model)
-        with ray_pool.RayPool(setup, arguments.workers, ask, files=model) as pool:
+        resources = ray_pool.WorkerResources(cores=cores, gpus=int(gpu))
+        model = pack_model(arguments.model)
+        with ray_pool.RayPool(setup, arguments.workers, resources, files=model) as pool:
             yield pool
     finally:
         ray_pool.disconnect()
 
 
 def local_pool(arguments: argparse.Namespace, setup: Setup, files: int) -> LocalPool:
-    """As many as are of use: a GPU each where there are GPUs, else a group of cores each."""
+    """At most one worker per file: one per GPU if there are GPUs, else one per group of cores."""
     gpus = [] if arguments.engine in CPU_ENGINES else visible_gpus()
     cores = usable_cores()
     wanted = arguments.workers or len(gpus) or max(1, cores // (arguments.cores or 1))
     wanted = max(1, min(wanted, files))
-    # fewer files than cores: each worker has more of them
+    # with fewer workers than cores, each worker has several
     share = min(cores, arguments.cores or max(1, cores // wanted))
     environments: list[Mapping[str, str]] = [{VISIBLE: gpus[n % len(gpus)]} for n in range(wanted)] if gpus else []
     return LocalPool(replace(setup, cores=share), wanted, environments)
 
 
 def visible_gpus() -> list[str]:
-    """What to write into CUDA_VISIBLE_DEVICES to see one GPU alone, for each that this process sees."""
+    """For each GPU that this process sees, the value of CUDA_VISIBLE_DEVICES that selects it alone."""
     count = count_gpus()
-    named = [name.strip() for name in os.environ.get(VISIBLE, "").split(",") if name.strip()]
-    return named[:count] if named else [str(index) for index in range(count)]
+    names = [name.strip() for name in os.environ.get(VISIBLE, "").split(",") if name.strip()]
+    return names[:count] if names else [str(index) for index in range(count)]

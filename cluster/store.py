@@ -1,7 +1,7 @@
-"""Where results lie. A Store is opened by the driver, which holds it alone, and by every worker, which adds to it.
+"""Where results are stored. The driver opens a Store and locks it; every worker opens it too and adds results.
 
-In the output folder: results by their names, `failed.jsonl`, `summary.json`, and a folder `.higherpose` with
-`records/` (one a finished file: done is what has a record), `partial/` (results in the making) and `driver.json`.
+The output folder holds the results, `failed.jsonl`, `summary.json`, and a folder `.higherpose` with `records/` (one for
+each finished file), `partial/` (unfinished results) and `driver.json`.
 """
 
 from __future__ import annotations
@@ -25,65 +25,65 @@ NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class NoSpaceError(SinkError):
-    """The output has no room: no other file, and no other worker, would fare better."""
+    """The output is full, for every file and every worker."""
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What an output folder holds. results: names of everything but the hidden folder. records: names of records."""
+    """results: names of all files outside the hidden folder. records: names of records."""
 
     results: frozenset[str]
     records: frozenset[str]
 
 
 class Store(Protocol):
-    """Picklable until used. Every method raises SinkError with the place, NoSpaceError where there is no room."""
+    """Picklable until used. Every method raises SinkError with the path, NoSpaceError if the disk is full."""
 
     where: str
-    on_disk: bool  # results in the making lie on the output's own disk, not in a machine's temporary folder
+    on_disk: bool  # unfinished results are on the output's disk, not in a worker's temporary folder
 
-    def held(self) -> AbstractContextManager[str]:
-        """The folder for one driver alone, made if it is missing; gives a token by which workers recognise it.
+    def locked(self) -> AbstractContextManager[str]:
+        """Lock the folder for this driver, and make it if it is missing. Gives a token for `check`.
 
-        Raises SinkError if another driver holds it. Partial results that a driver before left behind are removed.
+        Raises SinkError if another driver holds the lock. Removes partial results of an earlier driver.
         """
         ...
 
     def check(self, token: str) -> None:
-        """Raises SinkError where this machine does not see the folder that the driver with this token holds."""
+        """Raises SinkError if this machine does not see the folder that the driver with this token has locked."""
 
     def contents(self) -> Contents: ...
 
-    def attempt(self, place: str, scratch: Path) -> AbstractContextManager[Path]:
-        """A local folder for the results of one job in the making, in `scratch` or on the output's own disk; removed
+    def attempt(self, prefix: str, scratch: Path) -> AbstractContextManager[Path]:
+        """A local folder for the unfinished results of one job, in `scratch` or on the output's disk; removed
         afterwards."""
         ...
 
     def commit(self, folder: Path, names: Sequence[str], record: str, content: bytes, stale: Sequence[str]) -> None:
-        """Remove stale records, move results from an attempt's folder to where their names say, then add the record.
+        """Remove stale records, move results from an attempt's folder to their names, then add the record.
 
-        In `folder` a result lies under the last part of its name.
-        A reader sees a result whole or not at all; a file that is done a second time replaces the first.
+        A result's file name in `folder` is the last part of its name. Each result appears complete or not at all, and
+        replaces an earlier one.
         """
 
-    def discard(self, place: str) -> None:
-        """Remove what a worker that is gone left of a job."""
+    def discard(self, prefix: str) -> None:
+        """Remove the partial results of a job whose worker has ended."""
 
     def read(self, name: str) -> bytes | None:
         """The file's bytes, or None if there is none."""
         ...
 
     def write(self, name: str, content: bytes) -> None:
-        """A whole file, or none."""
+        """Write a file, complete or not at all."""
 
 
 def driver_note() -> dict[str, str | int | float]:
-    """What a driver leaves in driver.json: who it is, for the one that is refused."""
+    """The content of driver.json: which driver holds the lock, for the message to another driver."""
     return {"token": os.urandom(8).hex(), "host": socket.gethostname(), "pid": os.getpid(), "alive_at": time.time()}
 
 
 def in_use(where: str, note: bytes | None, hint: str = "") -> SinkError:
-    """What the second of two drivers is told. note: what driver.json holds."""
+    """The error for the second of two drivers. note: the content of driver.json."""
     holder = json.loads(note) if note else {"host": "an unknown host", "pid": "unknown"}
     return SinkError(
         f"{where} is in use by another driver (process {holder['pid']} on {holder['host']}); wait for it to end, "

@@ -1,4 +1,4 @@
-"""The store for what a user gives to --out."""
+"""Opens the store of an --out argument."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ from pipeline.sources import is_url
 
 
 def open_store(out: str) -> Store:
-    """For a folder, or a URL that fsspec knows; both are first looked at when they are used."""
+    """out: a folder, or a URL that fsspec knows. Neither is accessed before the store is used."""
     return ObjectStore(out) if is_url(out) else LocalStore(Path(os.path.abspath(out)))  # noqa: PTH100

@@ -1,4 +1,4 @@
-"""FileWorker: one model, one file after another. The same in a process of this machine and in an actor of Ray's."""
+"""FileWorker: opens a model and processes one file after another, in a process of this machine or in a Ray actor."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ from pipeline.sinks.outputs import Outputs, open_sinks
 from pipeline.sources import is_url
 from pipeline.stats import Recorder
 
-Kind = Literal["done", "failed", "no space", "no room"]
+Kind = Literal["done", "failed", "output full", "scratch full"]
 FETCHED = "fetched"
-OpenPose = Callable[[Recipe], PosePipeline]  # a function of a module: it travels by its name
+OpenPose = Callable[[Recipe], PosePipeline]  # a function of a module: it is pickled by its name
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of a job.
+    """The result of a job.
 
-    kind: "no space" where the output is full, "no room" where this machine's temporary folder is: the job itself is not
-    to blame. error: one line, unless done.
-    spent: the worker may be harmed and should be replaced. seconds: of work. video_s: of the source's own time.
+    kind: "output full" and "scratch full" (this machine's temporary folder) do not count as a failure of the job.
+    error: one line, unless done. replace_worker: the worker may be damaged and should be replaced.
+    seconds: processing time. video_s: duration of the source.
     """
 
     kind: Kind
     error: str = ""
-    spent: bool = False
+    replace_worker: bool = False
     frames: int = 0
     people: int = 0
     video_s: float = 0.0
@@ -53,7 +53,7 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What every worker is started with. token: of the driver's hold on the store. cores: of each worker; 0: all."""
+    """What every worker is started with. token: of the store's lock, for `Store.check`. cores: per worker; 0: all."""
 
     recipe: Recipe
     store: Store
@@ -63,16 +63,16 @@ class Setup:
 
 
 class FileWorker:
-    """Opens the model when it is made; raises PoseError or ValueError where that fails.
+    """The constructor opens the model; it raises PoseError or ValueError if that fails.
 
-    counted: told the number of frames done so far of the running file, and 0 when none runs. model: where this machine
-    has it, if not where the recipe says.
+    on_progress: called with the number of frames done in the running file, and with 0 at its end. model: its path on
+    this machine, if it differs from the recipe's.
     """
 
     def __init__(
-        self, setup: Setup, counted: Callable[[int], None] = lambda done: None, *, model: str | None = None
+        self, setup: Setup, on_progress: Callable[[int], None] = lambda done: None, *, model: str | None = None
     ) -> None:
-        self._recipe, self._store, self._counted = setup.recipe, setup.store, counted
+        self._recipe, self._store, self._on_progress = setup.recipe, setup.store, on_progress
         self._store.check(setup.token)
         self._stack = ExitStack()
         self._scratch = self._stack.enter_context(scratch())
@@ -89,17 +89,17 @@ class FileWorker:
         self.about = f"{self._pose.step.about}; videos are {', and '.join(videos)}"
 
     def run(self, job: Job) -> Outcome:
-        """Never raises for what a file or a disk can do wrong."""
+        """Process one file. Errors of the file or a disk are returned in the outcome, never raised."""
         started = time.perf_counter()
         try:
             outcome = self._run(job, started)
         except (PoseError, ValueError, OSError, MemoryError) as error:
-            kind: Kind = "failed" if not _is_full(error) else "no space" if self._store.on_disk else "no room"
-            # after a source that cannot be read the model is as good as before; after anything else, who knows
-            spent = not isinstance(error, SourceError)
-            words = describe(error).replace(str(self._scratch / FETCHED / Path(job.path).name), job.name)
-            outcome = Outcome(kind=kind, error=words.replace(job.where, job.name), spent=spent)
-        self._counted(0)
+            kind: Kind = "failed" if not _is_full(error) else "output full" if self._store.on_disk else "scratch full"
+            # an unreadable source does not damage the worker; any other error may
+            damaged = not isinstance(error, SourceError)
+            message = describe(error).replace(str(self._scratch / FETCHED / Path(job.path).name), job.name)
+            outcome = Outcome(kind=kind, error=message.replace(job.where, job.name), replace_worker=damaged)
+        self._on_progress(0)
         return replace(outcome, seconds=time.perf_counter() - started)
 
     def close(self) -> None:
@@ -113,7 +113,7 @@ class FileWorker:
 
     def _run(self, job: Job, started: float) -> Outcome:
         results = self._recipe.results(job)
-        with self._store.attempt(job.place, self._scratch) as folder, self._local(job) as path:
+        with self._store.attempt(job.prefix, self._scratch) as folder, self._local(job) as path:
             outcome = self._analyse(job, path, results, folder)
             record = {
                 **{name: value for name, value in asdict(job).items() if name != "stale"},
@@ -134,7 +134,7 @@ class FileWorker:
 
     @contextmanager
     def _local(self, job: Job) -> Iterator[str]:
-        """A path by which this machine reads the job's file: its own, or that of a copy in the temporary folder."""
+        """The path of the job's file on this machine; for a URL, that of a copy in the temporary folder."""
         if not is_url(job.where):
             yield job.where
             return
@@ -148,7 +148,7 @@ class FileWorker:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _analyse(self, job: Job, path: str, results: Results, folder: Path) -> Outcome:
-        """Every frame of one file through the pipeline into its sinks. Raises what they raise."""
+        """Run the pipeline over one file and write its results. Raises the errors of source, pipeline and sinks."""
         frames = people = 0
         last_s = 0.0
         recorder = Recorder()
@@ -157,7 +157,7 @@ class FileWorker:
             for name in (results.json, results.save, results.table)
         )
         with open_source(path, decoder=self._recipe.decoder) as source:
-            # a copy takes its sound from the file that is read here; everything else names what the user typed
+            # the copy's sink reads the sound from this machine's file; the other sinks get the user's name of it
             recipe = self._recipe
             copies = open_sinks(save=save, json=None, show=None, audio=recipe.audio, encoder=recipe.encoder)
             lines = open_sinks(save=None, json=json_path, table=table, show=None)
@@ -169,13 +169,13 @@ class FileWorker:
                     frames += 1
                     people += len(result.people)
                     last_s = result.frame.time_s
-                    self._counted(frames)
+                    self._on_progress(frames)
         return Outcome(kind="done", frames=frames, people=people, video_s=last_s)
 
 
 @contextmanager
 def finished(outputs: Outputs) -> Iterator[None]:
-    """Closes the outputs; what went wrong before is what is raised."""
+    """Closes the outputs. If the block raises, its error is raised, not one of closing."""
     try:
         yield
     except BaseException:
@@ -186,7 +186,7 @@ def finished(outputs: Outputs) -> Iterator[None]:
 
 
 class _Named(Sink):
-    """A sink that is told another name of the source: what the user typed, wherever the file is read."""
+    """Passes results on under another source name: the user's, wherever the file is read from."""
 
     needs_picture = False
 
@@ -201,7 +201,7 @@ class _Named(Sink):
 
 
 def _is_full(error: BaseException) -> bool:
-    """Whether a full disk is behind an error: the sinks' own errors carry it as their cause."""
+    """Whether a full disk caused an error; a sink's error has the OSError as its cause."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno in NO_SPACE:

@@ -1,4 +1,4 @@
-"""Jobs, stores and steps whose every result is known, for workers that are real processes."""
+"""Steps and pictures with known results, for workers that are real processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.types import People
 from tests.pipeline.fakes import FakeStep, person_at
 
 WH = (8, 6)
-# the first pixel's blue says what the step does with a picture
+# blue of the first pixel: what the step does with the picture
 PLAIN, KILLS, RAISES, SLEEPS = 0, 10, 20, 30
 
 
@@ -57,7 +57,7 @@ def open_deadly(recipe: Recipe) -> PosePipeline:
 def write_picture(
     path: Path, x: int, y: int = 0, *, what: int = PLAIN, wh: tuple[int, int] = WH, noise: bool = False
 ) -> Path:
-    """noise: a picture that no format makes small."""
+    """what: one of PLAIN, KILLS, RAISES, SLEEPS. noise: fill the rest with noise, which does not compress."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image = np.full((wh[1], wh[0], 3), (what, x, y), np.uint8)
     if noise:

@@ -1,4 +1,4 @@
-"""Real Ray nodes on this machine, in a folder of their own, and nothing of them left afterwards."""
+"""Real Ray nodes on this machine, in a temporary folder; all their processes and files are removed afterwards."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-# Ray lets its workers yield to every other process: tests on a busy machine would wait for them
+# By default Ray lowers the priority of its workers, which slows tests down on a busy machine
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
 ONE = {
     "num_cpus": 1,
@@ -23,7 +23,7 @@ ONE = {
 
 
 class Nodes:
-    """A head and `count - 1` more, one core each. environment: what a process needs to join them."""
+    """Nodes with one core each. environment: the variables that a process needs to join them."""
 
     def __init__(self, cluster: Any, folder: Path) -> None:
         self._cluster = cluster
@@ -67,28 +67,28 @@ def ray_nodes(count: int = 2) -> Iterator[Nodes]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-        end_all(str(folder))
+        kill_processes(str(folder))
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def end_all(folder: str) -> None:
+def kill_processes(folder: str) -> None:
     """Kill what still runs with this folder in its command line: a node that was killed leaves children."""
     deadline = time.monotonic() + 10
-    while (left := running(folder)) and time.monotonic() < deadline:
+    while (left := find_processes(folder)) and time.monotonic() < deadline:
         for pid in left:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.1)
 
 
-def running(words: str) -> list[int]:
-    """Processes with these words in their command line or environment, but for this one."""
+def find_processes(text: str) -> list[int]:
+    """Ids of the other processes with `text` in their command line or environment."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal() and int(entry.name) != os.getpid():
             with suppress(OSError):
-                text = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
-                if words.encode() in text and state_of(entry) != "Z":
+                content = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+                if text.encode() in content and state_of(entry) != "Z":
                     found.append(int(entry.name))
     return found
 

@@ -1,4 +1,4 @@
-"""`python -m cluster` as it is typed, on processes of this machine."""
+"""The command `python -m cluster` on processes of this machine."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SCRIPT = """
 
 @pytest.fixture
 def typed(capfd) -> Callable[..., Outcome]:
-    """Run the command in this process, with a step that does what pictures say."""
+    """Run the command in this process, with PictureStep."""
 
     def run(*arguments: object) -> Outcome:
         try:
@@ -47,12 +47,12 @@ def typed(capfd) -> Callable[..., Outcome]:
     return run
 
 
-def refused(outcome: Outcome, words: str, status: int = 2) -> None:
-    """One line that says `words`, and the status."""
+def check_refused(outcome: Outcome, message: str, status: int = 2) -> None:
+    """Check the exit status, and that stderr is one line that matches `message`."""
     got, _, err = outcome
     assert got == status, err
     assert len(err) == 1, err
-    assert re.search(words, err[0]), err
+    assert re.search(message, err[0]), err
     assert err[0].startswith("python -m cluster: ")
 
 
@@ -64,8 +64,8 @@ def test_a_run_a_second_one_and_what_failed(typed, tmp_path, monkeypatch):
     status, stdout, err = typed("in", "--out", "out", "--workers", 1, "--table", "csv", "--save")
     assert status == 1
     assert err[-1] == (
-        f"python -m cluster: 1 of 4 files failed; {tmp_path}/out/failed.jsonl says why, and --retry-failed tries them "
-        "again"
+        f"python -m cluster: 1 of 4 files failed; {tmp_path}/out/failed.jsonl lists the errors, and --retry-failed "
+        "tries these files again"
     )
     assert re.match(r"3 files in .* s: 3 frames, .* FPS, by 1 workers on 1 machines; .*/out", stdout[-1])
     assert json.loads(Path("out/in/2.png.jsonl").read_text())["source"] == "in/2.png"
@@ -88,7 +88,7 @@ def test_a_run_a_second_one_and_what_failed(typed, tmp_path, monkeypatch):
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="a worker cannot be given one core here")
 def test_results_equal_those_of_run_video(tmp_path, monkeypatch, capfd):
-    """To the byte: same engine, one core each. On a Ray cluster: test_ray.py."""
+    """Byte for byte: same engine, one core each. On a Ray cluster: test_ray.py."""
     parquet = pytest.importorskip("pyarrow.parquet")
     monkeypatch.chdir(tmp_path)
     model = write_blob_model(tmp_path / "blobs.onnx")
@@ -126,19 +126,21 @@ def test_what_failed_is_tried_again_when_asked(typed, tmp_path):
 def test_what_is_refused(typed, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     picture = write_picture(tmp_path / "a.png", 1)
-    refused(typed("none.mp4", "--out", "out"), r"none\.mp4 does not exist")
-    refused(typed("0", "--out", "out"), "0 is live and may never end")
-    refused(typed("a.png"), "the following arguments are required: --out")
-    refused(typed("a.png", "--out", "out", "--workers", "0"), "--workers: got 0, expected a positive whole number")
-    refused(typed("a.png", "--out", "out", "--workers", "some"), "--workers: got some")
-    refused(typed("a.png", "--out", "out", "--gpu", "1"), "--gpu is chosen for each worker; leave it out")
-    refused(typed("a.png", "--out", "out", "--table", "xlsx"), "--table: invalid choice")
-    refused(typed("a.png", "--out", "out", "--model", "huge"), "no model is called 'huge'")
-    refused(typed("a.png", "--out", "out", "--model", "none.onnx"), r"none\.onnx does not exist")
-    refused(
+    check_refused(typed("none.mp4", "--out", "out"), r"none\.mp4 does not exist")
+    check_refused(typed("0", "--out", "out"), "0 is live and may never end")
+    check_refused(typed("a.png"), "the following arguments are required: --out")
+    check_refused(
+        typed("a.png", "--out", "out", "--workers", "0"), "--workers: got 0, expected a positive whole number"
+    )
+    check_refused(typed("a.png", "--out", "out", "--workers", "some"), "--workers: got some")
+    check_refused(typed("a.png", "--out", "out", "--gpu", "1"), "--gpu is set for each worker; omit it")
+    check_refused(typed("a.png", "--out", "out", "--table", "xlsx"), "--table: invalid choice")
+    check_refused(typed("a.png", "--out", "out", "--model", "huge"), "no model is called 'huge'")
+    check_refused(typed("a.png", "--out", "out", "--model", "none.onnx"), r"none\.onnx does not exist")
+    check_refused(
         typed(picture, "--out", "/", "--save"), rf"result {picture} would replace that source; choose another --out"
     )
-    refused(typed("a.png", "--out", "a.png"), r"a\.png/.* cannot be made: (Not a directory|File exists)")
+    check_refused(typed("a.png", "--out", "a.png"), r"a\.png/.* cannot be made: (Not a directory|File exists)")
     assert not (tmp_path / "out").exists()
 
 
@@ -147,26 +149,28 @@ def test_where_no_cluster_is(typed, tmp_path, address):
     pytest.importorskip("ray", reason="the extra `cluster` is not installed")
     write_picture(tmp_path / "a.png", 1)
     outcome = typed(tmp_path / "a.png", "--out", tmp_path / "out", "--address", address)
-    refused(outcome, f"no cluster answers at {address}: .*; start one with `ray start --head`")
+    check_refused(outcome, f"no cluster answers at {address}: .*; start one with `ray start --head`")
 
 
 def test_ray_that_is_not_installed(typed, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     write_picture(tmp_path / "a.png", 1)
     outcome = typed(tmp_path / "a.png", "--out", tmp_path / "out", "--address", "auto")
-    refused(outcome, r"--address needs Ray, which is not installed; pip install '\.\[cluster\]'")
+    check_refused(outcome, r"--address needs Ray, which is not installed; pip install '\.\[cluster\]'")
 
 
 def test_an_output_that_another_driver_holds(typed, tmp_path):
     from cluster.local_store import LocalStore
 
     write_picture(tmp_path / "a.png", 1)
-    with LocalStore(tmp_path / "out").held():
-        refused(typed(tmp_path / "a.png", "--out", tmp_path / "out"), r"in use by another driver \(process \d+ on ")
+    with LocalStore(tmp_path / "out").locked():
+        check_refused(
+            typed(tmp_path / "a.png", "--out", tmp_path / "out"), r"in use by another driver \(process \d+ on "
+        )
 
 
 def test_a_disk_that_fills_in_the_middle(tmp_path):
-    """What is finished stays finished, and the next run goes on from there. On a real file system, a small one."""
+    """Finished files stay, and the next run continues. On a real file system of a few MB."""
     out = tmp_path / "out"
     out.mkdir()
     mounted = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(out)]
@@ -194,8 +198,8 @@ def test_a_disk_that_fills_in_the_middle(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_the_run_and_its_workers(tmp_path, number, status):
+@pytest.mark.parametrize(("number", "status", "by"), [(signal.SIGINT, 130, ""), (signal.SIGTERM, 143, " by SIGTERM")])
+def test_a_signal_ends_the_run_and_its_workers(tmp_path, number, status, by):
     for index in range(9):
         write_picture(tmp_path / "in" / f"{index}.png", index, what=SLEEPS)
     write_picture(tmp_path / "in" / "kills.png", 1, what=KILLS)
@@ -209,10 +213,10 @@ def test_a_signal_ends_the_run_and_its_workers(tmp_path, number, status):
     _, err = process.communicate(timeout=30)
     assert process.returncode == status
     assert err.splitlines()[-1] == (
-        "python -m cluster: interrupted; what is finished stays, and the same command goes on from there"
+        f"python -m cluster: interrupted{by}; finished files are kept; run the same command to continue"
     )
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert summary["ended"] == "interrupted"
+    assert summary["ended"] == f"interrupted{by}"
     assert summary["done"] + summary["failed"] + summary["left"] == 10
     assert not any((tmp_path / "out" / ".higherpose" / "partial").iterdir())
 

@@ -1,4 +1,4 @@
-"""Which files are meant, what they are called, and which of them are left to do."""
+"""Which files the sources give, their names in the output, and which of them are not done yet."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from core.errors import SourceError
 
 @pytest.fixture
 def files(tmp_path, monkeypatch):
-    """A folder with videos in it and below, and things that are none; it is the working directory."""
+    """The working directory, with videos in it and below, and files that are no videos."""
     for name in ("in/a2.mp4", "in/a10.mp4", "in/deep/er/b.AVI", "in/notes.txt", "in/.hidden/c.mp4", "in/.d.mp4"):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -128,11 +128,11 @@ def test_done_is_what_has_its_record_and_its_results(tmp_path):
         contents = Contents(frozenset(results), frozenset(records))
         return [job.stale for job in plan([JOB], recipe, contents, Quarantine(store), retry_failed=False).todo]
 
-    with store.held():
+    with store.locked():
         assert todo({"a.mp4.jsonl"}, {record}) == []
         assert todo(set(), {record}) == [(record,)]
         assert todo({"a.mp4.jsonl"}, set()) == [()]
-        other = f"{JOB.place}-0123456789abcdef.json"
+        other = f"{JOB.prefix}-0123456789abcdef.json"
         assert todo({"a.mp4.jsonl"}, {other}) == [(other,)]
 
 
@@ -141,7 +141,7 @@ def test_what_failed_is_put_aside_until_asked_for_or_changed(tmp_path):
     store = LocalStore(tmp_path / "out")
     nothing = Contents(frozenset(), frozenset())
     changed = Job(name="a.mp4", where="/a.mp4", path="a.mp4", size_bytes=9, version="1")
-    with store.held():
+    with store.locked():
         quarantine = Quarantine(store)
         quarantine.add(
             Failure(source="a.mp4", path="a.mp4", key=recipe.key(JOB), error="it is broken", attempts=3, at=0.0)
@@ -152,6 +152,6 @@ def test_what_failed_is_put_aside_until_asked_for_or_changed(tmp_path):
         for job, retry, expected in ((JOB, False, (0, 1)), (JOB, True, (1, 0)), (changed, False, (1, 0))):
             again = Quarantine(store)
             what = plan([job], recipe, nothing, again, retry_failed=retry)
-            assert (len(what.todo), what.aside) == expected
+            assert (len(what.todo), what.quarantined) == expected
             assert again.holds("a.mp4", recipe.key(JOB)) == (expected == (0, 1))
         assert list((store.root / ".higherpose" / "partial").iterdir()) == []

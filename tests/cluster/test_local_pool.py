@@ -29,7 +29,7 @@ RECIPE = Recipe(options={"min_score": 0.2})
 def run(sources: Path, out: Path, *, workers: int = 2, open_pose: OpenPose = open_pictures) -> Notes:
     store = LocalStore(out)
     notes = Notes()
-    with store.held() as token:
+    with store.locked() as token:
         what = plan(
             find_jobs([str(sources)], out=str(out)), RECIPE, store.contents(), Quarantine(store), retry_failed=False
         )
@@ -98,7 +98,7 @@ def test_workers_that_cannot_start_end_the_run(tmp_path, open_pose, words):
 
 
 def is_running(pid: str) -> bool:
-    """An orphan that ended may stay in the table of processes, as a zombie, for as long as nobody asks for it."""
+    """False also for a zombie: an orphan that has ended may stay in the process table until it is reaped."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -106,7 +106,7 @@ def is_running(pid: str) -> bool:
 
 
 def test_workers_end_with_a_driver_that_is_killed(tmp_path):
-    """And the next driver finds nothing half-written."""
+    """Also checks that the next driver finds no partial results."""
     write_picture(tmp_path / "in" / "a.png", 1, what=30)
     program = f"""
         from pathlib import Path

@@ -1,4 +1,4 @@
-"""A real S3-compatible server on this machine, spoken to by s3fs."""
+"""The object store, with s3fs and a real S3-compatible server on this machine."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def server() -> Iterator[str]:
 
 @pytest.fixture
 def bucket(server, monkeypatch) -> str:
-    """An empty bucket; workers inherit how to reach it."""
+    """An empty bucket; workers inherit the variables that they need to reach it."""
     for name, value in {
         "AWS_ENDPOINT_URL": server,
         "AWS_ACCESS_KEY_ID": "key",
@@ -61,7 +61,7 @@ def put(url: str, path: Path) -> None:
 def run(source: str, out: str) -> Notes:
     store = open_store(out)
     notes = Notes()
-    with store.held() as token:
+    with store.locked() as token:
         what = plan(find_jobs([source], out=out), RECIPE, store.contents(), Quarantine(store), retry_failed=False)
         setup = Setup(recipe=RECIPE, store=store, token=token, open_pose=open_pictures, cores=1)
         with LocalPool(setup, 1) as pool:
@@ -102,31 +102,31 @@ def test_results_below_the_sources_are_no_sources(bucket, tmp_path):
 
 def test_a_second_driver_is_refused_until_the_first_ends_or_dies(bucket, monkeypatch):
     first, second = (ObjectStore(f"s3://{bucket}/out") for _ in range(2))
-    with first.held() as token:
+    with first.locked() as token:
         second.check(token)
         with pytest.raises(SinkError, match=rf"s3://{bucket}/out is in use by another driver \(process \d+ on"):
-            second.held().__enter__()
+            second.locked().__enter__()
     with pytest.raises(SinkError, match="is not the driver's"):
         second.check(token)
-    monkeypatch.setattr(cluster.object_store, "ALIVE_EVERY_S", 1e9)
-    held = first.held()
+    monkeypatch.setattr(cluster.object_store, "RENEW_EVERY_S", 1e9)
+    held = first.locked()
     held.__enter__()
-    later = time.time() + cluster.object_store.DEAD_AFTER_S + 1
+    later = time.time() + cluster.object_store.EXPIRES_S + 1
     monkeypatch.setattr("time.time", lambda: later)
-    with second.held():  # the first has not renewed its hold
+    with second.locked():  # the first has not renewed its hold
         pass
     held.__exit__(None, None, None)
     assert not [thread for thread in threading.enumerate() if thread.name == "lease"]
 
 
 def test_a_driver_says_that_it_is_alive(bucket, monkeypatch):
-    monkeypatch.setattr(cluster.object_store, "ALIVE_EVERY_S", 0.02)
+    monkeypatch.setattr(cluster.object_store, "RENEW_EVERY_S", 0.02)
     store = ObjectStore(f"s3://{bucket}/out")
 
     def alive_at() -> float:
         return float(json.loads(store.read(".higherpose/driver.json") or b"{}")["alive_at"])
 
-    with store.held():
+    with store.locked():
         before = alive_at()
         deadline = time.monotonic() + 10
         while alive_at() == before and time.monotonic() < deadline:
@@ -137,11 +137,11 @@ def test_a_driver_says_that_it_is_alive(bucket, monkeypatch):
 def test_a_bucket_that_is_not_there(bucket, tmp_path):
     with pytest.raises(SourceError, match=r"s3://no-such-bucket/in cannot be listed|does not exist"):
         find_jobs(["s3://no-such-bucket/in"], out="out")
-    with pytest.raises(SourceError, match=rf"s3://{bucket}/none does not exist, or nothing lies below it"):
+    with pytest.raises(SourceError, match=rf"s3://{bucket}/none does not exist, or is empty"):
         find_jobs([f"s3://{bucket}/none"], out="out")
     with (
         pytest.raises(SinkError, match=r"s3://no-such-bucket/out/.higherpose/driver.json cannot be written: .*bucket"),
-        open_store("s3://no-such-bucket/out").held(),
+        open_store("s3://no-such-bucket/out").locked(),
     ):
         pass
     with pytest.raises(SourceError, match=r"cannot be read: .*does not exist"):

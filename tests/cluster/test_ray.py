@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from tests.cluster.fakes import KILLS, SLEEPS, write_picture
-from tests.cluster.nodes import Nodes, ray_nodes, running
+from tests.cluster.nodes import Nodes, find_processes, ray_nodes
 from tests.pipeline.fakes import write_clip
 from tests.pipeline.onnx_models import blob_frame, write_blob_model
 from tests.run_video.outcomes import WH, frames_of, position
@@ -42,12 +42,12 @@ FAKE = """
 def nodes() -> Iterator[Nodes]:
     with ray_nodes(2) as two:
         yield two
-    assert running(two.environment["RAY_TMPDIR"]) == []
+    assert find_processes(two.environment["RAY_TMPDIR"]) == []
 
 
 @pytest.fixture
 def fake_driver(tmp_path: Path) -> Path:
-    """The command with a step that does what pictures say."""
+    """A script that runs the command with PictureStep."""
     path = tmp_path / "driver.py"
     path.write_text(textwrap.dedent(FAKE))
     return path
@@ -55,7 +55,7 @@ def fake_driver(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start(nodes: Nodes) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """The command, started; ended by the test or after it."""
+    """Starts the command. The test ends it, or it is ended after the test."""
     with ExitStack() as stack:
 
         def run(*arguments: object, driver: Path | None = None) -> subprocess.Popen[str]:
@@ -169,7 +169,7 @@ def test_a_node_killed_in_the_middle_costs_nothing(nodes, start, fake_driver, tm
 
 
 def test_results_equal_those_of_run_video(start, tmp_path):
-    """To the byte: same engine, one core each."""
+    """Byte for byte: same engine, one core each."""
     parquet = pytest.importorskip("pyarrow.parquet")
     model = write_blob_model(tmp_path / "blobs.onnx")
     for name, steps in (("a", 12), ("deep/b", 7), ("deep/c", 9)):

@@ -1,4 +1,4 @@
-"""Temporary folders: gone with their process, also one that was killed; never another's that lives."""
+"""Temporary folders: removed with their process, also a killed one; those of running processes stay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where workers run and what each may use, without any."""
+"""Where workers would run and what each may use, without starting any."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from cluster import start
 from cluster.jobs import Recipe
 from cluster.local_store import LocalStore
-from cluster.ray_pool import Ask, left_behind, room
+from cluster.ray_pool import WorkerResources, excluded, max_workers
 from cluster.worker import Setup
 from tests.cluster.fakes import open_pictures
 
@@ -55,12 +55,12 @@ def test_each_worker_sees_one_gpu(tmp_path, monkeypatch, visible, names):
 def test_room_on_a_cluster(monkeypatch):
     machines = {"a": {"CPU": 8.0, "GPU": 2.0}, "b": {"CPU": 3.0}, "c": {"GPU": 4.0, "CPU": 2.0}}
     monkeypatch.setattr("cluster.ray_pool._machines", lambda: machines)
-    assert room(Ask(cores=1)) == 13
-    assert room(Ask(cores=4)) == 2
-    assert room(Ask(cores=1, gpus=1)) == 4  # c has cores for two of its four GPUs
+    assert max_workers(WorkerResources(cores=1)) == 13
+    assert max_workers(WorkerResources(cores=4)) == 2
+    assert max_workers(WorkerResources(cores=1, gpus=1)) == 4  # c has cores for two of its four GPUs
 
 
 def test_what_does_not_travel(tmp_path):
     for name in ("cluster", "films [raw]", ".git"):
         (tmp_path / name).mkdir()
-    assert left_behind(tmp_path, {"cluster"}) == [r"/\.git", r"/films\ \[raw\]"]
+    assert excluded(tmp_path, {"cluster"}) == [r"/\.git", r"/films\ \[raw\]"]
