@@ -39,7 +39,7 @@ from pipeline.models import DEVICES, ENGINES, open_step
 from pipeline.step import FrameStep, HostStep
 
 PROG = "evaluate.py"
-NAMED = 5  # missing images named on stderr; the others are counted
+MAX_LISTED = 5  # missing images listed on stderr; the others are counted
 
 EXAMPLES = f"""
 examples:
@@ -48,8 +48,8 @@ examples:
   python evaluate.py --images samples/crowd.mp4 --annotations samples/crowd.json
   python evaluate.py --compare fp32.json fp16.json --annotations person_keypoints_val2017.json
 
-People are scored as the authors score theirs: each found person counts, weak ones too, ranked by the mean over all
-joints before refine; no filter, no suppression of duplicates. Images are read with their EXIF orientation ignored.
+People are scored as in the authors' evaluation: every detected person counts, also those with low scores, ranked by the
+mean over all joints before refine. There is no filter and no suppression of duplicates. EXIF orientation is ignored.
 models: {", ".join(MODELS)}; or an .onnx file, a checkpoint, or a .plan. Load only plans that you built or trust.
 """
 
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return OK
             annotations = load_annotations(arguments.annotations)
             find_images(arguments.images, annotations.first(arguments.limit))
-            steps = [stack.enter_context(Opened(model, arguments)) for model in arguments.model]
+            steps = [stack.enter_context(OpenModel(model, arguments)) for model in arguments.model]
             for opened in steps:
                 check_joints(opened.step, annotations)
             running = True
@@ -79,8 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return OK
 
 
-class Opened:
-    """A model ready to run. All are opened before the first image: a wrong name is found before an hour's work."""
+class OpenModel:
+    """A model ready to run. All are opened before the first image, so that a wrong name is reported at once."""
 
     def __init__(self, model: str, arguments: argparse.Namespace) -> None:
         options = DecodeOptions(project=arguments.decode == "full")
@@ -93,17 +93,17 @@ class Opened:
         if arguments.scales not in ([], [1.0]):
             if not isinstance(self.step, HostStep):
                 self.step.close()
-                raise ValueError(f"--scales runs on the host, {self.step.engine} does not; add --engine onnxruntime")
+                raise ValueError(f"--scales needs an engine of the host, got {self.step.engine}; add --engine onnxruntime")
             self.step = ScalesStep(self.step, arguments.scales, **chosen)
 
-    def __enter__(self) -> Opened:
+    def __enter__(self) -> OpenModel:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.step.close()
 
 
-def evaluate(opened: Opened, arguments: argparse.Namespace, annotations: Annotations) -> Evaluation:
+def evaluate(opened: OpenModel, arguments: argparse.Namespace, annotations: Annotations) -> Evaluation:
     images = AnnotatedImages(arguments.images, annotations.first(arguments.limit))
     with progress_bar() as progress:
         task = progress.add_task(opened.name, total=len(images.images))
@@ -119,7 +119,7 @@ def evaluate(opened: Opened, arguments: argparse.Namespace, annotations: Annotat
 
 
 def report(
-    steps: Sequence[Opened], evaluations: Sequence[Evaluation], arguments: argparse.Namespace, annotations: Annotations
+    steps: Sequence[OpenModel], evaluations: Sequence[Evaluation], arguments: argparse.Namespace, annotations: Annotations
 ) -> None:
     rows = [["model", "engine", *evaluations[0].scores, "people"]]
     for opened, evaluation in zip(steps, evaluations, strict=True):
@@ -137,12 +137,12 @@ def report(
             print(f"results of {opened.name}: {opened.save}")
     for kind, names in (("missing", evaluations[0].missing), ("unreadable", evaluations[0].unreadable)):
         if names:
-            rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-            print(f"{len(names)} images {kind}, not scored: {', '.join(names[:NAMED])}{rest}", file=sys.stderr)
+            rest = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+            print(f"{len(names)} images {kind}, not scored: {', '.join(names[:MAX_LISTED])}{rest}", file=sys.stderr)
 
 
 def compare(arguments: argparse.Namespace) -> None:
-    """AP of both files and its difference (with annotations), and how far apart their people are."""
+    """Print the distance between the people of both files and, with annotations, AP of both and its difference."""
     annotations = load_annotations(arguments.annotations) if arguments.annotations is not None else None
     first, second = (load_results(path, annotations) for path in arguments.compare)
     if annotations is not None:
@@ -163,7 +163,8 @@ def compare(arguments: argparse.Namespace) -> None:
 
 
 def print_table(rows: Sequence[Sequence[str]], *, names: int) -> None:
-    """Columns as wide as their widest cell, the first `names` flush left; never wrapped, for programs to read."""
+    """Print columns as wide as their widest cell, the first `names` left-aligned; never wrapped, so programs can read
+    them."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = [
@@ -173,7 +174,7 @@ def print_table(rows: Sequence[Sequence[str]], *, names: int) -> None:
 
 
 def save_path(path: Path | None, name: str, models: int) -> Path | None:
-    """FILE, or with several models FILE-NAME.json, so that none overwrites another's. Raises SinkError."""
+    """FILE; with several models FILE-NAME.json, so that no model overwrites another's file. Raises SinkError."""
     if path is None:
         return None
     if not path.parent.is_dir() or path.is_dir():
@@ -195,7 +196,7 @@ def progress_bar() -> Progress:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Raises ValueError for arguments that do not go together."""
+    """Raises ValueError for arguments that exclude each other."""
     parser = CommandParser(
         prog=PROG,
         description="COCO keypoint AP and AR of models through any engine, with the pipeline's preprocess and decode.",
@@ -208,19 +209,19 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", choices=DEVICES, help="what OpenVINO runs on (default: CPU)")
     add_gpu_option(parser)
     parser.add_argument("--size", type=input_side, metavar="N", help="short side of the input (default: the model's)")
-    parser.add_argument("--flip", action="store_true", help="average with the mirrored image, as published AP do")
+    parser.add_argument("--flip", action="store_true", help="average with the mirrored image, as for published AP")
     parser.add_argument("--scales", type=float, nargs="+", default=[], metavar="S", help="multi-scale, such as 0.5 1 2")
     parser.add_argument(
         "--decode", default="full", choices=("full", "half"), help="resolution (default: full, the input's)"
     )
     parser.add_argument("--limit", type=count, metavar="N", help="only the first N images")
     parser.add_argument("--save-json", type=file_path, metavar="FILE", help="write the people found as COCO results")
-    parser.add_argument("--compare", type=file_path, nargs=2, metavar=("A", "B"), help="two such files; needs no model")
+    parser.add_argument("--compare", type=file_path, nargs=2, metavar=("A", "B"), help="compare two such files; needs no model")
     arguments = parser.parse_args(argv)
     if not arguments.compare and (arguments.images is None or arguments.annotations is None):
         raise ValueError("expected --images and --annotations, or --compare A.json B.json (see --help)")
     if len(set(arguments.model)) < len(arguments.model):
-        raise ValueError("--model names a model twice; expected each once")
+        raise ValueError("--model lists a model twice; expected each once")
     if arguments.scales:
         check_scales(arguments.scales)
     return arguments

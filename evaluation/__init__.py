@@ -1,4 +1,4 @@
-"""COCO keypoint AP of a model through the engine that runs it: annotations, their images, scores, comparisons."""
+"""COCO keypoint AP of a model, measured with the engine that runs it: annotations, images, scores, comparisons."""
 
 from evaluation.annotations import Annotations, load_annotations
 from evaluation.compare import Comparison, compare_results

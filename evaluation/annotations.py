@@ -11,15 +11,15 @@ from core.coco import CocoAnnotation, CocoFile
 from core.errors import SourceError
 from core.joints import JOINT_SETS
 
-# Of a person's box; CrowdPose's own evaluation takes the area so, and COCO's people cover this share on average.
+# Share of a person's box: CrowdPose's evaluation program computes the area so, and it is the mean of COCO's people.
 AREA_OF_BOX = 0.53
 
 
 @dataclass(frozen=True)
 class Annotations:
-    """A COCO file with what evaluation needs filled in.
+    """A COCO file, completed for evaluation.
 
-    dataset: the file's content, each annotation with `area`, `iscrowd` and `num_keypoints`. images: (id, file name) in
+    dataset: the file's content; missing `area`, `iscrowd` and `num_keypoints` are added. images: (id, file name) in
     the file's order. crowd_index: image id -> CrowdPose's measure of crowding; empty for other files.
     """
 
@@ -31,12 +31,12 @@ class Annotations:
     crowd_index: dict[int, float]
 
     def first(self, limit: int | None) -> tuple[tuple[int, str], ...]:
-        """The images of an evaluation with --limit."""
+        """The first `limit` images; all for None."""
         return self.images[:limit]
 
 
 def load_annotations(path: Path) -> Annotations:
-    """Raises SourceError, one line, for a file that holds no keypoint annotations."""
+    """Raises SourceError for a file that holds no keypoint annotations."""
     dataset = read_json(path, "COCO keypoint annotations")
     if not isinstance(dataset, dict) or not dataset.get("images") or "annotations" not in dataset:
         raise SourceError(f"{path} holds no COCO annotations; expected JSON with images, annotations and categories")
@@ -51,8 +51,8 @@ def load_annotations(path: Path) -> Annotations:
     known = {3 * len(joint_set) for joint_set in JOINT_SETS.values()}
     if len(lengths) != 1 or len(categories) != 1 or lengths.pop() not in known:
         raise SourceError(
-            f"{path} does not annotate one kind of person with 17 (COCO) or 14 (CrowdPose) joints; expected a "
-            "person_keypoints or crowdpose file"
+            f"{path} does not have one category with 17 (COCO) or 14 (CrowdPose) joints; expected a person_keypoints "
+            "or crowdpose file"
         )
     joints = len(people[0]["keypoints"]) // 3
     filled = CocoFile(**{**dataset, "annotations": people})  # type: ignore[typeddict-item]  # other keys stay
@@ -61,7 +61,7 @@ def load_annotations(path: Path) -> Annotations:
 
 
 def read_json(path: Path, what: str) -> Any:  # whatever the file holds: the caller checks
-    """Raises SourceError where there is no readable JSON."""
+    """Raises SourceError if the file cannot be read or is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

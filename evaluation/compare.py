@@ -1,4 +1,4 @@
-"""Two sets of results side by side: who was found by both, and how far apart their keypoints are."""
+"""Compares two sets of results: which people are in both, and the distances between their keypoints."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from core.oks import joint_similarities
 from evaluation.annotations import AREA_OF_BOX
 from evaluation.score import Results
 
-MIN_OKS = 0.5  # of two people taken for the same one
+MIN_OKS = 0.5  # of a match
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """matched: people found by both. distances: pixels between their keypoints, one for each joint both have."""
+    """people: of each set. matched: people in both sets. distances: pixels between the keypoints that both found."""
 
     people: tuple[int, int]
     matched: int
@@ -27,7 +27,7 @@ class Comparison:
 
     @property
     def mean(self) -> float:
-        """Mean distance in pixels; NaN where nobody matched."""
+        """Mean distance in pixels; NaN if nobody matched."""
         return float(self.distances.mean()) if len(self.distances) else float("nan")
 
     def percentile(self, q: float) -> float:
@@ -66,12 +66,12 @@ def _by_image(results: Results) -> dict[int, list[Floats]]:
 
 
 def _oks(one: Floats, other: Floats) -> float:
-    """Object keypoint similarity over the joints both have, on the area of the first."""
+    """Object keypoint similarity over the joints of either person, with the area of the first."""
     both = (one[:, 2] > 0) & (other[:, 2] > 0)
     if not both.any():
         return 0.0
     extent = np.ptp(one[one[:, 2] > 0, :2], axis=0)
     area = max(float(extent.prod()) * AREA_OF_BOX, 1.0)
-    # Each joint that only one of them has counts as a miss.
+    # a joint that only one person has counts as 0
     either = int(((one[:, 2] > 0) | (other[:, 2] > 0)).sum())
     return float(joint_similarities(one[:, :2], other[:, :2], area)[both].sum() / either)

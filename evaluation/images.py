@@ -1,4 +1,4 @@
-"""AnnotatedImages: the pictures that annotations speak of, from a folder or a video, as a Source of the pipeline."""
+"""AnnotatedImages: the annotated pictures of a folder or a video, as a Source of the pipeline."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from pipeline.types import Frame
 
 
 class AnnotatedImages(Source):
-    """Each annotated picture once. A frame's index is its place in `images`; those that cannot be read leave gaps.
+    """Each annotated picture once. A frame's index is its position in `images`; unreadable pictures leave gaps.
 
-    images: (image id, file name or, for a video, the frame with that index), as `Annotations.first` gives them.
-    missing: names of what was not there; unreadable: of what was there but is no picture. Filled while iterating.
+    path: a folder of images, or a video, whose frame indices are the image ids.
+    images: (image id, file name), as from `Annotations.first`; the file name is ignored for a video.
+    missing, unreadable: names of the files that do not exist or are no pictures. Filled while iterating.
     """
 
-    def __init__(self, place: Path, images: Sequence[tuple[int, str]]) -> None:
-        self.name = str(place)
+    def __init__(self, path: Path, images: Sequence[tuple[int, str]]) -> None:
+        self.name = str(path)
         self.images = list(images)
         self.missing: list[str] = []
         self.unreadable: list[str] = []
         self.frame_count = len(self.images)
-        self._place = place
-        self._video = None if place.is_dir() else open_source(place)
+        self._path = path
+        self._video = None if path.is_dir() else open_source(path)
         self._interrupted = False
 
     def __iter__(self) -> Iterator[Frame]:
@@ -47,43 +48,43 @@ class AnnotatedImages(Source):
         for index, (_, name) in enumerate(self.images):
             if self._interrupted:
                 return
-            path = _find(self._place, name)
+            path = _find(self._path, name)
             if path is None:
                 self.missing.append(name)
                 continue
-            image = read_unturned(path)
+            image = read_unrotated(path)
             if image is None:
                 self.unreadable.append(name)
                 continue
             yield Frame(image, index, captured_at=time.monotonic(), source=name)
 
     def _from_video(self, video: Source) -> Iterator[Frame]:
-        places = {image_id: index for index, (image_id, _) in enumerate(self.images)}
-        wanted = set(places)
+        positions = {image_id: index for index, (image_id, _) in enumerate(self.images)}
+        wanted = set(positions)
         for frame in video:
             if frame.index in wanted:
                 wanted.discard(frame.index)
-                # timestamps and order stay the video's own
-                yield Frame(frame.image, places[frame.index], frame.time_s, frame.captured_at, self.name)
+                # timestamps and order are the video's
+                yield Frame(frame.image, positions[frame.index], frame.time_s, frame.captured_at, self.name)
             if not wanted:
                 return
         self.missing += [f"frame {index}" for index in sorted(wanted)]
 
 
-def find_images(place: Path, images: Sequence[tuple[int, str]]) -> int:
-    """How many of the images are there; a video counts as all of them. Raises SourceError if none is."""
-    if not place.exists():
-        raise SourceError(f"{place} does not exist; expected a folder of images or a video")
-    if not place.is_dir():
+def find_images(path: Path, images: Sequence[tuple[int, str]]) -> int:
+    """The number of images that exist in `path`; all of them for a video. Raises SourceError if there is none."""
+    if not path.exists():
+        raise SourceError(f"{path} does not exist; expected a folder of images or a video")
+    if not path.is_dir():
         return len(images)
-    found = sum(_find(place, name) is not None for _, name in images)
+    found = sum(_find(path, name) is not None for _, name in images)
     if not found:
-        raise SourceError(f"none of the {len(images)} annotated images is in {place}; the first is {images[0][1]}")
+        raise SourceError(f"none of the {len(images)} annotated images is in {path}; the first is {images[0][1]}")
     return found
 
 
-def read_unturned(path: Path) -> NDArray[np.uint8] | None:
-    """(H, W, 3) uint8 BGR, its EXIF orientation ignored as annotations do; None if it is no picture."""
+def read_unrotated(path: Path) -> NDArray[np.uint8] | None:
+    """(H, W, 3) uint8 BGR. The EXIF orientation is ignored, as in the annotations. None if it is no picture."""
     import cv2
 
     try:
@@ -95,7 +96,7 @@ def read_unturned(path: Path) -> NDArray[np.uint8] | None:
 
 
 def _find(folder: Path, name: str) -> Path | None:
-    """COCO's file names are plain; other files carry a folder that may be the given one."""
+    """The picture's path, or None. In some annotation files the name starts with a folder, perhaps `folder` itself."""
     for candidate in (folder / name, folder / Path(name).name):
         if candidate.is_file():
             return candidate

@@ -1,4 +1,4 @@
-"""From a step and its images to results and scores: the pipeline as it is, without its output filter."""
+"""Runs a step over annotated images and scores its people: the pipeline without its output filter."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from pipeline.step import FrameStep
 
 @dataclass(frozen=True)
 class Evaluation:
-    """scores: as `score_results`. results: COCO results, images in the annotations' order, people in the decode's.
+    """scores: as `score_results`. results: COCO results, images in the annotations' order, people in decode order.
 
-    image_ids: of the images that were seen and scored. missing, unreadable: names of those that were not.
+    image_ids: of the images that were read and scored. missing, unreadable: names of the others.
     """
 
     scores: dict[str, float]
@@ -34,12 +34,12 @@ def evaluate_step(
     *,
     progress: Callable[[int], None] = lambda seen: None,
 ) -> Evaluation:
-    """Run every image through the step and score its people by their `score`, the authors' person score.
+    """Run every image through the step and score the people, ranked by `score`, as in the authors' evaluation.
 
-    One difference from the authors' results: a joint that even refine did not find stays at the frame's corner (0, 0),
-    theirs is where the input's corner falls, some pixels outside; and it is left out of `bbox`.
-    The step's DecodeOptions must be unfiltered. Closes the images, not the step. progress: called with images seen.
-    Raises ValueError if the model's joints are not the annotations', SourceError if no image could be read.
+    One difference from the authors' results: a joint that refine did not find either is at (0, 0) of the frame and not
+    part of `bbox`; theirs is at the corner of the network input, some pixels outside the frame.
+    The step's DecodeOptions must not filter. Closes the images, not the step. progress: called with the number of
+    images done. Raises ValueError if model and annotations differ in their joints, SourceError if no image was read.
     """
     check_joints(step, annotations)
     results: Results = []
@@ -63,7 +63,7 @@ def evaluate_step(
 
 
 def check_joints(step: FrameStep, annotations: Annotations) -> None:
-    """Raises ValueError if the model finds other joints than are annotated."""
+    """Raises ValueError if the model's joints are not those of the annotations."""
     if step.spec.num_joints != annotations.joints:
         raise ValueError(
             f"{step.spec.name} finds {step.spec.num_joints} joints ({step.spec.joint_set}), {annotations.path} has "

@@ -1,4 +1,4 @@
-"""ScalesStep: one picture at several scales, its heatmaps averaged, as the authors' multi-scale test does."""
+"""ScalesStep: runs one picture at several scales and averages the heatmaps, as the authors' multi-scale test does."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Floats = NDArray[np.float32]
 
 
 class ScalesStep(HostStep):
-    """A HostStep that runs its network once a scale. Made from an opened one, which it takes over and closes.
+    """A HostStep that runs its network once per scale. It is made from an open HostStep, which it owns and closes.
 
-    Geometry as in the authors' code: sides are rounded at the smallest scale and multiplied; tags come from scale 1, or
-    from the only scale; heatmaps are averaged at the size of scale 1, on which people are decoded.
+    Geometry as in the authors' code: sides are rounded at the smallest scale and multiplied; tags are those of scale 1,
+    or of the only scale; heatmaps are averaged and people decoded at the size of scale 1.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class ScalesStep(HostStep):
         return [people_in_frame(keypoints, scores, base)]
 
     def input_shape(self, frame_wh: tuple[int, int]) -> tuple[int, int, int]:
-        """Of scale 1, on which people are decoded."""
+        """The input shape of scale 1, at which people are decoded."""
         return self._passes, *self._letterbox(frame_wh, 1.0).input_hw
 
     def _letterbox(self, frame_wh: tuple[int, int], scale: float) -> Letterbox:
@@ -89,13 +89,13 @@ class ScalesStep(HostStep):
 
 
 def check_scales(scales: Sequence[float]) -> tuple[float, ...]:
-    """The scales, largest first. Raises ValueError for a set whose inputs or tags would not fit together."""
+    """The scales, largest first. Raises ValueError for scales that cannot be combined."""
     ordered = tuple(sorted(set(scales), reverse=True))
     listed = " ".join(f"{scale:g}" for scale in scales)
     if not ordered or not 0.1 <= ordered[-1] <= ordered[0] <= 8:
         raise ValueError(f"scales are {listed or 'none'}; expected numbers from 0.1 to 8")
     if len(ordered) > 1 and 1 not in ordered:
-        raise ValueError(f"scales are {listed}; expected 1 among them, where the tags are taken")
+        raise ValueError(f"scales are {listed}; expected 1 among them, since the tags are those of scale 1")
     if any(abs(scale / ordered[-1] - round(scale / ordered[-1])) > 1e-6 for scale in ordered):
         raise ValueError(f"scales are {listed}; expected whole multiples of the smallest, such as 0.5 1 2")
     return ordered

@@ -1,4 +1,4 @@
-"""Average precision and recall of COCO results, by pycocotools."""
+"""Average precision and recall of COCO results, computed by pycocotools."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ COCO_STATS = ("AP", "AP50", "AP75", "AP M", "AP L", "AR", "AR50", "AR75", "AR M"
 # CrowdPose's evaluation program splits images by crowdIndex at these (its paper says 0.1 and 0.8).
 CROWD_SPLITS = (("AP easy", -np.inf, 0.2), ("AP medium", 0.2, 0.8), ("AP hard", 0.8, np.inf))
 CROWDPOSE_STATS = ("AP", "AP50", "AP75", "AR", "AR50", "AR75")
-NO_PEOPLE = -1.0  # what pycocotools gives where nobody is annotated
+NO_PEOPLE = -1.0  # pycocotools' score if nobody is annotated
 
 Results = list[CocoResult]
 
 
 def score_results(annotations: Annotations, results: Results, image_ids: Sequence[int]) -> dict[str, float]:
-    """Name -> value in 0..1, on these images only; -1 where no annotated person is of the kind.
+    """Name -> value in 0..1, on these images only; -1 if no annotated person belongs to the category.
 
     results: COCO result dicts (`People.to_coco`). At most 20 people an image count, those with the highest `score`.
     With 14 joints, CrowdPose's rules: its sigmas, an area of 0.53 boxes, and AP by crowding instead of by size.
@@ -37,15 +37,15 @@ def score_results(annotations: Annotations, results: Results, image_ids: Sequenc
     if annotations.joints == 17:
         return _evaluate(annotations, results, image_ids)
     scores = _evaluate(annotations, results, image_ids)
-    kept = {name: scores[name] for name in CROWDPOSE_STATS}
+    selected = {name: scores[name] for name in CROWDPOSE_STATS}
     for name, low, high in CROWD_SPLITS if annotations.crowd_index else ():
         ids = [i for i in image_ids if low <= annotations.crowd_index[i] < high]
-        kept[name] = _evaluate(annotations, results, ids)["AP"] if ids else NO_PEOPLE
-    return kept
+        selected[name] = _evaluate(annotations, results, ids)["AP"] if ids else NO_PEOPLE
+    return selected
 
 
 def load_results(path: Path, annotations: Annotations | None = None) -> Results:
-    """COCO keypoint results from a file. Raises SourceError for anything else, or for images not annotated."""
+    """Read COCO keypoint results. Raises SourceError for any other file, or for results of images not annotated."""
     results = read_json(path, "COCO keypoint results, as --save-json writes them")
     try:
         for result in results:
@@ -54,14 +54,14 @@ def load_results(path: Path, annotations: Annotations | None = None) -> Results:
     except (KeyError, TypeError, ValueError) as error:
         raise SourceError(f"{path} holds no COCO keypoint results: {type(error).__name__} {error}") from error
     if len(lengths) > 1 or any(length % 3 for length in lengths):
-        raise SourceError(f"{path} has keypoints of {sorted(lengths)} numbers; expected three a joint, equal for all")
+        raise SourceError(f"{path} has keypoints of {sorted(lengths)} numbers; expected three per joint, equal for all")
     if annotations is not None:
         if lengths - {3 * annotations.joints}:
             raise SourceError(f"{path} has {lengths.pop() // 3} joints; {annotations.path} has {annotations.joints}")
         known = {image_id for image_id, _ in annotations.images}
-        strange = {result["image_id"] for result in results} - known
-        if strange:
-            raise SourceError(f"{path} has results for image {min(strange)}, which {annotations.path} does not know")
+        unknown = {result["image_id"] for result in results} - known
+        if unknown:
+            raise SourceError(f"{path} has results for image {min(unknown)}, which {annotations.path} does not know")
     return list(results)
 
 
@@ -72,9 +72,9 @@ def _evaluate(annotations: Annotations, results: Results, image_ids: Sequence[in
         truth.dataset = annotations.dataset
         truth.createIndex()
         if results:
-            # pycocotools writes into what it is given
+            # a copy, since pycocotools modifies its argument
             found = truth.loadRes([{**result, "category_id": annotations.category_id} for result in results])
-        else:  # loadRes cannot take an empty list
+        else:  # loadRes fails on an empty list
             found = coco()
             found.dataset = {**annotations.dataset, "annotations": []}
             found.createIndex()

@@ -1,4 +1,4 @@
-"""How well ids follow people: IDF1, HOTA and id switches by `trackers.eval`, on OKS between true and found people."""
+"""Scores of ids: IDF1, HOTA and id switches, computed by `trackers.eval` from the OKS of true and detected people."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 class TruePeople:
     """One frame's annotated people.
 
-    keypoints: (G, K, 3) x, y in pixels, v of COCO; areas: (G,) square pixels; track_ids: (G,), who each one is.
+    keypoints: (G, K, 3) x, y in pixels, v as in COCO; areas: (G,) square pixels; track_ids: (G,) identities.
     """
 
     track_ids: NDArray[np.int64]
@@ -28,18 +28,18 @@ class TruePeople:
     areas: Floats
 
     def oks(self, people: People) -> Floats:
-        """(G, P): COCO's OKS, over the annotated joints; a joint that was not found counts from where it is put."""
-        apart = people.keypoints.astype(np.float64)[None] - self.keypoints[:, None, :, :2]  # (G, P, K, 2)
-        spread = 2 * (2 * np.array(sigmas_for(self.keypoints.shape[1]))) ** 2 * np.maximum(self.areas, 1)[:, None]
-        likeness = np.exp(-np.einsum("gpki,gpki->gpk", apart, apart) / spread[:, None])
+        """(G, P): COCO's OKS over the annotated joints. As in COCO, a joint that was not found counts as at (0, 0)."""
+        offset = people.keypoints.astype(np.float64)[None] - self.keypoints[:, None, :, :2]  # (G, P, K, 2)
+        variance = 2 * (2 * np.array(sigmas_for(self.keypoints.shape[1]))) ** 2 * np.maximum(self.areas, 1)[:, None]
+        similarity = np.exp(-np.einsum("gpki,gpki->gpk", offset, offset) / variance[:, None])
         labelled = self.keypoints[..., 2] > 0  # (G, K)
-        total = np.where(labelled[:, None], likeness, 0).sum(axis=2)
+        total = np.where(labelled[:, None], similarity, 0).sum(axis=2)
         return np.asarray(total / np.maximum(labelled.sum(axis=1), 1)[:, None])
 
 
 @dataclass(frozen=True)
 class TrackingScores:
-    """idf1, hota: 0 to 1. switches: how often a true person's id changed. Matches need an OKS of 0.5."""
+    """idf1, hota: 0 to 1. switches: how often the id of a true person changed. A match has an OKS of at least 0.5."""
 
     idf1: float
     hota: float
@@ -47,14 +47,14 @@ class TrackingScores:
 
 
 def true_people(annotations: Annotations) -> list[TruePeople]:
-    """The annotated people of every image, those with no labelled joint left out.
+    """The annotated people of every image, except those without a labelled joint.
 
     Raises ValueError if an annotation has no `track_id`.
     """
     by_image: dict[int, list[tuple[int, list[float], float]]] = {image_id: [] for image_id, _ in annotations.images}
     for one in annotations.dataset["annotations"]:
         if "track_id" not in one:
-            raise ValueError(f"{annotations.path} does not say who is who: annotation {one['id']} has no track_id")
+            raise ValueError(f"{annotations.path} has no identities: annotation {one['id']} has no track_id")
         if one["num_keypoints"]:
             by_image[one["image_id"]].append((one["track_id"], one["keypoints"], one["area"]))
     return [
@@ -68,7 +68,8 @@ def true_people(annotations: Annotations) -> list[TruePeople]:
 
 
 def score_tracks(truth: Sequence[TruePeople], found: Sequence[People]) -> TrackingScores:
-    """Frame by frame, in order; found people without an id (0) are left out. Raises EngineError without `trackers`."""
+    """Scores of a sequence of frames. Detected people without an id (0) are ignored. Raises EngineError if `trackers`
+    is not installed."""
     try:
         from trackers.eval import compute_clear_metrics, compute_hota_metrics, compute_identity_metrics
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""The people of one picture: python examples/image.py [PICTURE] [OUT]"""
+"""Find the people of one picture: python examples/image.py [PICTURE] [OUT]"""
 
 import sys
 from pathlib import Path

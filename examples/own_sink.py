@@ -1,4 +1,4 @@
-"""A sink of your own, people a second as CSV: python examples/own_sink.py [VIDEO] [OUT] [FRAMES]"""
+"""A custom sink that counts people per second, as CSV: python examples/own_sink.py [VIDEO] [OUT] [FRAMES]"""
 
 import sys
 from collections import defaultdict
@@ -17,19 +17,19 @@ from pipeline.sinks import Sink
 class CountSink(Sink):
     """The largest number of people in each second, written when the sink is closed."""
 
-    needs_picture = False  # nothing is drawn for it
+    needs_picture = False  # it needs no drawing
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("w", encoding="utf-8")  # opened now: a wrong path is found before any work
-        self._most: dict[int, int] = defaultdict(int)
+        self._file = path.open("w", encoding="utf-8")  # opened now, so that a wrong path is reported at once
+        self._maximum: dict[int, int] = defaultdict(int)
 
     def write(self, result: Result, picture: NDArray[np.uint8]) -> None:
         second = int(result.frame.time_s)
-        self._most[second] = max(self._most[second], len(result.people))
+        self._maximum[second] = max(self._maximum[second], len(result.people))
 
     def close(self) -> None:
         if not self._file.closed:
-            self._file.writelines(f"{second},{people}\n" for second, people in sorted(self._most.items()))
+            self._file.writelines(f"{second},{people}\n" for second, people in sorted(self._maximum.items()))
             self._file.close()
 
 

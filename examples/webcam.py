@@ -1,4 +1,4 @@
-"""Who raises a hand before the camera, live: python examples/webcam.py [CAMERA|VIDEO] [FRAMES]"""
+"""Count raised hands in front of a camera, live: python examples/webcam.py [CAMERA|VIDEO] [FRAMES]"""
 
 import sys
 from pathlib import Path
@@ -15,7 +15,7 @@ NOSE = COCO.index("nose")
 
 def main(source: str = "0", frames: str = "1000000") -> None:
     with PosePipeline("tiny") as pose:
-        # a camera drops the frames for which there is no time; each result is the newest there is
+        # a camera drops frames when the pipeline is slower, so that each result is the newest frame
         for result in pose.run(open_source(source), limit=int(frames)):
             people = result.people
             seen = people.keypoint_scores > 0  # (P, K)

@@ -8,7 +8,7 @@ import pytest
 
 from core.errors import SourceError
 from evaluation import AnnotatedImages, find_images, load_annotations
-from evaluation.images import read_unturned
+from evaluation.images import read_unrotated
 from samples.make_crowd import HERE
 
 
@@ -22,7 +22,7 @@ def test_exif_orientation_is_ignored(tmp_path):
     upright = cv2.imread(str(file))
     assert upright is not None
     assert upright.shape == (60, 40, 3)
-    read = read_unturned(file)
+    read = read_unrotated(file)
     assert read is not None
     assert read.shape == (40, 60, 3)
 
