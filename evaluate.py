@@ -93,7 +93,9 @@ class OpenModel:
         if arguments.scales not in ([], [1.0]):
             if not isinstance(self.step, HostStep):
                 self.step.close()
-                raise ValueError(f"--scales needs an engine of the host, got {self.step.engine}; add --engine onnxruntime")
+                raise ValueError(
+                    f"--scales needs an engine of the host, got {self.step.engine}; add --engine onnxruntime"
+                )
             self.step = ScalesStep(self.step, arguments.scales, **chosen)
 
     def __enter__(self) -> OpenModel:
@@ -119,7 +121,10 @@ def evaluate(opened: OpenModel, arguments: argparse.Namespace, annotations: Anno
 
 
 def report(
-    steps: Sequence[OpenModel], evaluations: Sequence[Evaluation], arguments: argparse.Namespace, annotations: Annotations
+    steps: Sequence[OpenModel],
+    evaluations: Sequence[Evaluation],
+    arguments: argparse.Namespace,
+    annotations: Annotations,
 ) -> None:
     rows = [["model", "engine", *evaluations[0].scores, "people"]]
     for opened, evaluation in zip(steps, evaluations, strict=True):
@@ -216,7 +221,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--limit", type=count, metavar="N", help="only the first N images")
     parser.add_argument("--save-json", type=file_path, metavar="FILE", help="write the people found as COCO results")
-    parser.add_argument("--compare", type=file_path, nargs=2, metavar=("A", "B"), help="compare two such files; needs no model")
+    parser.add_argument(
+        "--compare", type=file_path, nargs=2, metavar=("A", "B"), help="compare two such files; needs no model"
+    )
     arguments = parser.parse_args(argv)
     if not arguments.compare and (arguments.images is None or arguments.annotations is None):
         raise ValueError("expected --images and --annotations, or --compare A.json B.json (see --help)")

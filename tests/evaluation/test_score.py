@@ -103,7 +103,7 @@ def test_crowdpose_uses_its_own_sigmas_areas_and_crowding(tmp_path):
         ("{", "is not JSON"),
         ("{}", "holds no COCO annotations"),
         ('{"images": [{"id": 1, "file_name": "a"}], "annotations": [{"id": 1}]}', "holds no keypoint annotations"),
-        ('{"images": [{"id": 1, "file_name": "a"}], "annotations": []}', "does not annotate one kind of person"),
+        ('{"images": [{"id": 1, "file_name": "a"}], "annotations": []}', "does not have one category"),
         (
             '{"images": [{"id": 1, "file_name": "a"}], "annotations": [{"id": 1, "image_id": 1, "category_id": 1, '
             '"bbox": [0, 0, 1, 1], "keypoints": [1, 2, 2]}]}',
@@ -130,7 +130,7 @@ def test_a_missing_annotation_file_is_named(tmp_path):
         ([{"image_id": 1}], "holds no COCO keypoint results"),
         ([{"image_id": 0, "score": 1, "keypoints": [0.0] * 42}], "14 joints"),
         ([{"image_id": 9999, "score": 1, "keypoints": [0.0] * 51}], "image 9999"),
-        ([{"image_id": 0, "score": 1, "keypoints": [0.0] * 50}], "three a joint"),
+        ([{"image_id": 0, "score": 1, "keypoints": [0.0] * 50}], "three per joint"),
     ],
 )
 def test_files_without_results_for_these_images_are_refused(tmp_path, content, message):
