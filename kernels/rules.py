@@ -17,6 +17,9 @@ VALUE_STEPS = np.float32(2**14)
 FINE_STEPS = np.float32(2**8)
 FINE_BITS = 23
 
+MIDDLE = np.float32(128)  # U and V of a grey pixel
+WHITE = np.float32(255)  # the largest red, green and blue
+
 # Relative slack of the bounds that let a search skip tiles. Tags that are doubled twice stay within 4 ulp (5e-7) of
 # the range of their corners; a square root and what is under it round by less.
 SLACK = np.float32(2**-20)

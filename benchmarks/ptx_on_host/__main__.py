@@ -75,7 +75,8 @@ def run(chain: Chain, people: int, seed: int) -> Run:
     map_hw = (chain.input_hw[0] // 2, chain.input_hw[1] // 2)
     crowds = [draw_crowd(rng, people, map_hw, T=2 if chain.flip else 1) for _ in range(chain.frames)]
     heatmaps, tags = (np.stack(maps) for maps in zip(*crowds, strict=True))
-    frame = rng.integers(0, 256, (*FRAME_HW, 3), dtype=np.uint8)
+    h, w = FRAME_HW
+    frame = rng.integers(0, 256, (h * 3 // 2, w) if chain.nv12 else (h, w, 3), dtype=np.uint8)
     chain.shuffle(seed)
     images = chain.preprocess(frame)
     error = float(np.abs(images[0].astype(np.float32) - chain.preprocess_on_cpu(frame)).max())
@@ -157,15 +158,25 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--size", type=size, default=(512, 704), metavar="HxW", help="network input; default 512x704")
     parser.add_argument("--frames", type=int, default=1, metavar="N", help="frames decoded at once; default 1")
     parser.add_argument("--flip", action="store_true", help="with the mirrored frame")
+    parser.add_argument("--nv12", action="store_true", help="frames as a video decoder leaves them, instead of BGR")
     parser.add_argument("--shuffles", type=int, default=0, metavar="N", help="run N times more, in shuffled orders")
-    parser.add_argument("--hot", choices=("preprocess", *DECODE), help="show where this kernel's chain goes")
+    parser.add_argument(
+        "--hot", choices=("preprocess", "preprocess_nv12", *DECODE), help="show where this kernel's chain goes"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures here")
     return parser.parse_args()
 
 
 def main() -> int:
     arguments = parse_arguments()
-    chain = Chain(arguments.size, arguments.flip, LIVE_OPTIONS, arguments.frames, with_lines=arguments.hot or "")
+    chain = Chain(
+        arguments.size,
+        arguments.flip,
+        LIVE_OPTIONS,
+        arguments.frames,
+        nv12=arguments.nv12,
+        with_lines=arguments.hot or "",
+    )
     runs = []
     for people in arguments.people:
         for seed in range(arguments.shuffles + 1):

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from benchmarks.ptx_on_host.machine import Counts, Program
 from kernels import cpu
+from kernels.colour import Colour
 from kernels.cuda._cuda import cuda
 from kernels.options import DecodeOptions
 
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 # The package's functions `decode` and `preprocess` hide the modules of these names.
 decode_module = importlib.import_module("kernels.cuda.decode")
 preprocess_module = importlib.import_module("kernels.cuda.preprocess")
+nv12_module = importlib.import_module("kernels.cuda.preprocess_nv12")
 
 TARGET = (9, 0)  # compute capability
 DEVICE = {
@@ -41,6 +43,7 @@ DEVICE = {
 }
 DECODE = ("peaks", "select", "group", "refine", "filter")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+COLOUR = Colour("bt709")
 Floats = NDArray[np.float32]
 People = tuple[Floats, Floats]  # keypoints (P, K, 3) and scores (P,)
 
@@ -118,13 +121,17 @@ def _three(sides: Any) -> tuple[int, ...]:
 
 @dataclass
 class Chain:
-    """The kernels of a live frame for one input size: preprocess, then the decode of `frames` frames at once."""
+    """The kernels of a live frame for one input size: preprocess, then the decode of `frames` frames at once.
+
+    nv12: frames come as a video decoder leaves them, (H * 3 / 2, W), with the colours of BT.709; else as BGR.
+    """
 
     input_hw: tuple[int, int]
     flip: bool
     options: DecodeOptions
     frames: int = 1
     tag_dims: int = 1
+    nv12: bool = False
     with_lines: str = ""  # the kernel to compile with line information
     programs: dict[Any, Program] = field(default_factory=dict)
     kernels: dict[str, HostKernel] = field(init=False)
@@ -139,7 +146,8 @@ class Chain:
         ):
             shape = (self.frames, 2 if self.flip else 1, 17, H // 2, W // 2)
             self.workspace = decode_module.Workspace(shape, self.options, tag_dims=self.tag_dims)
-        self.kernels = {"preprocess": HostKernel("preprocess", preprocess_module.warp_frames, programs=self.programs)}
+        kernel = nv12_module.warp_nv12 if self.nv12 else preprocess_module.warp_frames
+        self.kernels = {"preprocess": HostKernel("preprocess", kernel, programs=self.programs)}
         for name in DECODE:
             self.kernels[name] = HostKernel(name, getattr(self.workspace, name), programs=self.programs)
             setattr(self.workspace, name, self.kernels[name])
@@ -154,19 +162,25 @@ class Chain:
     def preprocess(self, frame: NDArray[np.uint8]) -> NDArray[np.float16]:
         """The network's input of one frame, letterboxed: (1 or 2, 3, H, W)."""
         out = on_host(np.zeros((2 if self.flip else 1, 3, *self.input_hw), np.float16))
-        with mock.patch.object(preprocess_module, "warp_frames", self.kernels["preprocess"]):
-            preprocess_module.preprocess(on_host(frame), out, **self._letterbox(frame), mirror=self.flip)
+        if self.nv12:
+            with mock.patch.object(nv12_module, "warp_nv12", self.kernels["preprocess"]):
+                nv12_module.preprocess_nv12(on_host(frame), out, **self._letterbox(frame), mirror=self.flip)
+        else:
+            with mock.patch.object(preprocess_module, "warp_frames", self.kernels["preprocess"]):
+                preprocess_module.preprocess(on_host(frame), out, **self._letterbox(frame), mirror=self.flip)
         return out.copy_to_host()
 
     def preprocess_on_cpu(self, frame: NDArray[np.uint8]) -> Floats:
         """The same input computed by `kernels.cpu`: (3, H, W)."""
         out = np.zeros((3, *self.input_hw), np.float32)
-        cpu.preprocess(frame, out, **self._letterbox(frame))
+        (cpu.preprocess_nv12 if self.nv12 else cpu.preprocess)(frame, out, **self._letterbox(frame))
         return out
 
     def _letterbox(self, frame: NDArray[np.uint8]) -> dict[str, Any]:
-        scale = min(a / b for a, b in zip(self.input_hw, frame.shape, strict=False))
-        return {"scale": scale, "center": (frame.shape[1] / 2, frame.shape[0] / 2), "mean": MEAN, "std": STD}
+        h, w = (frame.shape[0] * 2 // 3 if self.nv12 else frame.shape[0]), frame.shape[1]
+        scale = min(self.input_hw[0] / h, self.input_hw[1] / w)
+        options = {"scale": scale, "center": (w / 2, h / 2), "mean": MEAN, "std": STD}
+        return {**options, "frame_wh": (w, h), "colour": COLOUR} if self.nv12 else options
 
     def decode(self, heatmaps: Floats, tags: Floats) -> list[tuple[People, People]]:
         """For each frame of maps (N, T, K, h, w): the people before the output filter, and after it."""

@@ -6,7 +6,8 @@ The first call of each function compiles it (half a minute in all) or loads it f
 from kernels.cpu.assignment import match
 from kernels.cpu.decode import decode
 from kernels.cpu.preprocess import preprocess
+from kernels.cpu.preprocess_nv12 import preprocess_nv12
 from kernels.cpu.scales import decode_scales
 from kernels.cpu.warm_up import warm_up
 
-__all__ = ["decode", "decode_scales", "match", "preprocess", "warm_up"]
+__all__ = ["decode", "decode_scales", "match", "preprocess", "preprocess_nv12", "warm_up"]

@@ -6,5 +6,6 @@ Importing needs no GPU; building a `Workspace` does. With NUMBA_ENABLE_CUDASIM=1
 from kernels.cuda.assignment import match
 from kernels.cuda.decode import Blocks, Workspace, decode, packed_size, unpack_people
 from kernels.cuda.preprocess import preprocess
+from kernels.cuda.preprocess_nv12 import preprocess_nv12
 
-__all__ = ["Blocks", "Workspace", "decode", "match", "packed_size", "preprocess", "unpack_people"]
+__all__ = ["Blocks", "Workspace", "decode", "match", "packed_size", "preprocess", "preprocess_nv12", "unpack_people"]

@@ -42,6 +42,24 @@ def is_inside(index, size):
 
 
 @device
+def neighbours(at, size):
+    """The two pixels around position `at` of a row or column of `size` pixels, and their weights.
+
+    A pixel outside weighs nothing; its index is that of the border.
+    """
+    # Outside by two pixels is as black as further outside, and keeps the conversion to integers in range.
+    at = smaller(larger(at, np.float32(-2)), np.float32(size) + ONE)
+    whole = floor(at)
+    first = np.int32(whole)
+    second = mad(first, 1, 1)
+    second_weight = at - whole
+    first_weight = ONE - second_weight
+    first_weight = first_weight if is_inside(first, size) else ZERO
+    second_weight = second_weight if is_inside(second, size) else ZERO
+    return inside(first, size), inside(second, size), first_weight, second_weight
+
+
+@device
 def taps(frames, at, left_weight, right_weight, left, right):
     """The three channels between two pixels of the row that starts at `at`."""
     a, b = np.uint64(u32(mad(left, 3, at))), np.uint64(u32(mad(right, 3, at)))
@@ -68,20 +86,8 @@ def warp_frames(frames, out, sizes, geometry, gain, offset, mirror):
         return
     at_x = mul(np.float32(x) - np.float32(0.5) * np.float32(W), geometry[0]) + geometry[1]
     at_y = mul(np.float32(y) - np.float32(0.5) * np.float32(H), geometry[0]) + geometry[2]
-    # Outside by two pixels is as black as further outside, and keeps the conversion to integers in range.
-    at_x = smaller(larger(at_x, np.float32(-2)), np.float32(w) + ONE)
-    at_y = smaller(larger(at_y, np.float32(-2)), np.float32(h) + ONE)
-    left, top = floor(at_x), floor(at_y)
-    x0, y0 = np.int32(left), np.int32(top)
-    x1, y1 = mad(x0, 1, 1), mad(y0, 1, 1)
-    right_weight, lower_weight = at_x - left, at_y - top
-    left_weight, upper_weight = ONE - right_weight, ONE - lower_weight
-    # A pixel outside weighs nothing.
-    left_weight = left_weight if is_inside(x0, w) else ZERO
-    right_weight = right_weight if is_inside(x1, w) else ZERO
-    upper_weight = upper_weight if is_inside(y0, h) else ZERO
-    lower_weight = lower_weight if is_inside(y1, h) else ZERO
-    x0, x1, y0, y1 = inside(x0, w), inside(x1, w), inside(y0, h), inside(y1, h)
+    x0, x1, left_weight, right_weight = neighbours(at_x, w)
+    y0, y1, upper_weight, lower_weight = neighbours(at_y, h)
     width, first = mad(w, 3, 0), mad(f, h, 0)
     upper = taps(frames, mad(mad(first, 1, y0), width, 0), left_weight, right_weight, x0, x1)
     lower = taps(frames, mad(mad(first, 1, y1), width, 0), left_weight, right_weight, x0, x1)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 def preprocess(
-    image: NDArray[np.uint8],
+    image: NDArray[np.uint8] | NDArray[np.float64],
     out_hw: tuple[int, int],
     *,
     scale: float,
@@ -34,3 +34,22 @@ def preprocess(
     rgb = (top * (1 - fy) + bottom * fy)[..., ::-1]
     normalised: NDArray[np.float64] = (rgb / 255 - np.array(mean)) / np.array(std)
     return normalised.transpose(2, 0, 1).astype(np.float32)
+
+
+def nv12_to_bgr(
+    frame: NDArray[np.uint8], frame_wh: tuple[int, int], red: float, blue: float, *, full_range: bool
+) -> NDArray[np.float64]:
+    """(h, w, 3), 0..255, not rounded; each 2x2 pixels share one U and V. red, blue: their shares in luma."""
+    w, h = frame_wh
+    y = frame[:h, :w].astype(np.float64)
+    uv = frame[h:, : w + w % 2].reshape(-1, (w + 1) // 2, 2).astype(np.float64)
+    u, v = uv.repeat(2, axis=0).repeat(2, axis=1)[:h, :w].transpose(2, 0, 1)
+    if full_range:
+        y, pb, pr = y / 255, (u - 128) / 255, (v - 128) / 255
+    else:
+        y, pb, pr = (y - 16) / 219, (u - 128) / 224, (v - 128) / 224
+    r = y + 2 * (1 - red) * pr
+    b = y + 2 * (1 - blue) * pb
+    g = (y - red * r - blue * b) / (1 - red - blue)  # luma is the weighted sum of the three
+    bgr: NDArray[np.float64] = 255 * np.stack([b, g, r], axis=-1).clip(0, 1)
+    return bgr

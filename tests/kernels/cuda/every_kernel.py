@@ -5,29 +5,43 @@ The simulator test runs the same pass on smaller shapes.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from kernels.colour import Colour
 from kernels.cpu import decode as host_decode
 from kernels.cpu import match as host_match
-from kernels.cuda import Blocks, Workspace, decode, match, preprocess
+from kernels.cpu import preprocess_nv12 as host_nv12
+from kernels.cuda import Blocks, Workspace, decode, match, preprocess, preprocess_nv12
 from kernels.cuda._cuda import cuda
 from kernels.options import DecodeOptions
 from tests.kernels.cuda.agreement import same_people
 from tests.kernels.cuda.crowds import draw_crowd
 
-NORMAL = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+NORMAL: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
 def run_every_kernel(
     hw: tuple[int, int], people: int, options: DecodeOptions, *, K: int, blocks: Blocks | None, sides: int
 ) -> int:
-    """Preprocess, decode of two frames with mirror, twice, and an assignment of `sides`; returns the people found."""
+    """Preprocess of BGR and of NV12, decode of two frames with mirror, twice, and an assignment of `sides`.
+
+    Returns the number of people found.
+    """
     rng = np.random.default_rng(people)
     h, w = hw
     frame = cuda.to_device(rng.integers(0, 256, (h, w + 1, 3)).astype(np.uint8))
     image = cuda.to_device(np.zeros((2, 3, 2 * h, 2 * w), np.float32))
     preprocess(frame, image, scale=1.9, center=(w / 2, h / 2), mirror=True, **NORMAL)
     assert (image.copy_to_host()[1] == image.copy_to_host()[0, ..., ::-1]).all()
+
+    nv12 = cuda.to_device(rng.integers(0, 256, (h + h // 2, w)).astype(np.uint8))
+    options_of: dict[str, Any] = {"frame_wh": (w, h), "colour": Colour("bt709"), "scale": 1.9, "center": (w / 2, h / 2)}
+    preprocess_nv12(nv12, image, mirror=True, **options_of, **NORMAL)
+    on_host = np.zeros((3, 2 * h, 2 * w), np.float32)
+    host_nv12(nv12.copy_to_host(), on_host, **options_of, **NORMAL)
+    assert image.copy_to_host()[0].tobytes() == on_host.tobytes()
 
     found = 0
     workspace = Workspace((2, 2, K, h, w), options, blocks=blocks)

@@ -32,6 +32,7 @@ from kernels.cuda.group import group_kernel
 from kernels.cuda.peaks import peaks_kernel
 from kernels.cuda.preprocess import THREADS as PREPROCESS_THREADS
 from kernels.cuda.preprocess import warp_frames
+from kernels.cuda.preprocess_nv12 import warp_nv12
 from kernels.cuda.refine import refine_kernel
 from kernels.cuda.select import THREADS as SELECT_THREADS
 from kernels.cuda.select import select_kernel
@@ -119,8 +120,12 @@ def _decode_cases(
 
 @functools.cache
 def main_cases() -> tuple[Case, ...]:
-    """The kernels of a live frame: FP32 maps, no mirror, 30 people, project; preprocess into FP16."""
-    return (_preprocess_case("preprocess", types.float16), *_decode_cases(FLAT, ""))
+    """The kernels of a live frame: FP32 maps, no mirror, 30 people, project; preprocess, one of the two, into FP16."""
+    return (
+        _preprocess_case("preprocess", types.float16),
+        _nv12_case("preprocess_nv12", types.float16),
+        *_decode_cases(FLAT, ""),
+    )
 
 
 @functools.cache
@@ -131,6 +136,7 @@ def other_cases() -> tuple[Case, ...]:
     coarse = _decode_cases(HALVES, ", FP16, T = 2, not projected", T=2, project=False)
     return (
         _preprocess_case("preprocess, FP32", types.float32),
+        _nv12_case("preprocess_nv12, FP32", types.float32),
         *(case for case in mirrored if not case.name.startswith("filter")),
         *many,
         *(case for case in coarse if not case.name.startswith(("filter", "group"))),
@@ -144,6 +150,16 @@ def _preprocess_case(name: str, dtype: Any) -> Case:
         name,
         warp_frames,
         (BYTES, dtype[::1], types.UniTuple(types.int32, 4), three, three, three, types.boolean),
+        prod(PREPROCESS_THREADS),
+    )
+
+
+def _nv12_case(name: str, dtype: Any) -> Case:
+    three, six = (types.UniTuple(types.float32, count) for count in (3, 6))
+    return Case(
+        name,
+        warp_nv12,
+        (BYTES, dtype[::1], types.UniTuple(types.int32, 5), three, six, six, types.boolean),
         prod(PREPROCESS_THREADS),
     )
 

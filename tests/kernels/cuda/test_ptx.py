@@ -18,11 +18,28 @@ pytestmark = [
 ]
 
 # The most registers a thread may take; what they are, and by which compilers: benchmarks/kernels_ptx.md.
-REGISTERS = {"preprocess": 40, "peaks": 64, "select": 64, "group": 104, "refine": 104, "filter": 40, "match": 88}
+REGISTERS = {
+    "preprocess": 40,
+    "preprocess_nv12": 40,
+    "peaks": 64,
+    "select": 64,
+    "group": 104,
+    "refine": 104,
+    "filter": 40,
+    "match": 88,
+}
 OTHER_COMPILERS = 8  # more than that: NVVM of CUDA 13.0 takes 138 where that of 13.5 takes 130
 # The most of a kernel's code, by the weight of what it becomes, that may be arithmetic of 64-bit integers: an index
 # that Numba widens costs several instructions each time. Costs and keys are of 64 bits, which is most of what is left.
-WIDE_SHARE = {"preprocess": 0.15, "peaks": 0.25, "select": 0.4, "group": 0.45, "refine": 0.2, "filter": 0.3}
+WIDE_SHARE = {
+    "preprocess": 0.15,
+    "preprocess_nv12": 0.15,
+    "peaks": 0.25,
+    "select": 0.4,
+    "group": 0.45,
+    "refine": 0.2,
+    "filter": 0.3,
+}
 SHARED_BYTES = 48 * 1024  # what every device gives a block without being asked
 
 

@@ -69,6 +69,19 @@ def test_the_frame_is_letterboxed_as_on_the_host(chains):
 
 
 @pytest.mark.parametrize("flip", [False, True])
+def test_a_decoders_frame_has_the_bits_of_the_host(flip):
+    chain = Chain(INPUT_HW, flip, OPTIONS, nv12=True, programs=PROGRAMS)
+    frame = np.random.default_rng(0).integers(0, 256, (90 * 3 // 2, 130), dtype=np.uint8)
+    wanted = chain.preprocess_on_cpu(frame).astype(np.float16)
+    for order in ORDERS:
+        chain.shuffle(order)
+        images = chain.preprocess(frame)
+        assert images[0].tobytes() == wanted.tobytes()
+        if flip:
+            np.testing.assert_array_equal(images[1], images[0][..., ::-1])
+
+
+@pytest.mark.parametrize("flip", [False, True])
 def test_tags_of_two_numbers(flip):
     chain = Chain(INPUT_HW, flip, OPTIONS, tag_dims=2, programs=PROGRAMS)
     maps = draw_crowd(np.random.default_rng(7), 10, (INPUT_HW[0] // 2, INPUT_HW[1] // 2), T=2 if flip else 1, D=2)
