@@ -1,4 +1,7 @@
-"""People out of a video: `python run_video.py street.mp4 --save out.mp4 --json out.jsonl`. Wiring and printing only."""
+"""Find the people of a video: `python run_video.py street.mp4 --save out.mp4 --json out.jsonl`.
+
+This file only connects sources, pipeline and outputs, and prints the report.
+"""
 
 from __future__ import annotations
 
@@ -39,9 +42,9 @@ from pipeline.sources.several import Several, SourceState
 from pipeline.stats import Meter, Percentiles, Recorder, Summary, save_plot
 
 PROG = "run_video.py"
-WARM_UP_FRAMES = 10  # of a benchmark: not in its figures
-ENGINE_SECONDS = 1.0  # of the engine alone, before the run and again after it: a machine's speed drifts
-PARTS_SECONDS = 1.0  # of a frame's parts on a GPU
+WARM_UP_FRAMES = 10  # of a benchmark; they are not measured
+ENGINE_SECONDS = 1.0  # measurement of the engine alone, before and after the run, since a machine's speed drifts
+PARTS_SECONDS = 1.0  # measurement of the parts of a frame on a GPU
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,13 +61,13 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return OK
             source, pose, outputs = open_all(arguments, stack, recorder, finished=done.mark if done else ignore)
             measured = arguments.benchmark or arguments.stats is not None
-            beside = (source.keeps_newest or not source.live) and not arguments.serial  # as the pipeline runs it
-            engine_ms = time_engine(pose, source, beside=beside) if measured else []
+            concurrent = (source.keeps_newest or not source.live) and not arguments.serial  # as in the pipeline
+            engine_ms = time_engine(pose, source, concurrent=concurrent) if measured else []
             opened = True
             last = run(arguments, source, pose, outputs, recorder=recorder, meter=meter, interrupts=interrupts)
             if done is not None and last is not None and not outputs.quit and meter.frames != arguments.limit:
                 done.mark(last.source)
-            engine_ms += time_engine(pose, source, beside=beside) if measured else []
+            engine_ms += time_engine(pose, source, concurrent=concurrent) if measured else []
             states = source.states() if isinstance(source, Several) else []
             report(
                 arguments,
@@ -73,37 +76,37 @@ def main(argv: Sequence[str] | None = None) -> int:
                 meter=meter,
                 last=last,
                 engine_ms=engine_ms,
-                beside=beside,
+                concurrent=concurrent,
                 sources=states,
             )
     except KeyboardInterrupt as error:
         stop = stop_of(error)
-        return complain(PROG, f"{stop} after {meter.frames} frames; what was written is finished", stop.status)
+        return complain(PROG, f"{stop} after {meter.frames} frames; the outputs so far are complete", stop.status)
     except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  (what its buffer holds would fail again at the end)
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  (else writing its buffer fails again at exit)
         return complain(PROG, f"stdout was closed by its reader after {meter.frames} frames", FAILED)
     except (PoseError, ValueError, OSError) as error:
-        unread = isinstance(error, SourceError) and meter.frames == 0  # it opened, but holds nothing
+        unread = isinstance(error, SourceError) and meter.frames == 0  # the source was opened but has no frame
         return complain(PROG, str(error), FAILED if opened and not unread else REFUSED)
     return OK
 
 
 def ignore(source: str) -> None:
-    """Nobody wants to know that a source is finished."""
+    """Called for each finished source without --skip-done: does nothing."""
 
 
 def skip_done(arguments: argparse.Namespace) -> DoneSources:
-    """Leaves in `arguments.sources` what is not done yet. Raises what `open_source` raises, for any of them."""
+    """Remove the finished sources from `arguments.sources`. Raises what `open_source` raises, for any source."""
     if arguments.save is None or not is_folder(arguments.save):
-        raise ValueError("--skip-done needs --save DIR: one file a source")
+        raise ValueError("--skip-done needs --save DIR, which gets one file per source")
     if arguments.json is not None or arguments.table is not None:
         raise ValueError(
-            "--skip-done cannot add to the one --json or --table of all sources; leave them out, or use "
-            "python -m cluster, which writes one a source"
+            "--skip-done cannot extend a --json or --table file that holds all sources; omit them, or use "
+            "python -m cluster, which writes one file per source"
         )
     with open_source(*arguments.sources) as source:
         if source.live or arguments.loop:
-            raise ValueError("--skip-done is for files, each played once: a live source and --loop have no end")
+            raise ValueError("--skip-done is for files without --loop: a live source and --loop have no end")
         parts = source.parts
     done = DoneSources(arguments.save, model_digest=digest_of(arguments.model), options=shared_options(arguments))
     check_outputs(parts, save=arguments.save, others=[])
@@ -114,8 +117,8 @@ def skip_done(arguments: argparse.Namespace) -> DoneSources:
 def open_all(
     arguments: argparse.Namespace, stack: ExitStack, recorder: Recorder, *, finished: Callable[[str], None]
 ) -> tuple[Source, PosePipeline, Outputs]:
-    """Sources, then the model, then outputs: nothing is overwritten for a run that cannot start."""
-    open_steps(arguments)  # refused before anything is opened
+    """Open sources, then the model, then outputs, so that a run that cannot start overwrites nothing."""
+    open_steps(arguments)  # reports invalid options before anything is opened
     if arguments.tls is not None and arguments.web is None:
         raise ValueError("--tls is for the page; add --web 8000")
     visitor = BrowserSource() if arguments.web is not None else None
@@ -133,7 +136,7 @@ def open_all(
     )
     several = source if isinstance(source, Several) else None
     if several is not None and arguments.serial:
-        raise ValueError("--serial measures one source; name one")
+        raise ValueError("--serial measures one source; give one source")
     check_outputs(
         source.parts,
         save=arguments.save,
@@ -148,23 +151,7 @@ def open_all(
         encoder=arguments.encoder,
         gpu=arguments.gpu or 0,
     )
-    web = None
-    if arguments.web is not None:  # before the model is loaded: the page says that it starts
-        camera = visitor if BROWSER in source.parts else None
-        web = WebSink(
-            arguments.web,
-            source.parts,
-            side_by_side=several is not None,
-            live=source.live,
-            tls=arguments.tls,
-            camera=camera,
-        )
-        if several is not None:
-            several.listen(partial(tell_page, web))
-        elif isinstance(source, Reconnecting):
-            source.told = partial(tell_page_of_one, web, source.name)
-        stack.callback(web.close)
-        print(web.url, flush=True)
+    web = open_page(arguments, source, visitor, stack) if arguments.web is not None else None
     show = source.name if arguments.show else None
     if show is not None:
         check_display()
@@ -185,34 +172,57 @@ def open_all(
         finished=finished,
     )
     outputs = Outputs([*sinks, *([web] if web is not None else [])], recorder, overlap=not arguments.serial)
-    stack.callback(outputs.close)  # `run` closes them; this is for what fails in between
+    stack.callback(outputs.close)  # if an error comes before `run`, which closes them
     return source, pose, outputs
 
 
+def open_page(
+    arguments: argparse.Namespace, source: Source, visitor: BrowserSource | None, stack: ExitStack
+) -> WebSink:
+    """Serve the page before the model is loaded, so that it can show that the program starts. Prints its address."""
+    several = source if isinstance(source, Several) else None
+    web = WebSink(
+        arguments.web,
+        source.parts,
+        side_by_side=several is not None,
+        live=source.live,
+        tls=arguments.tls,
+        camera=visitor if BROWSER in source.parts else None,
+    )
+    if several is not None:
+        several.on_change = partial(show_state, web)
+    elif isinstance(source, Reconnecting):
+        source.on_change = partial(show_reconnecting, web, source.name)
+    stack.callback(web.close)
+    print(web.url, flush=True)
+    return web
+
+
 def is_watched(arguments: argparse.Namespace, source: Source) -> bool:
-    """Whether somebody looks at what happens now."""
+    """Whether a live source is displayed."""
     return source.live and (arguments.show or arguments.web is not None)
 
 
-def tell_page(web: WebSink, state: SourceState) -> None:
-    """What the page says of a source that is not live."""
+def show_state(web: WebSink, state: SourceState) -> None:
+    """Show on the page why a source is not live."""
     if state.state != "live":
-        web.tell(state.name, state.state, state.text)
+        web.set_state(state.name, state.state, state.text)
 
 
-def tell_page_of_one(web: WebSink, name: str, why: str | None) -> None:
-    if why is not None:
-        web.tell(name, "reconnecting", why)
+def show_reconnecting(web: WebSink, name: str, reason: str | None) -> None:
+    """As `show_state`, for the only source. reason: None if the source is live."""
+    if reason is not None:
+        web.set_state(name, "reconnecting", reason)
 
 
-def time_engine(pose: PosePipeline, source: Source, *, beside: bool) -> list[float]:
-    """Milliseconds of passes of the network alone, on the source's input shape; warms up everything before.
+def time_engine(pose: PosePipeline, source: Source, *, concurrent: bool) -> list[float]:
+    """Milliseconds of passes of the network alone, on the source's input shape, after a warm-up.
 
-    beside: with as many passes at the same time as are fastest, not one after another.
+    concurrent: run as many passes at the same time as the pipeline does, instead of one after another.
     """
     frame_wh = source.frame_wh or (640, 480)
     pose.warm_up(frame_wh)
-    return pose.step.time_engine(frame_wh, seconds=ENGINE_SECONDS, beside=beside)
+    return pose.step.time_engine(frame_wh, seconds=ENGINE_SECONDS, concurrent=concurrent)
 
 
 def run(
@@ -225,7 +235,7 @@ def run(
     meter: Meter,
     interrupts: Interrupts,
 ) -> Frame | None:
-    """Every frame through the pipeline into the outputs, which are finished however it ends. Returns the last frame."""
+    """Run the pipeline and write its results; finish the outputs also after an error. Returns the last frame."""
     last = None
     counts = [count for count in (source.frame_count, arguments.limit) if count is not None]
     try:
@@ -247,12 +257,14 @@ def run(
                 with interrupts.held(forget=True):  # joins the threads; the next `held` ends the program
                     results.close()
     except BaseException as error:
-        # what went wrong first is what is reported
+        # an error of closing is suppressed: the first error is reported
         with interrupts.held(forget=True), suppress(SinkError):
-            outputs.say("The program was stopped." if isinstance(error, KeyboardInterrupt) else describe(error))
+            outputs.set_end_text(
+                "The program was stopped." if isinstance(error, KeyboardInterrupt) else describe(error)
+            )
             outputs.close()
         raise
-    outputs.say(f"{source.name} has ended.")
+    outputs.set_end_text(f"{source.name} has ended.")
     with interrupts.held():
         outputs.close()
     meter.stop()
@@ -281,10 +293,10 @@ def report(
     meter: Meter,
     last: Frame | None,
     engine_ms: Sequence[float],
-    beside: bool,
+    concurrent: bool,
     sources: Sequence[SourceState],
 ) -> None:
-    """The table, end to end in a sentence; with --benchmark the machine; with --stats the line for programs."""
+    """Print the table of stages and the end-to-end line; with --benchmark also the machine, with --stats the JSON."""
     batch, height, width = pose.step.input_shape(last.wh) if last is not None else (0, 0, 0)
     parts_ms: dict[str, list[float]] = {}
     if arguments.benchmark and last is not None:
@@ -303,8 +315,8 @@ def report(
         input_wh=(width, height),
         precision=pose.step.precision,
         batch=batch,
-        frames_a_pass=pose.step.batch,
-        passes_at_once=pose.step.at_once if beside else 1,
+        frames_per_pass=pose.step.batch,
+        concurrent_passes=pose.step.concurrency if concurrent else 1,
         sources=tuple(sources),
     )
     console = Console(highlight=False)

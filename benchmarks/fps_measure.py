@@ -110,9 +110,9 @@ def _measure(pose: PosePipeline, settings: Settings) -> Round:
         frame_wh = source.frame_wh or FRAME_WH
     pose.warm_up(frame_wh)
     step, seconds = pose.step, settings.seconds
-    engine_ms = step.time_engine(frame_wh, seconds=seconds, beside=True)
+    engine_ms = step.time_engine(frame_wh, seconds=seconds, concurrent=True)
     meter = _throughput(pose, settings)
-    engine_ms += step.time_engine(frame_wh, seconds=seconds, beside=True)
+    engine_ms += step.time_engine(frame_wh, seconds=seconds, concurrent=True)
     return Round(
         precision=step.precision,
         input_shape=step.input_shape(frame_wh),

@@ -65,7 +65,7 @@ class Still(Source):
 class Nothing:
     """A FrameStep whose every stage takes 0 ms."""
 
-    spec, engine, about, slots, at_once, batch = Sleeper.spec, "nothing", "", SLOTS, 1, 1
+    spec, engine, about, slots, concurrency, batch = Sleeper.spec, "nothing", "", SLOTS, 1, 1
     precision = "fp32"
 
     def prepare(self, slot: int, images: object) -> None:
@@ -74,13 +74,13 @@ class Nothing:
     def infer(self, slot: int) -> None:
         pass
 
-    def infer_beside(self, slot: int) -> None:
+    def infer_concurrent(self, slot: int) -> None:
         pass
 
     def finish(self, slot: int) -> list[People]:
         return [NOBODY]
 
-    def settle(self) -> None:
+    def drain(self) -> None:
         pass
 
     def input_shape(self, frame_wh: tuple[int, int]) -> tuple[int, int, int]:
@@ -89,7 +89,7 @@ class Nothing:
     def warm_up(self, frame_wh: tuple[int, int]) -> None:
         pass
 
-    def time_engine(self, frame_wh: tuple[int, int], *, seconds: float, beside: bool = False) -> list[float]:
+    def time_engine(self, frame_wh: tuple[int, int], *, seconds: float, concurrent: bool = False) -> list[float]:
         return [0.0] * 3
 
     def time_parts(self, image: NDArray[np.uint8], *, seconds: float) -> dict[str, list[float]]:
@@ -132,11 +132,11 @@ def real(frames: int) -> float:
     with PosePipeline("tiny") as pose, open_source(CLIP) as source:
         assert source.frame_wh is not None
         pose.warm_up(source.frame_wh)
-        before = pose.step.time_engine(source.frame_wh, seconds=1.5, beside=True)
+        before = pose.step.time_engine(source.frame_wh, seconds=1.5, concurrent=True)
         started = time.perf_counter()
         count = sum(1 for _ in pose.run(source, limit=frames))
         seconds = (time.perf_counter() - started) / count
-        after = pose.step.time_engine(FRAME_WH, seconds=1.5, beside=True)
+        after = pose.step.time_engine(FRAME_WH, seconds=1.5, concurrent=True)
     return Percentiles.of(before + after).p50 / (seconds * 1e3)
 
 

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 INPUT = "image"
 OUTPUTS = ("heatmaps", "tags")
 FLOAT_TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16"}
-MOST_AT_ONCE = 4  # concurrent passes; more would only add latency, since the stages around the network limit the rate
+MAX_CONCURRENCY = (
+    4  # concurrent passes; more would only add latency, since the stages around the network limit the rate
+)
 SILENT = 4  # onnxruntime's "fatal": lower levels would print messages next to our one-line error
 
 
@@ -26,7 +28,7 @@ class OnnxRunner:
     """A `.onnx` file made by `python -m export`. Use it in a `with` block, or close it.
 
     threads: threads of one pass; by default the number of cores this process may use. batch: N if the file fixes it,
-    else None. at_once: number of concurrent `infer_into` calls that share the threads.
+    else None. concurrency: number of concurrent `infer_into` calls that share the threads.
     Raises ModelError if the file is not such a model, EngineError if a pass fails.
     """
 
@@ -36,7 +38,7 @@ class OnnxRunner:
         if not path.is_file():
             raise ModelError(f"{path} does not exist; expected an ONNX file made by python -m export")
         self.threads = threads or usable_cores()
-        self.at_once = min(self.threads, MOST_AT_ONCE)
+        self.concurrency = min(self.threads, MAX_CONCURRENCY)
         session = _open(path, self.threads)
         self.spec = _spec_of(session, path)
         self.precision: str = self.spec.precision
@@ -68,7 +70,7 @@ class OnnxRunner:
         self._check(images)
         with self._opening:
             if self._narrow is None:
-                self._narrow = _open(self._path, max(1, self.threads // self.at_once))
+                self._narrow = _open(self._path, max(1, self.threads // self.concurrency))
         try:
             binding = self._narrow.io_binding()
             binding.bind_cpu_input(INPUT, images)

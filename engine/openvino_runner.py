@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 from core.errors import EngineError, ModelError
 from core.spec import ModelSpec
 from engine.onnx_file import read_spec, sha256_of
-from engine.onnx_runner import INPUT, MOST_AT_ONCE, OUTPUTS, usable_cores
+from engine.onnx_runner import INPUT, MAX_CONCURRENCY, OUTPUTS, usable_cores
 from engine.openvino_cache import CompiledCache
 from engine.openvino_precision import ends_in_fp32, keep_last_layers
 from engine.runner import Heads, Images
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DEVICES = ("CPU", "GPU", "NPU")  # the processor, Intel's graphics, a neural processing unit
-BESIDE_ON_ACCELERATORS = 2  # one pass computes while the next one's images are transferred
-SHAPES_KEPT = 8  # compiled models, about 40 MB each for the bundled one; a set of photographs has only a few shapes
+ACCELERATOR_CONCURRENCY = 2  # one pass computes while the next one's images are transferred
+MAX_SHAPES = 8  # compiled models, about 40 MB each for the bundled one; a set of photographs has only a few shapes
 PRECISIONS = {"f32": "fp32", "f16": "fp16", "bf16": "bf16"}
 TYPES = {"f32": "float32", "f16": "float16"}
 BF16 = "BF16"  # in OPTIMIZATION_CAPABILITIES: the processor has fast bf16 instructions (AMX or AVX512-BF16)
@@ -43,8 +43,8 @@ class OpenVinoRunner:
     device: "CPU", "GPU" (Intel's, integrated or not) or "NPU". threads: CPU threads; by default the number of cores
     this process may use. cache: folder of compiled models; by default the user's. batch: N if the file fixes it, else
     None. precision: on a CPU with bf16 "bf16", with the last layers before both outputs in FP32; on any other CPU
-    FP32; on other devices the one the device prefers. at_once: number of concurrent `infer_into` calls that share the
-    device. Raises ModelError if the file is not such a model, EngineError if OpenVINO or the device is missing or a
+    FP32; on other devices the one the device prefers. concurrency: number of `infer_into` calls that share the device.
+    Raises ModelError if the file is not such a model, EngineError if OpenVINO or the device is missing or a
     pass fails.
     """
 
@@ -64,7 +64,7 @@ class OpenVinoRunner:
         self.threads = threads or usable_cores()
         self._has_fewer_threads = self.threads != os.cpu_count()
         self._on_cpu = device == "CPU"
-        self.at_once = min(self.threads, MOST_AT_ONCE) if self._on_cpu else BESIDE_ON_ACCELERATORS
+        self.concurrency = min(self.threads, MAX_CONCURRENCY) if self._on_cpu else ACCELERATOR_CONCURRENCY
         capabilities = self._core.get_property(self.device, "OPTIMIZATION_CAPABILITIES")
         self.precision = ("bf16" if BF16 in capabilities else "fp32") if self._on_cpu else self._preferred()
         self._cache = (cache or CompiledCache.of_user()) if "EXPORT_IMPORT" in capabilities else None
@@ -88,7 +88,7 @@ class OpenVinoRunner:
 
     def infer_into(self, images: Images, heads: Heads) -> None:
         """See ParallelRunner."""
-        compiled = self._ready(images, self.at_once)
+        compiled = self._ready(images, self.concurrency)
         try:
             request = compiled.free.pop()
         except IndexError:
@@ -117,25 +117,25 @@ class OpenVinoRunner:
         except RuntimeError as error:
             raise EngineError(f"{self._path} failed on an input {images.shape}: {_last_line(error)}") from error
 
-    def _ready(self, images: Images, beside: int) -> _Compiled:
-        """The model compiled for this input shape and for `beside` concurrent passes."""
+    def _ready(self, images: Images, concurrency: int) -> _Compiled:
+        """The model compiled for this input shape and for `concurrency` concurrent passes."""
         if images.ndim != 4 or images.shape[1] != 3 or images.dtype != self.spec.input_dtype:
             raise ValueError(f"images are {images.dtype} {images.shape}; expected {self.spec.input_dtype} (N, 3, H, W)")
         n, _, h, w = images.shape
-        key = (n, h, w), beside
+        key = (n, h, w), concurrency
         with self._compiling:
             if self._model is None:
                 raise EngineError(f"{self._path} is closed")
             compiled = self._compiled.get(key)
             if compiled is None:
-                model = self._compile((n, h, w), beside)
+                model = self._compile((n, h, w), concurrency)
                 compiled = self._compiled[key] = _Compiled(model, model.create_infer_request())
-                if len(self._compiled) > SHAPES_KEPT:
+                if len(self._compiled) > MAX_SHAPES:
                     self._compiled.popitem(last=False)
             self._compiled.move_to_end(key)
             return compiled
 
-    def _compile(self, shape: Shape, beside: int) -> openvino.CompiledModel:
+    def _compile(self, shape: Shape, concurrency: int) -> openvino.CompiledModel:
         assert self._model is not None
         n, h, w = shape
         try:
@@ -152,12 +152,12 @@ class OpenVinoRunner:
                     f"{expected[0]} and {expected[1]}; export it again"
                 )
             if self.precision == "bf16":
-                compiled = self._compile_for(model, "bf16", shape, beside)
+                compiled = self._compile_for(model, "bf16", shape, concurrency)
                 if ends_in_fp32(compiled.get_runtime_model()):
                     return compiled
                 logger.warning("OpenVINO does not keep the last layers in FP32 here: all of them are, which is slower")
                 self.precision = "fp32"
-            return self._compile_for(model, "f32" if self._on_cpu else None, shape, beside)
+            return self._compile_for(model, "f32" if self._on_cpu else None, shape, concurrency)
         except EngineError:
             raise
         except RuntimeError as error:
@@ -166,20 +166,20 @@ class OpenVinoRunner:
             ) from error
 
     def _compile_for(
-        self, model: openvino.Model, precision: str | None, shape: Shape, beside: int
+        self, model: openvino.Model, precision: str | None, shape: Shape, concurrency: int
     ) -> openvino.CompiledModel:
-        settings: dict[str, str | int | bool] = {"PERFORMANCE_HINT": "LATENCY" if beside == 1 else "THROUGHPUT"}
+        settings: dict[str, str | int | bool] = {"PERFORMANCE_HINT": "LATENCY" if concurrency == 1 else "THROUGHPUT"}
         if precision is not None:
             settings["INFERENCE_PRECISION_HINT"] = precision
         if self._on_cpu:
             # Not pinned: if a stage of the pipeline occupies a core for a moment, a pass can move to another core.
             settings |= {"ENABLE_CPU_PINNING": False}
-            if beside > 1:
-                settings |= {"NUM_STREAMS": beside, "INFERENCE_NUM_THREADS": self.threads}
+            if concurrency > 1:
+                settings |= {"NUM_STREAMS": concurrency, "INFERENCE_NUM_THREADS": self.threads}
             elif self._has_fewer_threads:
                 settings |= {"INFERENCE_NUM_THREADS": self.threads}  # the default omits slow cores, second threads
         # on a CPU the cached file does not depend on the number of streams
-        made_of = *self._made_of, precision, shape, None if self._on_cpu else beside
+        made_of = *self._made_of, precision, shape, None if self._on_cpu else concurrency
         blob = None if self._cache is None else self._cache.read(*made_of)
         if self._cache is not None and blob is not None:
             try:

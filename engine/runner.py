@@ -53,11 +53,11 @@ class ParallelRunner(Runner, Protocol):
     for the slowest. The latency of each pass is longer.
     """
 
-    at_once: int  # concurrent passes that use all cores; 1: a second pass gains nothing
+    concurrency: int  # concurrent passes that use all cores; 1: a second pass gains nothing
     precision: str  # of the arithmetic: "fp32", "fp16" or "bf16"
 
     def infer_into(self, images: Images, heads: Heads) -> None:
-        """One pass, as `infer`, into `heads` (C-contiguous). Up to `at_once` threads may call it at the same time."""
+        """One pass, as `infer`, into `heads` (C-contiguous). Up to `concurrency` threads may call it at once."""
 
 
 class DeviceNetwork(Protocol):

@@ -1,4 +1,4 @@
-"""Frames -> people -> sinks: sources, the stages between them, outputs. The only folder with threads."""
+"""Sources, the stages from frames to people, and sinks."""
 
 from pipeline.pose import LIVE_OPTIONS, PosePipeline
 from pipeline.sources import Source, open_source

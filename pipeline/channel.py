@@ -1,7 +1,7 @@
-"""Channel: a bounded queue between two threads that can end, fail and be abandoned. Knows nothing of frames.
+"""Channel: a bounded queue between two threads that either side can end.
 
-The writer calls `put` and at last `close`; the reader iterates and, if it stops early, calls `cancel`. What was put
-before a failure is still read, in order, and then the failure is raised, once.
+The writer calls `put` and finally `close`; the reader iterates and calls `cancel` if it stops early. Items that were
+put before a failure are read first, in order; then the failure is raised once.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ T = TypeVar("T")
 
 
 class Cancelled(Exception):
-    """The reader has gone: nobody will take what is put."""
+    """The reader has stopped: no item will be read any more."""
 
 
 class Channel(Generic[T]):
-    """At most `capacity` items wait. A full channel makes the writer wait, or drops its oldest item and counts it."""
+    """Holds at most `capacity` items. If it is full, the writer waits, or the oldest item is dropped and counted."""
 
     def __init__(self, capacity: int, *, drop_oldest: bool = False) -> None:
         if capacity < 1:
@@ -33,7 +33,7 @@ class Channel(Generic[T]):
         self._changed = threading.Condition()
 
     def put(self, item: T) -> None:
-        """Hand over one item; wait for room unless the channel drops. Raises Cancelled when the reader has gone."""
+        """Add an item; wait while the channel is full, unless it drops items. Raises Cancelled after `cancel`."""
         with self._changed:
             while len(self._items) >= self._capacity and not self._cancelled:
                 if self._drop_oldest:
@@ -49,7 +49,7 @@ class Channel(Generic[T]):
             self._changed.notify_all()
 
     def close(self, error: BaseException | None = None) -> None:
-        """No more items will come; `error` says why, if something went wrong. Later calls change nothing."""
+        """End the items. error: raised in the reader after the last item. Later calls have no effect."""
         with self._changed:
             if not self._closed:
                 self._closed = True
@@ -57,7 +57,7 @@ class Channel(Generic[T]):
                 self._changed.notify_all()
 
     def cancel(self) -> None:
-        """The reader leaves: waiting items are let go, and the writer's next `put` raises Cancelled."""
+        """Stop reading: waiting items are discarded, and the writer's next `put` raises Cancelled."""
         with self._changed:
             self._cancelled = True
             self._items.clear()
@@ -67,7 +67,7 @@ class Channel(Generic[T]):
         return self
 
     def __next__(self) -> T:
-        """The next item; at the end StopIteration, or once the error the channel was closed with."""
+        """The next item. At the end it raises the error that the channel was closed with, once, then StopIteration."""
         with self._changed:
             while not self._items:
                 if self._error is not None:

@@ -1,11 +1,12 @@
-"""DeviceStep: a frame's way on the GPU, from pinned memory to pinned memory; only people come back.
+"""DeviceStep: processes frames on a GPU; only people are copied back to the host.
 
-    prepare   the frame is copied into the slot's pinned memory, and its upload starts      (copy stream)
-    infer     once uploaded, one graph launch: preprocess, network, decode, download         (compute stream)
+    prepare   copy the frame into the slot's pinned memory and start its upload              (copy stream)
+    infer     after the upload, one graph launch: preprocess, network, decode, download      (compute stream)
     finish    wait for the slot's event, read the people
 
-A slot owns its frame, pinned and on the device, and its people, pinned. The network, the decode's workspace and the
-device's people are shared by all slots: the compute stream runs one frame after another. Only `finish` waits.
+A slot owns its frame, in pinned and in device memory, and its people in pinned memory. All slots share the network, the
+decode's workspace and the people in device memory, since the compute stream runs one frame after another. Only `finish`
+waits.
 """
 
 from __future__ import annotations
@@ -31,24 +32,24 @@ from pipeline.types import People
 
 logger = logging.getLogger(__name__)
 
-SHAPES_KEPT = 4  # input shapes whose network and buffers stay: a folder of photographs has a handful
-TIMED_TOGETHER = 16  # passes of the engine alone in a queue, so that the device never waits for the host
+MAX_SHAPES = 4  # input shapes with an open network and buffers; a folder of photographs has a few
+TIMED_PASSES = 16  # passes that are queued together when the engine is measured, so that the device never waits
 
 
 @dataclass(eq=False)
 class _Shape:
-    """What frames of one input shape share."""
+    """The network and buffers for frames of one input shape."""
 
     network: DeviceNetwork
     workspace: Any
     maps: tuple[DeviceArray, DeviceArray]  # the network's heatmaps and tags, (N, T, K, h, w)
-    used: int = 0  # the number of the last frame, to let the oldest shape go
-    # The thread in which it last ran for the first time: kernels are compiled, plans are chosen. PyTorch chooses plans
-    # per thread, and choosing synchronises: what one thread has run, another may not capture.
+    used: int = 0  # number of the last frame of this shape; the least recently used shape is closed
+    # The thread of the last first pass, in which kernels are compiled and plans chosen. PyTorch chooses plans per
+    # thread and synchronises then, which a capture forbids: each thread needs a first pass before it captures.
     warmed_by: threading.Thread | None = None
 
     def close(self) -> None:
-        """Free both; no frame of this shape is on its way."""
+        """Free both. No frame of this shape may be pending."""
         self.network.close()
         self.workspace.close()
 
@@ -59,26 +60,26 @@ class _Slot:
     done: Event
     people: PinnedArray  # a copy of the workspace's `packed`
     letterbox: Letterbox | None = None
-    count: int = 0  # of the batch, the frames that were prepared
+    count: int = 0  # frames prepared, at most the batch
     pinned: PinnedArray | None = None  # (batch, H, W, 3) uint8
     frames: DeviceArray | None = None  # likewise
     graph: Graph | None = None
-    graph_of: _Shape | None = None  # the shape whose buffers the graph uses
+    graph_shape: _Shape | None = None  # the shape whose buffers the graph uses
 
 
 class DeviceStep:
     """A FrameStep whose every stage between upload and people runs on the GPU.
 
-    network_for: opens the network for an input (N, H, W); may build a plan first. The step closes what it opened.
-    kernels: the module with `preprocess`, `decode`, `Workspace` and what unpacks people; by default `kernels.cuda`.
-    graphs: launch each frame as one CUDA graph; may be switched between frames. Where none can be captured, plain
-        launches follow, which is logged.
-    size, flip, batch: as PosePipeline.
-    The step owns the device and closes it. Raises EngineError where the GPU lacks something.
+    network_for: opens the network for an input (N, H, W); it may build a plan first. The step closes the networks.
+    kernels: the module with the decode and preprocess kernels; by default `kernels.cuda`.
+    graphs: launch each frame as one CUDA graph; may be changed between frames. If none can be captured, the step logs
+        the reason and launches the kernels one by one.
+    size, flip, batch: as in PosePipeline.
+    The step owns the device and closes it. Raises EngineError if the GPU lacks a feature.
     """
 
     slots = SLOTS
-    at_once = 1  # the GPU is one, and its queue never runs dry
+    concurrency = 1  # one pass keeps the GPU busy, since the next is queued in time
 
     def __init__(
         self,
@@ -117,58 +118,58 @@ class DeviceStep:
             ]
 
     def prepare(self, slot: int, images: Sequence[NDArray[np.uint8]]) -> None:
-        kept = self._slots[slot]
+        buffers = self._slots[slot]
         with self.device.current():
-            if kept.pinned is None or kept.frames is None or kept.pinned.array.shape[1:] != images[0].shape:
-                self._resize(kept, images[0].shape)
-            assert kept.pinned is not None
-            assert kept.frames is not None
-            kept.count = len(images)
-            for pinned, image in zip(kept.pinned.array, images, strict=False):
+            if buffers.pinned is None or buffers.frames is None or buffers.pinned.array.shape[1:] != images[0].shape:
+                self._resize(buffers, images[0].shape)
+            assert buffers.pinned is not None
+            assert buffers.frames is not None
+            buffers.count = len(images)
+            for pinned, image in zip(buffers.pinned.array, images, strict=False):
                 np.copyto(pinned, image)
-            self._copy.upload(kept.frames, kept.pinned.array)
-            kept.uploaded.record(self._copy)
+            self._copy.upload(buffers.frames, buffers.pinned.array)
+            buffers.uploaded.record(self._copy)
 
     def infer(self, slot: int) -> None:
-        kept = self._slots[slot]
-        assert kept.letterbox is not None
+        buffers = self._slots[slot]
+        assert buffers.letterbox is not None
         with self.device.current():
-            shape = self._shape((self.batch * self._passes, *kept.letterbox.input_hw))
-            self._compute.wait_for(kept.uploaded)
-            if self.graphs and kept.graph is not None and kept.graph_of is shape:
-                kept.graph.launch(self._compute)
+            shape = self._shape((self.batch * self._passes, *buffers.letterbox.input_hw))
+            self._compute.wait_for(buffers.uploaded)
+            if self.graphs and buffers.graph is not None and buffers.graph_shape is shape:
+                buffers.graph.launch(self._compute)
             elif shape.warmed_by is not threading.current_thread():
                 with exclusive():
-                    self._enqueue(kept, shape)
+                    self._enqueue(buffers, shape)
                 shape.warmed_by = threading.current_thread()
-            elif (graph := self._slot_graph(kept, shape)) is not None:
+            elif (graph := self._slot_graph(buffers, shape)) is not None:
                 graph.launch(self._compute)
             else:
-                self._enqueue(kept, shape)
-            kept.done.record(self._compute)
+                self._enqueue(buffers, shape)
+            buffers.done.record(self._compute)
 
-    def infer_beside(self, slot: int) -> None:
+    def infer_concurrent(self, slot: int) -> None:
         self.infer(slot)
 
     def finish(self, slot: int) -> list[People]:
-        kept = self._slots[slot]
-        assert kept.letterbox is not None
+        buffers = self._slots[slot]
+        assert buffers.letterbox is not None
         with self.device.current():
-            kept.done.wait()
+            buffers.done.wait()
         shape = self.batch, self._options.max_people, self.spec.num_joints
-        keypoints, scores, counts = self._kernels.unpack_people(kept.people.array, shape)
+        keypoints, scores, counts = self._kernels.unpack_people(buffers.people.array, shape)
         return [
-            people_in_frame(keypoints[n, :found], scores[n, :found].copy(), kept.letterbox)
-            for n, found in enumerate(counts[: kept.count].tolist())
+            people_in_frame(keypoints[n, :found], scores[n, :found].copy(), buffers.letterbox)
+            for n, found in enumerate(counts[: buffers.count].tolist())
         ]
 
-    def settle(self) -> None:
-        """A caller who leaves early leaves frames on their way: no slot may be written before they are done."""
+    def drain(self) -> None:
+        """Wait for the frames of a caller that stopped early, before their slots are written again."""
         with self.device.current():
             try:
                 self._copy.synchronize()
                 self._compute.synchronize()
-            except EngineError as error:  # reported by the frame it happened to
+            except EngineError as error:  # the frame that failed reports it
                 logger.warning("%s", error)
 
     def input_shape(self, frame_wh: tuple[int, int]) -> tuple[int, int, int]:
@@ -176,19 +177,19 @@ class DeviceStep:
 
     def warm_up(self, frame_wh: tuple[int, int]) -> None:
         blank = np.zeros((frame_wh[1], frame_wh[0], 3), np.uint8)
-        for slot in (*range(self.slots), 0):  # the first pass compiles, each slot's next one captures its graph
+        for slot in (*range(self.slots), 0):  # the first pass compiles; the next one of each slot captures its graph
             self.prepare(slot, [blank] * self.batch)
             self.infer(slot)
             self.finish(slot)
 
-    def time_engine(self, frame_wh: tuple[int, int], *, seconds: float, beside: bool = False) -> list[float]:
+    def time_engine(self, frame_wh: tuple[int, int], *, seconds: float, concurrent: bool = False) -> list[float]:
         times_ms: list[float] = []
         with self.device.current():
             shape = self._shape(self.input_shape(frame_wh))
             launch, graphs = self._repeatable(lambda: shape.network.enqueue(self._compute), shape)
-            marks = [self.device.event(timing=True) for _ in range(TIMED_TOGETHER + 1)]
+            marks = [self.device.event(timing=True) for _ in range(TIMED_PASSES + 1)]
             while len(times_ms) < 3 or sum(times_ms) < seconds * 1e3:
-                launch()  # the first of a row waits for the host, and is not timed
+                launch()  # the first of a queue waits for the host and is not timed
                 marks[0].record(self._compute)
                 for mark in marks[1:]:
                     launch()
@@ -199,19 +200,18 @@ class DeviceStep:
         return times_ms
 
     def time_parts(self, image: NDArray[np.uint8], *, seconds: float) -> dict[str, list[float]]:
-        """Device milliseconds of each part of a frame, each a graph of its own: what the frame's one graph hides.
-
-        The parts: upload, preprocess, infer, group, download; at least three passes, repeated for about `seconds`.
+        """Device milliseconds of the parts of a frame, launched as one graph each: upload, preprocess, infer, group and
+        download. At least three passes, repeated for about `seconds`.
         """
         self.prepare(0, [image] * self.batch)
         self.infer(0)
         self.finish(0)
-        kept, shape = self._slots[0], self._shape(self.input_shape((image.shape[1], image.shape[0])))
-        pinned, frame = kept.pinned, kept.frames
+        buffers, shape = self._slots[0], self._shape(self.input_shape((image.shape[1], image.shape[0])))
+        pinned, frame = buffers.pinned, buffers.frames
         assert pinned is not None
         assert frame is not None
         with self.device.current():
-            work = {"upload": lambda: self._compute.upload(frame, pinned.array), **self._work(kept, shape)}
+            work = {"upload": lambda: self._compute.upload(frame, pinned.array), **self._work(buffers, shape)}
             graphs: list[Graph] = []
             for name, enqueue in work.items():
                 work[name], made = self._repeatable(enqueue, shape)
@@ -230,7 +230,7 @@ class DeviceStep:
         return times_ms
 
     def replace_networks(self, network_for: Callable[[tuple[int, int, int]], DeviceNetwork]) -> None:
-        """Open networks by this function from now on, and close those that are open. No frame is on its way."""
+        """Close the open networks and open new ones by this function. No frame may be pending."""
         with self.device.current(), exclusive():
             while self._shapes:
                 self._forget_oldest()
@@ -244,7 +244,7 @@ class DeviceStep:
         with self.device.current():
             try:
                 self._compute.synchronize()
-            except EngineError as error:  # reported where it happened; here it must not stop the closing
+            except EngineError as error:  # reported by its frame; closing must go on
                 logger.warning("%s", error)
             with exclusive():
                 for shape in self._shapes.values():
@@ -252,20 +252,20 @@ class DeviceStep:
             self._shapes.clear()
         self.device.close()
 
-    def _resize(self, kept: _Slot, image_shape: tuple[int, ...]) -> None:
-        """New buffers for frames of another size. The slot is free, so that nothing uses the old ones any more."""
-        self._drop_graph(kept)
-        self.device.free(*(thing for thing in (kept.frames, kept.pinned) if thing is not None))
-        kept.pinned = kept.frames = None
-        kept.letterbox = Letterbox.for_model((image_shape[1], image_shape[0]), self.spec, self._size)
-        kept.pinned = self.device.pinned((self.batch, *image_shape), np.uint8)
-        kept.frames = self.device.empty((self.batch, *image_shape), np.uint8)
+    def _resize(self, buffers: _Slot, image_shape: tuple[int, ...]) -> None:
+        """Allocate buffers for frames of another size. The slot is free, so the old buffers are not in use."""
+        self._drop_graph(buffers)
+        self.device.free(*(thing for thing in (buffers.frames, buffers.pinned) if thing is not None))
+        buffers.pinned = buffers.frames = None
+        buffers.letterbox = Letterbox.for_model((image_shape[1], image_shape[0]), self.spec, self._size)
+        buffers.pinned = self.device.pinned((self.batch, *image_shape), np.uint8)
+        buffers.frames = self.device.empty((self.batch, *image_shape), np.uint8)
 
     def _shape(self, nhw: tuple[int, int, int]) -> _Shape:
         self._frames += 1
         if nhw not in self._shapes:
             with exclusive():
-                if len(self._shapes) >= SHAPES_KEPT:
+                if len(self._shapes) >= MAX_SHAPES:
                     self._forget_oldest()
                 self._shapes[nhw] = self._open_shape(nhw)
         self._shapes[nhw].used = self._frames
@@ -294,32 +294,32 @@ class DeviceStep:
     def _forget_oldest(self) -> None:
         oldest = min(self._shapes, key=lambda nhw: self._shapes[nhw].used)
         shape = self._shapes.pop(oldest)
-        self._compute.synchronize()  # a frame of this shape may still be on its way
-        for kept in self._slots:
-            if kept.graph_of is shape:
-                self._drop_graph(kept)
+        self._compute.synchronize()  # a frame of this shape may still be pending
+        for buffers in self._slots:
+            if buffers.graph_shape is shape:
+                self._drop_graph(buffers)
         shape.close()
 
-    def _drop_graph(self, kept: _Slot) -> None:
+    def _drop_graph(self, buffers: _Slot) -> None:
         with self._graphs_change:
-            if kept.graph is not None:
-                self.device.free(kept.graph)
-            kept.graph = kept.graph_of = None
+            if buffers.graph is not None:
+                self.device.free(buffers.graph)
+            buffers.graph = buffers.graph_shape = None
 
-    def _slot_graph(self, kept: _Slot, shape: _Shape) -> Graph | None:
-        """The slot's frame as one graph, for its next frames too; None without graphs, or where it cannot be one."""
+    def _slot_graph(self, buffers: _Slot, shape: _Shape) -> Graph | None:
+        """A graph of the slot's whole frame, for its next frames too; None without graphs or if capturing fails."""
         if not self.graphs:
             return None
-        self._drop_graph(kept)
-        graph = self._captured(lambda: self._enqueue(kept, shape), shape)
+        self._drop_graph(buffers)
+        graph = self._captured(lambda: self._enqueue(buffers, shape), shape)
         if graph is None:
             self.graphs = False
         else:
-            kept.graph, kept.graph_of = graph, shape
+            buffers.graph, buffers.graph_shape = graph, shape
         return graph
 
     def _captured(self, enqueue: Callable[[], None], shape: _Shape) -> Graph | None:
-        """None where it cannot be captured, which is logged."""
+        """A graph of what `enqueue` enqueues; None, and a warning, if it cannot be captured."""
         try:
             if (problem := shape.network.capture_problem(self._compute)) is not None:
                 raise EngineError(problem)
@@ -329,7 +329,7 @@ class DeviceStep:
             return None
 
     def _repeatable(self, enqueue: Callable[[], None], shape: _Shape) -> tuple[Callable[[], None], list[Graph]]:
-        """`enqueue`, which has then run once, as a launch that costs the host little; and the graph to free."""
+        """Run `enqueue` once. Returns a function that repeats it at little cost for the host, and the graph to free."""
         with exclusive():
             enqueue()
         graph = self._captured(enqueue, shape) if self.graphs else None
@@ -337,19 +337,19 @@ class DeviceStep:
             return enqueue, []
         return lambda: graph.launch(self._compute), [graph]
 
-    def _enqueue(self, kept: _Slot, shape: _Shape) -> None:
-        """Everything from the uploaded frame to its people in pinned memory, on the compute stream."""
-        for enqueue in self._work(kept, shape).values():
+    def _enqueue(self, buffers: _Slot, shape: _Shape) -> None:
+        """Enqueue all parts of the slot's frame on the compute stream, from preprocess to download."""
+        for enqueue in self._work(buffers, shape).values():
             enqueue()
 
-    def _work(self, kept: _Slot, shape: _Shape) -> dict[str, Callable[[], None]]:
-        """The same in its parts, in order; each enqueues and returns."""
-        arrays, letterbox, stream = shape.network.arrays, kept.letterbox, self._compute
+    def _work(self, buffers: _Slot, shape: _Shape) -> dict[str, Callable[[], None]]:
+        """The parts of the slot's frame by name, in order; each enqueues and returns."""
+        arrays, letterbox, stream = shape.network.arrays, buffers.letterbox, self._compute
         assert letterbox is not None
 
         def preprocess() -> None:
             self._kernels.preprocess(
-                kept.frames,
+                buffers.frames,
                 arrays["image"],
                 scale=letterbox.scale,
                 center=letterbox.center,
@@ -363,7 +363,7 @@ class DeviceStep:
             self._kernels.decode(*shape.maps, workspace=shape.workspace, stream=stream.handle)
 
         def download() -> None:
-            stream.download(kept.people.array, shape.workspace.packed)
+            stream.download(buffers.people.array, shape.workspace.packed)
 
         return {
             "preprocess": preprocess,

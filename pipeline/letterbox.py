@@ -1,4 +1,4 @@
-"""Where a frame lands in the network's input, and the way back. Pure arithmetic: no image is touched here."""
+"""Letterbox: the mapping between frame and network input coordinates. Arithmetic only, without images."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from core.spec import SIDE_MULTIPLE, ModelSpec
 
 @dataclass(frozen=True)
 class Letterbox:
-    """One isotropic scale and one shift: `xy_input = scale * (xy_frame - center) + (W / 2, H / 2)`.
+    """An isotropic scale and a shift: `xy_input = scale * (xy_frame - center) + (W / 2, H / 2)`.
 
     input_hw: height and width of the network's input.
     scale: input pixels per frame pixel.
-    center: (x, y) in frame pixels, the point that lands in the middle of the input; an integer pixel, so an odd
-        side shifts the picture by half a frame pixel, as the authors' code does.
+    center: (x, y) in frame pixels, mapped to the middle of the input. It is an integer pixel, so that an odd side
+        shifts the picture by half a frame pixel, as in the authors' code.
 
     Source: HigherHRNet's released code, `get_multi_scale_size` and `get_affine_transform`.
     """
@@ -32,9 +32,9 @@ class Letterbox:
     def with_short_side(
         cls, frame_wh: tuple[int, int], short_side: int, *, scale: float = 1.0, min_scale: float = 1.0
     ) -> Self:
-        """The frame's short side becomes `short_side`, the other a multiple of 64; at most 1 pixel of it is cut.
+        """Scale the frame's short side to `short_side`, the other to a multiple of 64; at most 1 pixel of it is cut.
 
-        scale, min_scale: of a multi-scale evaluation this scale and the smallest of all; both 1 for video.
+        scale, min_scale: this scale and the smallest one of a multi-scale evaluation; both are 1 for video.
         """
         w, h = _checked(frame_wh)
         short = _up_to_multiple(min_scale * short_side)
@@ -51,13 +51,13 @@ class Letterbox:
 
     @classmethod
     def inside(cls, frame_wh: tuple[int, int], input_hw: tuple[int, int]) -> Self:
-        """The whole frame, as large as fits into a fixed input, centred on black."""
+        """Scale the whole frame to fit a fixed input, and centre it on black."""
         w, h = _checked(frame_wh)
         return cls(input_hw, min(input_hw[0] / h, input_hw[1] / w), _center(w, h))
 
     @classmethod
     def for_model(cls, frame_wh: tuple[int, int], spec: ModelSpec, size: int | None = None) -> Self:
-        """As the model wants it. size: short side instead of the model's own; not for a fixed model."""
+        """The letterbox for a model. size: replaces the model's short side; ignored for a model of fixed size."""
         if spec.fixed_hw is not None:
             return cls.inside(frame_wh, spec.fixed_hw)
         return cls.with_short_side(frame_wh, size or spec.short_side)
@@ -78,7 +78,7 @@ class Letterbox:
 
 
 def _up_to_multiple(side: float) -> int:
-    """The authors' rounding up. Not a true ceiling: a fraction above a multiple is dropped (640.5 gives 640)."""
+    """Round up as in the authors' code. It ignores fractions: 640.5 gives 640."""
     return math.floor((side + SIDE_MULTIPLE - 1) / SIDE_MULTIPLE) * SIDE_MULTIPLE
 
 

@@ -1,4 +1,4 @@
-"""From what a user names, a model and an engine, to a FrameStep that runs. Runtimes are loaded here, when asked for."""
+"""Opens a FrameStep for a model and an engine. Runtimes are imported when they are needed."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ if TYPE_CHECKING:
 DEVICES = openvino_runner.DEVICES
 HOST_ENGINES = ("openvino", "onnxruntime")
 ENGINES = ("auto", "tensorrt", "tensorrt-rtx", "openvino", "onnxruntime", "torch")
-X86 = ("x86_64", "amd64")  # elsewhere onnxruntime is the one that was measured
+X86 = ("x86_64", "amd64")  # on other processors only onnxruntime was measured
 ONNX_SUFFIX, PLAN_SUFFIX = ".onnx", ".plan"
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".safetensors")
 
-USUAL_WH = (640, 480)  # frames, where nothing is known of them
+DEFAULT_WH = (640, 480)  # of frames, if their size is not known
 
 Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
 class _Wanted:
-    """What the user asked for, as it is handed on."""
+    """The arguments of `open_step`, with defaults filled in."""
 
     model: str
     size: int | None
@@ -67,14 +67,14 @@ def open_step(
     batch: int = 1,
     progress: Progress = unseen,
 ) -> FrameStep:
-    """The step for a model on an engine; its `about` says in one line what was picked and why.
+    """The step for a model on an engine; its `about` names both in one line and gives the reason for the engine.
 
-    device: one of DEVICES, of OpenVINO; None: the processor.
-    gpu: the NVIDIA GPU to run on, counted among those that CUDA_VISIBLE_DEVICES shows; None: the first, if it is used.
-    frame_wh: of the frames to come, if that is known: where "auto" picks a GPU, the step comes back having run one, so
-        that what fails there leads to the CPU as well.
-    progress: told of what takes long: a download, an export, the building of a plan.
-    Raises ValueError for an unknown name or a size the model cannot take, ModelError, EngineError, DownloadError.
+    device: one of DEVICES, for OpenVINO; None: the CPU.
+    gpu: index of the NVIDIA GPU, among those that CUDA_VISIBLE_DEVICES shows; None: the first.
+    frame_wh: width and height of the frames, if known: if "auto" chooses a GPU, the step processes a frame of this size
+        before it is returned, so that the CPU is used if that fails.
+    progress: called during slow work: a download, an export, building a plan.
+    Raises ValueError for an unknown name or a size that the model cannot use, ModelError, EngineError, DownloadError.
     """
     if engine not in ENGINES:
         raise ValueError(f"engine is {engine!r}; expected one of {', '.join(ENGINES)}")
@@ -89,7 +89,7 @@ def open_step(
         flip,
         device or "CPU",
         gpu or 0,
-        frame_wh or USUAL_WH,
+        frame_wh or DEFAULT_WH,
         batch=batch,
         options=options,
         progress=progress,
@@ -98,9 +98,7 @@ def open_step(
     if gpu is not None and (device is not None or engine in HOST_ENGINES):
         raise ValueError(f"--gpu {gpu} is for an NVIDIA GPU, got --engine {engine if device is None else 'openvino'}")
     if device is not None and (is_plan or engine not in ("auto", "openvino")):
-        raise ValueError(
-            f"--device {device} is for --engine openvino, got {model if is_plan else engine}; leave it out"
-        )
+        raise ValueError(f"--device {device} is for --engine openvino, got {model if is_plan else engine}; omit it")
     if is_plan:
         return _open_plan(wanted, engine)
     if engine != "auto":
@@ -110,16 +108,16 @@ def open_step(
     picked, why = _pick(model, wanted.gpu)
     if picked is not None:
         try:
-            return _having_run(_on_gpu(wanted, picked, why), wanted.frame_wh)
+            return _warmed_up(_on_gpu(wanted, picked, why), wanted.frame_wh)
         except EngineError as error:
             why = f"{picked} was tried: {error}"
     if gpu is not None:
-        raise EngineError(f"--gpu {gpu} cannot be used: {why}; leave it out to run on the CPU")
+        raise EngineError(f"--gpu {gpu} cannot be used: {why}; omit it to run on the CPU")
     return _on_best_host(wanted, why)
 
 
-def _having_run(step: FrameStep, frame_wh: tuple[int, int]) -> FrameStep:
-    """The step after its first frames: plans are built, kernels compiled. EngineError whatever library failed there."""
+def _warmed_up(step: FrameStep, frame_wh: tuple[int, int]) -> FrameStep:
+    """The step after its first frames, with plans built and kernels compiled. Raises EngineError for any failure."""
     try:
         step.warm_up(frame_wh)
     except BaseException as error:
@@ -131,23 +129,23 @@ def _having_run(step: FrameStep, frame_wh: tuple[int, int]) -> FrameStep:
 
 
 def _pick(model: str, index: int = 0) -> tuple[str | None, str]:
-    """The best engine for an NVIDIA GPU that is installed here, or None, and why it is that."""
-    gpu, words = find_gpu(index)
+    """The best installed engine for the NVIDIA GPU, or None; and the reason."""
+    gpu, text = find_gpu(index)
     if gpu is None:
-        return None, words
+        return None, text
     if importlib.util.find_spec("pycuda") is None:
-        return None, f"{gpu.name} is there, but pycuda is not installed: make gpu"
+        return None, f"{gpu.name} was found, but pycuda is not installed: make gpu"
     if importlib.util.find_spec(MODULES["tensorrt"]) is not None:
         return "tensorrt", str(gpu)
     if importlib.util.find_spec(MODULES["tensorrt-rtx"]) is not None and gpu.compute_capability in RTX_CAPABILITIES:
         return "tensorrt-rtx", str(gpu)
     if importlib.util.find_spec("torch") is not None and Path(model).suffix != ONNX_SUFFIX:
         return "torch", f"{gpu}; no TensorRT for it is installed: make gpu"
-    return None, f"{gpu.name} is there, but no TensorRT for it is installed: make gpu"
+    return None, f"{gpu.name} was found, but no TensorRT for it is installed: make gpu"
 
 
 def _on_best_host(wanted: _Wanted, why: str) -> FrameStep:
-    """OpenVINO where it is installed and takes the model, else onnxruntime."""
+    """OpenVINO if it is installed and can run the model, else onnxruntime."""
     if platform.machine().lower() in X86 and importlib.util.find_spec("openvino") is not None:
         try:
             return _on_host(wanted, "openvino", why)
@@ -166,7 +164,7 @@ def _on_host(wanted: _Wanted, engine: str, why: str) -> FrameStep:
     except ValueError:
         runner.close()
         raise
-    warm_up()  # compile now, or load what was compiled: the first frame shall not wait
+    warm_up()  # compile or load the kernels now, so that the first frame does not wait
     return HostStep(
         lambda shape: runner,
         runner.spec,
@@ -176,13 +174,13 @@ def _on_host(wanted: _Wanted, engine: str, why: str) -> FrameStep:
         size=wanted.size,
         flip=wanted.flip,
         batch=wanted.batch,
-        beside=runner,
+        parallel=runner,
         on_close=runner.close,
     )
 
 
 def _open_host_runner(path: Path, engine: str, device: str) -> tuple[OnnxRunner | OpenVinoRunner, str]:
-    """And where it runs, in words."""
+    """The runner, and a description of where it runs."""
     if engine == "onnxruntime":
         from engine.onnx_runner import OnnxRunner
 
@@ -198,7 +196,7 @@ def _open_host_runner(path: Path, engine: str, device: str) -> tuple[OnnxRunner 
 def _on_gpu(wanted: _Wanted, engine: str, why: str) -> FrameStep:
     _require_gpu(engine, wanted.gpu)
     flavor: Flavor = "tensorrt-rtx" if engine == "tensorrt-rtx" else "tensorrt"
-    # What is not installed is said before anything is downloaded, exported or built.
+    # report missing packages before anything is downloaded, exported or built
     if engine == "torch":
         from engine.torch_runner import load_torch
 
@@ -223,11 +221,11 @@ def _open_plan(wanted: _Wanted, engine: str) -> FrameStep:
     plan = Path(wanted.model)
     sidecar = read_sidecar(plan)
     if engine not in ("auto", sidecar.flavor):
-        raise ValueError(f"{plan} is a plan of {sidecar.flavor}, which {engine} cannot run; leave out --engine")
+        raise ValueError(f"{plan} is a plan of {sidecar.flavor}, which {engine} cannot run; omit --engine")
     if wanted.size is not None and sidecar.shapes.is_static:
         raise ValueError(f"{plan} is built for {sidecar.shapes} (NxHxW) and cannot do --size; run its .onnx instead")
     _require_gpu(sidecar.flavor, wanted.gpu)
-    opened: list[OpenPlan] = []  # once for all shapes; its device closes it
+    opened: list[OpenPlan] = []  # opened once for all shapes; the device closes it
 
     def network_for(shape: Shape, device: Device) -> DeviceNetwork:
         if not opened:
@@ -273,12 +271,12 @@ def _tensorrt_networks(wanted: _Wanted, onnx: Path, flavor: Flavor) -> Callable[
 
 
 def torch_graph(model: str, spec: ModelSpec) -> Any:
-    """A torch module, image -> (heatmaps, tags), of a model's weights: batch-norm folded, in the precision of `spec`.
+    """A torch module, image -> (heatmaps, tags), with batch-norm folded, in the precision of `spec`.
 
     Raises ValueError for an ONNX file, ModelError for weights that cannot be read, DownloadError.
     """
     if Path(model).suffix == ONNX_SUFFIX:
-        raise ValueError(f"torch runs weights, and {model} is an ONNX file; name the checkpoint or use tensorrt")
+        raise ValueError(f"torch needs a checkpoint, got the ONNX file {model}; give the checkpoint or use tensorrt")
     from export.checkpoint import build_from_checkpoint
     from export.head import Aggregated
     from export.to_onnx import fold_batch_norm
@@ -296,7 +294,7 @@ def _torch_networks(wanted: _Wanted, spec: ModelSpec) -> Callable[[Shape, Device
 
 
 def _require_tensorrt(flavor: Flavor) -> None:
-    """EngineError where it is not installed; the other flavour is named where that one is."""
+    """Raises EngineError if the flavour is not installed; it names the other one if that is installed."""
     from engine.tensorrt.flavor import load_tensorrt
 
     try:
@@ -309,10 +307,10 @@ def _require_tensorrt(flavor: Flavor) -> None:
 
 
 def _require_gpu(engine: str, index: int) -> None:
-    gpu, words = find_gpu(index)
+    gpu, text = find_gpu(index)
     if gpu is None:
         raise EngineError(
-            f"engine {engine} needs an NVIDIA GPU: {words}; run `make gpu` on a machine that has one, "
+            f"engine {engine} needs an NVIDIA GPU: {text}; run `make gpu` on a machine that has one, "
             "or use --engine onnxruntime"
         )
     if importlib.util.find_spec("pycuda") is None:
@@ -320,7 +318,7 @@ def _require_gpu(engine: str, index: int) -> None:
 
 
 def _check_fixed(wanted: _Wanted, path: Path, spec: ModelSpec, batch: int) -> None:
-    """A file exported with --fixed takes one size, and `batch` images at once."""
+    """Raises ValueError if a file exported with --fixed is asked for another size, or for more than `batch` images."""
     if spec.fixed_hw is None or (wanted.size is None and not (wanted.flip and batch == 1)):
         return
     h, w = spec.fixed_hw
@@ -332,7 +330,7 @@ def _check_fixed(wanted: _Wanted, path: Path, spec: ModelSpec, batch: int) -> No
 
 
 def check_model(model: str) -> None:
-    """A file must exist; anything else must be a name of the zoo."""
+    """Raises ModelError for a missing file, ValueError for an unknown name."""
     path = Path(model)
     if model in zoo.MODELS or path.is_file():
         return
@@ -342,7 +340,7 @@ def check_model(model: str) -> None:
 
 
 def _onnx_of(wanted: _Wanted, *, fp16: bool) -> Path:
-    """The ONNX file of a model: itself, the bundled one, or exported once and kept in the cache."""
+    """The ONNX file of a model: itself, the bundled one, or one that is exported once and then cached."""
     model = wanted.model
     if Path(model).suffix == ONNX_SUFFIX:
         return Path(model)

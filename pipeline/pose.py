@@ -1,11 +1,12 @@
-"""PosePipeline: a model and the threads around it. Frames in, Results out, in order; nothing is left running.
+"""PosePipeline: runs a model over frames in several threads; Results come in order, and all threads end with the run.
 
     source -> capture -> prepare -> infer -> group -> caller
 
-Each arrow is a Channel. Slots bound how many frames are on their way: a frame is taken from the source's channel only
-when a slot is free, so that a camera's newest frame is taken, and old ones are dropped before any work went into them.
-A slot takes up to `step.batch` frames of one size: consecutive ones of a file, the newest of several live sources.
-A file's frames may be in the network side by side: more of them a second, each later, which a camera's must not be.
+Each arrow is a Channel. Slots limit how many frames are in process: a frame is read from the source's channel only when
+a slot is free, so that the newest frame of a camera is used and older ones are dropped before any work.
+A slot takes up to `step.batch` frames of one size: consecutive ones of a file, or the newest of several live sources.
+The network may process several slots of a file concurrently. This raises throughput and latency, so that it is not done
+for a camera.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ from pipeline.channel import Channel
 from pipeline.models import open_step
 from pipeline.people import PeopleStep, people_steps
 from pipeline.sources import Source
-from pipeline.stages import Job, captured, join, side_by_side, stage
+from pipeline.stages import Job, captured, join, run_concurrently, stage
 from pipeline.stats import Recorder
 from pipeline.step import SLOTS, FrameStep
 from pipeline.types import Frame, People, Result
 
-# What leaves a live pipeline; evaluation uses DecodeOptions() itself. Chosen by eye on street clips: below these, most
-# of what is drawn is not a person.
+# Filter of the pipeline's output; evaluation uses DecodeOptions(). Chosen by eye on street clips: most skeletons below
+# these scores are not people.
 LIVE_OPTIONS = DecodeOptions(min_score=0.2, min_joint=0.1, duplicate_oks=0.7)
 
 FILE_CAPACITY = 2  # frames read ahead of a file
@@ -39,17 +40,19 @@ RESULT_CAPACITY = 2  # results that may wait for a slow sink
 
 
 class PosePipeline:
-    """People's poses from images and videos. Use it in a `with` block, or close it.
+    """Finds people's poses in images and videos. Use it in a `with` block, or close it.
 
     model: a name of the zoo ("tiny" is bundled), an ONNX file made by `python -m export`, or a plan.
     engine: "auto", "openvino", "onnxruntime", "tensorrt", "tensorrt-rtx" or "torch".
-    device: of OpenVINO: "CPU", "GPU" (Intel's graphics) or "NPU".
-    gpu: the NVIDIA GPU, counted from 0 among those that CUDA_VISIBLE_DEVICES shows; by default the first.
-    frame_wh: of the frames to come, if known: "auto" runs one on a GPU, and takes the CPU if that fails.
-    size: the frame's short side in the network, instead of the model's own; a multiple of 64.
+    device: of OpenVINO: "CPU", "GPU" (Intel graphics) or "NPU".
+    gpu: index of the NVIDIA GPU, from 0, among those that CUDA_VISIBLE_DEVICES shows; by default the first.
+    frame_wh: width and height of the frames, if known: "auto" tests the GPU with one, and uses the CPU if that fails.
+    size: short side of the network's input, instead of the model's own; a multiple of 64.
     flip: average with the mirrored frame: more accurate, twice the work.
-    batch: frames of one pass, of several live sources or of a file: more frames a second on a GPU, each of them later.
-    Raises EngineError, ModelError, DownloadError or ValueError if the model cannot be had or run so.
+    batch: frames per pass, of several live sources or of a file: higher throughput and latency on a GPU.
+    options: of the decode. progress: called during slow work, see `open_step`.
+    step: your own frame step; the other arguments are then ignored.
+    Raises EngineError, ModelError, DownloadError or ValueError if the model cannot be loaded or run with these options.
     """
 
     def __init__(
@@ -67,7 +70,6 @@ class PosePipeline:
         progress: Progress = unseen,
         step: FrameStep | None = None,
     ) -> None:
-        """step: a frame step of your own; the other arguments then say nothing. progress: see `open_step`."""
         if step is None:
             step = open_step(
                 model,
@@ -86,9 +88,9 @@ class PosePipeline:
         self._closed = False
 
     def __call__(self, image: NDArray[np.uint8], *, steps: Sequence[PeopleStep] | None = None) -> People:
-        """The people of one upright BGR image (H, W, 3) uint8. No threads.
+        """The people of one upright BGR image (H, W, 3) uint8, without threads.
 
-        steps: what happens to people after the decode; by default, what no body could have goes.
+        steps: applied to people after the decode; by default only impossible parts of skeletons are removed.
         """
         frame = Frame(np.ascontiguousarray(image))
         steps = people_steps(ids=False) if steps is None else steps
@@ -98,10 +100,10 @@ class PosePipeline:
                 self.step.infer(0)
                 return self._finish(0, [frame], steps)[0]
             finally:
-                self.step.settle()
+                self.step.drain()
 
     def warm_up(self, frame_wh: tuple[int, int] = (640, 480)) -> None:
-        """Do now what the first frame of this size would wait for."""
+        """Compile and allocate everything for frames of this size, so that the first one does not wait."""
         with self._alone():
             self.step.warm_up(frame_wh)
 
@@ -114,13 +116,13 @@ class PosePipeline:
         serial: bool = False,
         recorder: Recorder | None = None,
     ) -> Generator[Result, None, None]:
-        """A Result for every frame, in order. Closes the source, at the end and when the generator is closed early.
+        """A Result for every frame, in order. Closes the source, also when the generator is closed early.
 
-        A live source drops its oldest frame when the pipeline is slower; the gap shows in `frame.index`.
-        steps: what happens to people after the decode, in order; by default `people_steps()`: what no body could have
-            goes, and people get ids. Those with a memory belong to one run: make new ones for the next.
-        limit: stop after this many frames. serial: one stage after the other in the caller's thread, to measure them.
-        Results before a failure are yielded first; then it is raised, once: SourceError, or StageError with its cause.
+        A live source drops its oldest frame when the pipeline is slower, which leaves a gap in `frame.index`.
+        steps: applied to people after the decode, in order; by default `people_steps()`, which removes impossible parts
+            of skeletons and assigns ids. Steps with state belong to one run: make new ones for each run.
+        limit: stop after this many frames. serial: run one stage after the other in the caller's thread, to measure.
+        A failure is raised once, after the results before it: SourceError, or StageError with its cause.
         """
         recorder = recorder if recorder is not None else Recorder()
         steps = people_steps() if steps is None else steps
@@ -133,10 +135,10 @@ class PosePipeline:
                     yield from job.results()
             finally:
                 done.close()
-                self.step.settle()
+                self.step.drain()
 
     def close(self) -> None:
-        """Release the model. May be called twice; not while a run is going on."""
+        """Release the model. May be called twice, but not during a run."""
         self._closed = True
         self.step.close()
 
@@ -153,10 +155,10 @@ class PosePipeline:
     def _threaded(
         self, jobs: Iterable[Job], source: Source, recorder: Recorder, steps: Sequence[PeopleStep]
     ) -> Generator[Job, None, None]:
-        beside = 1 if source.live and not source.keeps_newest else self.step.at_once
-        slots = self.step.slots if beside > 1 else min(self.step.slots, SLOTS)
-        if source.keeps_newest:  # what waits for the network grows old there: a frame that is prepared is enough
-            slots = min(slots, beside + 1)
+        concurrency = 1 if source.live and not source.keeps_newest else self.step.concurrency
+        slots = self.step.slots if concurrency > 1 else min(self.step.slots, SLOTS)
+        if source.keeps_newest:  # frames that wait for the network get old: one prepared frame is enough
+            slots = min(slots, concurrency + 1)
         frames: Channel[Job] = Channel(1 if source.live else FILE_CAPACITY, drop_oldest=source.live)
         free: Channel[int] = Channel(slots)
         for slot in range(slots):
@@ -164,23 +166,25 @@ class PosePipeline:
         prepared: Channel[Job] = Channel(slots)
         inferred: Channel[Job] = Channel(slots)
         results: Channel[Job] = Channel(RESULT_CAPACITY)
-        passes = ThreadPoolExecutor(beside, thread_name_prefix="pose-pass")  # its threads start with its first work
+        passes = ThreadPoolExecutor(
+            concurrency, thread_name_prefix="pose-pass"
+        )  # its threads start with its first work
 
         def group(job: Job) -> Job:
             self._group(job, steps)
             free.put(job.slot)
             return job
 
-        # zip asks `free` first: the frame it then takes is the newest
+        # zip reads `free` first, so that it reads the newest frame once a slot is free
         stages = [stage("prepare", zip(free, frames, strict=False), self._prepare, prepared, frames)]
         if source.keeps_newest:
             stages = [stage("prepare", zip(free, jobs, strict=False), self._prepare, prepared)]
         else:
             stages.append(stage("capture", jobs, lambda job: job, frames))
-        if beside == 1:
+        if concurrency == 1:
             stages.append(stage("infer", prepared, self._infer, inferred, prepared))
         else:
-            passed = side_by_side(prepared, self._infer_beside, passes, beside)
+            passed = run_concurrently(prepared, self._infer_concurrent, passes, concurrency)
             stages.append(stage("infer", passed, lambda job: job, inferred, prepared))
         stages.append(stage("group", inferred, group, results, inferred, free))
         try:
@@ -208,8 +212,8 @@ class PosePipeline:
         job.timed("infer", self.step.infer, job.slot)
         return job
 
-    def _infer_beside(self, job: Job) -> Job:
-        job.timed("infer", self.step.infer_beside, job.slot)
+    def _infer_concurrent(self, job: Job) -> Job:
+        job.timed("infer", self.step.infer_concurrent, job.slot)
         return job
 
     def _group(self, job: Job, steps: Sequence[PeopleStep]) -> Job:
@@ -217,7 +221,7 @@ class PosePipeline:
         return job
 
     def _finish(self, slot: int, frames: Sequence[Frame], steps: Sequence[PeopleStep]) -> list[People]:
-        """The slot's people of each frame, after the steps."""
+        """The people of each of the slot's frames, after the steps."""
         finished = []
         for frame, found in zip(frames, self.step.finish(slot), strict=True):
             people = found
@@ -228,7 +232,7 @@ class PosePipeline:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Two runs would write into each other's slots: the second is refused."""
+        """Refuse a second run, which would write into the slots of the first."""
         if self._closed:
             raise RuntimeError("this PosePipeline is closed; make a new one")
         if not self._busy.acquire(blocking=False):

@@ -1,4 +1,4 @@
-"""The parts of PosePipeline's threads: a Job, the thread of a stage, and passes side by side."""
+"""Parts of PosePipeline's threads: a Job, the thread of a stage, and concurrent passes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ U = TypeVar("U")
 
 @dataclass(eq=False)
 class Job:
-    """Frames of one size on their way through a slot, with what is known of them so far."""
+    """Frames of one size in one slot, with their people and timings so far."""
 
     frames: list[Frame]
     recorder: Recorder
@@ -46,13 +46,13 @@ class Job:
         self.recorder.record(stage, start, stop)
 
     def results(self) -> Iterator[Result]:
-        """One a frame, its latency measured now."""
+        """One Result per frame, with the latency until now."""
         for frame, people in zip(self.frames, self.people, strict=True):
             yield Result(frame, people, {**self.timings, "latency": (time.monotonic() - frame.captured_at) * 1e3})
 
 
 def captured(source: Source, recorder: Recorder, *, batch: int, limit: int | None) -> Iterator[Job]:
-    """The source's frames in Jobs of up to `batch`; `limit` frames in all. What goes wrong names the frame before."""
+    """The source's frames in Jobs of up to `batch`, `limit` frames in all. An error names the frame before it."""
     where = source.name
     left = limit
     batches = source.batches(batch)
@@ -74,24 +74,24 @@ def captured(source: Source, recorder: Recorder, *, batch: int, limit: int | Non
         yield job
 
 
-def side_by_side(jobs: Iterator[T], work: Callable[[T], U], passes: Executor, at_once: int) -> Iterator[U]:
-    """`work` on jobs in their order, with `at_once` of them under way, and one more that waits for the first to end.
+def run_concurrently(jobs: Iterator[T], work: Callable[[T], U], passes: Executor, concurrency: int) -> Iterator[U]:
+    """The results of `work` on each job, in order. `concurrency` jobs run at a time, and one more is queued.
 
-    Where `work` or the stage before fails, the jobs before it come out first.
+    If `work` or the previous stage fails, the results before the failure come first.
     """
-    under_way: deque[Future[U]] = deque()
+    pending: deque[Future[U]] = deque()
     failure: BaseException | None = None
     while failure is None:
         try:
-            under_way.append(passes.submit(work, next(jobs)))
+            pending.append(passes.submit(work, next(jobs)))
         except StopIteration:
             break
         except BaseException as error:
             failure = error
-        if len(under_way) > at_once:
-            yield under_way.popleft().result()
-    while under_way:
-        yield under_way.popleft().result()
+        if len(pending) > concurrency:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()
     if failure is not None:
         raise failure
 
@@ -99,9 +99,9 @@ def side_by_side(jobs: Iterator[T], work: Callable[[T], U], passes: Executor, at
 def stage(
     name: str, items: Iterable[T], work: Callable[[T], U], outbox: Channel[U], *inboxes: Channel[Any]
 ) -> threading.Thread:
-    """A thread that works on items until they end, the next stage leaves, or something fails.
+    """A thread that works on items until they end, the next stage stops reading, or an error occurs.
 
-    However it ends, the stages before it are cancelled and the one after it is told, with the error if there is one.
+    In each case it cancels its inboxes and closes its outbox, with the error if there is one.
     """
 
     def loop() -> None:
@@ -111,7 +111,7 @@ def stage(
                 outbox.put(work(item))
         except Cancelled:
             pass
-        except BaseException as caught:  # handed to the caller through the channels
+        except BaseException as caught:  # passed to the caller through the channels
             error = caught
         finally:
             for inbox in inboxes:
@@ -122,7 +122,7 @@ def stage(
 
 
 def join(thread: threading.Thread) -> None:
-    """Wait for a thread to end, also for one whose start a Ctrl-C cut short: it is listed, and runs any moment now."""
+    """Wait for a thread to end, also if a Ctrl-C interrupted its start: it is then listed and will run soon."""
     deadline = time.monotonic() + 1
     while thread in threading.enumerate() and not thread.is_alive() and time.monotonic() < deadline:
         time.sleep(0.001)
@@ -131,11 +131,11 @@ def join(thread: threading.Thread) -> None:
 
 
 def frame_name(frame: Frame) -> str:
-    """The frame as an error names it."""
+    """The frame's name in error messages."""
     return f"frame {frame.index}" + (f" of {frame.source}" if frame.source else "")
 
 
 def frames_name(frames: list[Frame]) -> str:
-    """The same for several: the first one's name, and how many more."""
+    """The name of several frames: the first one's, and the number of the others."""
     more = f" and {len(frames) - 1} more" if len(frames) > 1 else ""
     return frame_name(frames[0]) + more

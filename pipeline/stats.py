@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 STAGES_OF_A_PASS = ("preprocess", "infer", "group")
 STAGES = ("capture", *STAGES_OF_A_PASS, "draw", "encode")
-KEPT_SPANS = 36_000  # per stage: 20 minutes at 30 FPS; a camera may run for weeks
+MAX_SPANS = 36_000  # per stage: the last 20 minutes at 30 FPS; a camera may run for weeks
 
 
 class Ring:
-    """The newest `capacity` rows of `width` floats. All threads may append.
+    """A ring buffer of the newest `capacity` rows of `width` floats. All threads may append.
 
-    All its memory is taken at once: a run of weeks needs no more than one of a minute.
+    Its memory is allocated once, so that a run of weeks needs no more than one of a minute.
     """
 
     def __init__(self, capacity: int, width: int = 1) -> None:
@@ -65,11 +65,11 @@ class Recorder:
     def record(self, stage: str, start: float, stop: float) -> None:
         spans = self.spans.get(stage)
         if spans is None:
-            spans = self.spans.setdefault(stage, Ring(KEPT_SPANS, 2))
+            spans = self.spans.setdefault(stage, Ring(MAX_SPANS, 2))
         spans.append(start, stop)
 
     def milliseconds(self, stage: str, *, since: float = 0.0) -> list[float]:
-        """Of the spans that began at `since` or later."""
+        """Durations of the spans that started at `since` or later."""
         if stage not in self.spans:
             return []
         rows = self.spans[stage].rows()
@@ -84,7 +84,7 @@ class Percentiles:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Percentiles:
-        """Of at least one value."""
+        """values: at least one."""
         p50, p95, p99 = np.percentile(np.asarray(values, np.float64), (50, 95, 99))
         return cls(float(p50), float(p95), float(p99))
 
@@ -94,14 +94,15 @@ class Percentiles:
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What a run amounted to.
+    """The figures of a run.
 
-    frames, people: all that came out. fps: frames per second, from the first frame to the last sink's end.
-    engine_fps: of the engine alone on the same input, or None where it was not measured.
+    frames, people: totals of all results. fps: frames per second, from the first frame until the last sink is closed.
+    engine_fps: of the engine alone on the same input; None if it was not measured.
     stages: percentiles in milliseconds; latency: from capture to result.
-    device: of a frame's parts on a GPU, by its own clock. There "infer" and "group" of the stages are launch and wait.
-    input_wh: of the network; batch: pictures per pass (2 a frame with flip).
-    frames_a_pass: that preprocess, infer and group take together; passes_at_once: side by side.
+    device: percentiles of a frame's parts on a GPU, by the GPU's clock. On a GPU, the stages "infer" and "group"
+        measure only the launch and the wait.
+    input_wh: of the network; batch: images per pass (2 per frame with flip).
+    frames_per_pass: in preprocess, infer and group. concurrent_passes: passes of the network at the same time.
     """
 
     frames: int
@@ -117,12 +118,12 @@ class Summary:
     input_wh: tuple[int, int]
     precision: str
     batch: int
-    frames_a_pass: int = 1
-    passes_at_once: int = 1
-    sources: tuple[SourceState, ...] = ()  # of several side by side
+    frames_per_pass: int = 1
+    concurrent_passes: int = 1
+    sources: tuple[SourceState, ...] = ()  # of several live sources
 
     def to_json(self, machine: Mapping[str, str] | None = None) -> str:
-        """One line, the form of `--stats json`. machine: of a benchmark, which adds what it was measured with."""
+        """One line, the format of `--stats json`. machine: its description, added to the figures of a benchmark."""
         document: dict[str, object] = {
             "frames": self.frames,
             "dropped": self.dropped,
@@ -146,7 +147,7 @@ class Summary:
         return json.dumps(document)
 
     def table(self) -> Table:
-        """For rich: a row per stage, with the throughput it would reach alone, and end to end below."""
+        """A table for rich: a row per stage, with its throughput if it ran alone, and the latency."""
         from rich.table import Table
 
         table = Table(title=None, show_edge=False, pad_edge=False, header_style="bold")
@@ -154,9 +155,9 @@ class Summary:
         for column in ("p50 ms", "p95 ms", "p99 ms", "FPS alone"):
             table.add_column(column, justify="right")
         for stage, p in self.stages.items():
-            frames = self.frames_a_pass if stage in STAGES_OF_A_PASS else 1
-            at_once = self.passes_at_once if stage == "infer" else 1
-            rate = f"{1e3 * frames * at_once / p.p50:,.1f}" if p.p50 > 0 else "-"
+            frames = self.frames_per_pass if stage in STAGES_OF_A_PASS else 1
+            concurrency = self.concurrent_passes if stage == "infer" else 1
+            rate = f"{1e3 * frames * concurrency / p.p50:,.1f}" if p.p50 > 0 else "-"
             table.add_row(stage, f"{p.p50:.2f}", f"{p.p95:.2f}", f"{p.p99:.2f}", rate)
         if self.device:
             table.add_section()
@@ -168,7 +169,7 @@ class Summary:
         return table
 
     def source_lines(self) -> list[str]:
-        """Of each source of several: its state, and the frames that were taken and dropped."""
+        """One line per live source: its state and its numbers of used and dropped frames."""
         return [
             f"{one.name}: {one.state}, {one.frames} frames, {one.dropped} dropped{f'; {one.text}' if one.text else ''}"
             for one in self.sources
@@ -185,21 +186,21 @@ class Summary:
 
 @dataclass
 class Meter:
-    """Counts results as they come out. Of a longer run, the first `skip` are warm-up: in no figure of speed."""
+    """Counts results. In runs of more than `skip` frames, the first `skip` are warm-up and excluded from timings."""
 
     skip: int = 0
     frames: int = 0
     people: int = 0
-    latency_ms: Ring = field(default_factory=lambda: Ring(KEPT_SPANS))
+    latency_ms: Ring = field(default_factory=lambda: Ring(MAX_SPANS))
     started: float = 0.0
-    warm_at: float = 0.0  # when the last frame of the warm-up was done
+    warm_at: float = 0.0  # end of the warm-up
     stopped: float | None = None
 
     def start(self) -> None:
         self.started = self.warm_at = time.perf_counter()
 
     def count(self, people: int, latency_ms: float) -> None:
-        """After the last sink has taken the frame."""
+        """Count a frame that all sinks have written."""
         self.frames += 1
         self.people += people
         if self.frames == self.skip:
@@ -209,7 +210,7 @@ class Meter:
         self.latency_ms.append(latency_ms)
 
     def stop(self) -> None:
-        """After the outputs were finished: an encoder's last frames are work too."""
+        """End the measurement, after the outputs are closed: encoders write their last frames then."""
         self.stopped = time.perf_counter()
 
     @property
@@ -220,7 +221,7 @@ class Meter:
         return frames / (until - since) if until > since else 0.0
 
     def stages(self, recorder: Recorder) -> dict[str, Percentiles]:
-        """Of the stages that ran, in pipeline order."""
+        """Percentiles of the stages that ran, in pipeline order."""
         since = self.warm_at if self._is_warm else 0.0
         measured = {stage: recorder.milliseconds(stage, since=since) for stage in STAGES}
         return {stage: Percentiles.of(values) for stage, values in measured.items() if values}
@@ -234,9 +235,9 @@ class Meter:
 
 
 def save_plot(recorder: Recorder, path: Path, *, frames: int = 30) -> None:
-    """The stages of the last `frames` frames over time, as bars: overlap, stalls and the slowest stage are seen.
+    """Plot the stages of the last `frames` frames over time as bars, which show overlap, stalls and the slowest stage.
 
-    Raises SinkError where matplotlib is missing or the file cannot be written.
+    Raises SinkError if matplotlib is not installed or the file cannot be written.
     """
     try:
         import matplotlib as mpl
@@ -249,21 +250,21 @@ def save_plot(recorder: Recorder, path: Path, *, frames: int = 30) -> None:
     stages = [stage for stage in STAGES if stage in recorder.spans]
     if not stages:
         raise SinkError(f"{path}: no frame was measured, so there is nothing to plot")
-    kept = {stage: sorted(recorder.spans[stage].rows()[-frames:].tolist()) for stage in stages}
-    origin = min(start for spans in kept.values() for start, _ in spans)
+    plotted = {stage: sorted(recorder.spans[stage].rows()[-frames:].tolist()) for stage in stages}
+    origin = min(start for spans in plotted.values() for start, _ in spans)
     figure, axes = plt.subplots(figsize=(12, 0.55 * len(stages) + 1.4))
     for row, stage in enumerate(stages):
-        lanes = _lanes(kept[stage])
+        lanes = _lanes(plotted[stage])
         height = 0.8 / (1 + max(lanes))
-        for place, (lane, (start, stop)) in enumerate(zip(lanes, kept[stage], strict=True)):
-            # two shades, so that one frame's bar ends visibly where the next in its lane begins
-            colour = f"C{row}" if lanes[:place].count(lane) % 2 == 0 else _lighter(f"C{row}")
+        for number, (lane, (start, stop)) in enumerate(zip(lanes, plotted[stage], strict=True)):
+            # two alternating shades separate consecutive bars of a lane
+            colour = f"C{row}" if lanes[:number].count(lane) % 2 == 0 else _lighter(f"C{row}")
             bar, span = (row - 0.4 + lane * height, height), ((start - origin) * 1e3, (stop - start) * 1e3)
             axes.broken_barh([span], bar, facecolors=[colour], edgecolors="face", lw=0.8)
     axes.set_yticks(range(len(stages)), stages)
     axes.invert_yaxis()
     axes.set_xlabel("ms")
-    axes.set_title(f"Stages over the last {max(map(len, kept.values()))} frames")
+    axes.set_title(f"Stages over the last {max(map(len, plotted.values()))} frames")
     axes.grid(axis="x", alpha=0.3)
     figure.tight_layout()
     try:
@@ -275,7 +276,7 @@ def save_plot(recorder: Recorder, path: Path, *, frames: int = 30) -> None:
 
 
 def _lanes(spans: Sequence[tuple[float, float]]) -> list[int]:
-    """For each span the first lane that is free by then: passes side by side lie under each other."""
+    """For each span the first lane that is free at its start, so that concurrent spans do not overlap in the plot."""
     lanes: list[int] = []
     free_at: list[float] = []
     for start, stop in spans:

@@ -1,4 +1,4 @@
-"""What flows through the pipeline: Frame in, Result out. Frozen and validated once, where it is made."""
+"""The pipeline's data: Frame, People, Result. Frozen, and validated once when they are made."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from core.coco import CocoResult
 class Frame:
     """One picture of a source.
 
-    image: (H, W, 3) uint8 BGR, upright, C-contiguous; read-only by agreement, since stages share it.
-    index: 0, 1, 2 … within its source; a frame dropped by a camera leaves a gap.
+    image: (H, W, 3) uint8 BGR, upright, C-contiguous; read-only by convention, since stages share it.
+    index: 0, 1, 2 … within its source; a dropped frame leaves a gap.
     time_s: presentation time from the source's start, seconds.
     captured_at: `time.monotonic()` when the picture was read.
     source: the name the user gave (path, URL or camera index as text).
-    time_base: the source's own unit of time in seconds, by which a sink writes `time_s` back exactly; None where the
-        source has none (images, cameras).
+    time_base: the source's unit of time in seconds, with which a sink writes `time_s` exactly; None if the source has
+        none (images, cameras).
     """
 
     image: NDArray[np.uint8]
@@ -46,12 +46,12 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class People:
-    """The people of one frame, in the decode's order.
+    """The people of one frame, in decode order.
 
     keypoints: (P, K, 2) float32, (x, y) in frame pixels, pixel centres at +0.5; (0, 0) where the score is 0.
     keypoint_scores: (P, K) float32, the heatmap value; 0 means the joint was not found.
-    scores: (P,) float32, the mean over all K joints before refine filled any.
-    ids: (P,) int64, who each person is: the same number in every frame of a source, from 1; 0 where nobody has said.
+    scores: (P,) float32, the mean over all K joints before refine.
+    ids: (P,) int64, the person's number, from 1, the same in every frame of a source; 0 if no id is assigned.
         None makes them all 0.
     """
 
@@ -87,7 +87,7 @@ class People:
         return cls(np.zeros((0, joints, 2), np.float32), empty, empty[:, 0])
 
     def pick(self, which: NDArray[np.bool_] | NDArray[np.intp]) -> People:
-        """Those people alone: `which` is a mask (P,), or indices in the order wanted."""
+        """The selected people. which: a mask (P,), or indices in the wanted order."""
         return People(self.keypoints[which], self.keypoint_scores[which], self.scores[which], self.ids[which])
 
     def boxes(self) -> NDArray[np.float32]:
@@ -99,7 +99,7 @@ class People:
         return np.where(np.isfinite(boxes), boxes, 0).astype(np.float32)
 
     def to_coco(self, image_id: int = 0) -> list[CocoResult]:
-        """COCO results: one dict a person with image_id, category_id 1, keypoints [x, y, score, …], bbox, score."""
+        """COCO results: a dict per person with image_id, category_id 1, keypoints [x, y, score, …], bbox, score."""
         triples = np.concatenate([self.keypoints, self.keypoint_scores[..., None]], axis=2)
         return [
             {
@@ -115,7 +115,7 @@ class People:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """A frame, its people, and how long each stage took on it.
+    """A frame, its people, and the time that each stage took.
 
     timings: stage name -> milliseconds ("capture", "preprocess", "infer", "group"; "latency" from capture to result).
     """

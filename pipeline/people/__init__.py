@@ -1,4 +1,4 @@
-"""What happens to people after the decode: what no body could have goes, ids, smoothing."""
+"""Steps after the decode: remove impossible parts of skeletons, assign ids, smooth."""
 
 from pipeline.people.plausible import drop_impossible
 from pipeline.people.smoothing import Smoother

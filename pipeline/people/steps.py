@@ -1,4 +1,4 @@
-"""What happens to the people of a run after the decode: steps, called for every frame; a memory for each source."""
+"""The steps of a run after the decode. They are called for every frame; steps with state have one for each source."""
 
 from __future__ import annotations
 
@@ -12,36 +12,37 @@ from pipeline.types import Frame, People
 
 
 class PeopleStep(Protocol):
-    """Gives a frame's people changed. Called from one thread, each source's frames in order, sources in any mixture."""
+    """Returns a frame's people, changed. Called from one thread; frames of several sources may alternate, those of each
+    source come in order."""
 
     def __call__(self, frame: Frame, people: People) -> People: ...
 
 
-class Follower(Protocol):
-    """Somebody who remembers one source's people from frame to frame: a Tracker, a Smoother."""
+class StatefulStep(Protocol):
+    """A step with state for the people of one source: a Tracker or a Smoother."""
 
     def update(self, people: People, time_s: float) -> People: ...
 
 
-F = TypeVar("F", bound=Follower)
+S = TypeVar("S", bound=StatefulStep)
 
 
-class PerSource(Generic[F]):
-    """A step with one follower for each source, made when its first frame comes. Pictures are left as they are."""
+class PerSource(Generic[S]):
+    """A step with one StatefulStep for each source, made at its first frame. People of still images are not changed."""
 
-    def __init__(self, make: Callable[[], F]) -> None:
+    def __init__(self, make: Callable[[], S]) -> None:
         self._make = make
-        self._followers: dict[str, F] = {}
+        self._steps: dict[str, S] = {}
 
     def __call__(self, frame: Frame, people: People) -> People:
         from pipeline.sources import is_image
 
-        if is_image(frame.source):  # of a picture nothing comes before or after
+        if is_image(frame.source):  # a still image has no other frames
             return people
-        follower = self._followers.get(frame.source)
-        if follower is None:
-            follower = self._followers[frame.source] = self._make()
-        return follower.update(people, frame.time_s)
+        step = self._steps.get(frame.source)
+        if step is None:
+            step = self._steps[frame.source] = self._make()
+        return step.update(people, frame.time_s)
 
 
 def without_impossible(frame: Frame, people: People) -> People:
@@ -52,12 +53,11 @@ def without_impossible(frame: Frame, people: People) -> People:
 def people_steps(*, plausible: bool = True, ids: bool = True, smooth: bool = False) -> tuple[PeopleStep, ...]:
     """The steps of one run, in order.
 
-    plausible: take from skeletons what no body could have. ids: say who is who, in videos and live sources.
-    smooth: take out jitter; needs ids, without which nothing is smoothed.
-    Raises ValueError for smoothing without ids.
+    plausible: remove impossible parts of skeletons. ids: assign ids, in videos and live sources.
+    smooth: remove jitter; needs ids. Raises ValueError for smoothing without ids.
     """
     if smooth and not ids:
-        raise ValueError("smoothing follows people by their ids; ask for ids too, or for neither")
+        raise ValueError("smoothing follows people by their ids; enable ids too, or disable both")
     steps: list[PeopleStep] = [without_impossible] if plausible else []
     if ids:
         steps.append(PerSource(Tracker))

@@ -1,4 +1,4 @@
-"""Where results go, a file for each kind: video, pictures, JSON lines, tables, a window; `outputs` runs them as one."""
+"""Sinks of results, one file for each kind: video, pictures, JSON lines, tables, a window. `outputs` combines them."""
 
 from pipeline.sinks.base import Sink
 from pipeline.sinks.folder import FolderSink, file_name

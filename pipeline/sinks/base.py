@@ -1,4 +1,4 @@
-"""Sink: takes every result, in order. A sink opens its output when it is made.
+"""Sink: the base class of all sinks. A sink gets every result, in order. Its constructor opens the output.
 
 `write` and `close` raise SinkError with the path; `close` finishes the file and may be called twice.
 """
@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 
 
 class Sink(ABC):
-    """Takes every result, in order. picture: the annotated frame, (H, W, 3) uint8 BGR; a sink does not change it."""
+    """Gets every result, in order. needs_picture: whether `write` uses the annotated picture."""
 
     needs_picture = True
 
     @abstractmethod
-    def write(self, result: Result, picture: NDArray[np.uint8]) -> None: ...
+    def write(self, result: Result, picture: NDArray[np.uint8]) -> None:
+        """picture: the annotated frame, (H, W, 3) uint8 BGR, which a sink must not change; else the frame's image."""
 
     @abstractmethod
     def close(self) -> None: ...
@@ -38,7 +39,7 @@ class Sink(ABC):
 
 
 def open_file(path: Path) -> FileIO:
-    """Unbuffered: what was written has left the process."""
+    """Open for writing, unbuffered, so that written data survives a crash of the process. Raises SinkError."""
     try:
         return path.open("wb", buffering=0)
     except OSError as error:
@@ -46,9 +47,9 @@ def open_file(path: Path) -> FileIO:
 
 
 def write_all(file: FileIO, content: bytes, path: Path) -> None:
-    """In one write, so that a reader never sees half of it, unless the disk takes a part; then the rest follows.
+    """Write `content` by one system call, so that readers see it complete; if the system writes a part, write the rest.
 
-    Raises SinkError where the rest does not fit; its cause is what the system says of it.
+    Raises SinkError if the rest does not fit, with the system's error as its cause.
     """
     left = memoryview(content)
     try:

@@ -1,4 +1,4 @@
-"""FolderSink: an annotated file for each source, in one folder."""
+"""FolderSink: writes an annotated file for each source into one folder."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from pipeline.types import Result
 
 
 class FolderSink(Sink):
-    """A file per source in one folder: `street.avi` becomes `street.mp4`, `a.jpg` stays `a.jpg`.
+    """Writes a file per source into one folder: `street.avi` becomes `street.mp4`, `a.jpg` stays `a.jpg`.
 
-    side_by_side: the sources' frames come mixed; else one ends before the next begins. open_video: makes the sink of
-    one video.
-    finished: told of each source whose file is whole because another source came; of the last one nobody knows here.
+    side_by_side: frames of several sources alternate; else one source ends before the next begins. open_video: opens
+    the sink of a video. finished: called with the name of a source when its file is complete, which is when the next
+    source begins; not called for the last source.
     """
 
     def __init__(
@@ -40,13 +40,13 @@ class FolderSink(Sink):
             raise SinkError(f"folder {folder} cannot be made: {reason(error)}") from error
         self._side_by_side = side_by_side
         self._open_video = open_video
-        self._open: dict[str, Sink] = {}  # by source; one at a time unless they run side by side
+        self._open: dict[str, Sink] = {}  # by source; at most one unless side_by_side
         self._last_index = -1
         self._names: set[str] = set()
 
     def write(self, result: Result, picture: NDArray[np.uint8]) -> None:
         frame = result.frame
-        # the first frame of the next source may have been dropped; the same source may come twice
+        # the first frame of the next source may have been dropped; the same source may be played twice
         comes_again = not self._side_by_side and frame.index <= self._last_index
         if frame.source not in self._open or comes_again:
             if not self._side_by_side:
@@ -64,7 +64,7 @@ class FolderSink(Sink):
             _, sink = self._open.popitem()
             try:
                 sink.close()
-            except SinkError as error:  # raised below, when all are closed
+            except SinkError as error:  # raised below, after all are closed
                 failures.append(error)
         if failures:
             raise failures[0]
@@ -72,24 +72,24 @@ class FolderSink(Sink):
     def _next(self, source: str) -> Sink:
         name = file_name(source)
         stem, suffix = Path(name).stem, Path(name).suffix
-        for number in range(2, len(self._names) + 3):  # two sources of one name, from two folders
+        for number in range(2, len(self._names) + 3):  # sources of the same name from different folders
             if name not in self._names:
                 break
             name = f"{stem}-{number}{suffix}"
         self._names.add(name)
         path = self.folder / name
         if _same_file(path, source):
-            raise SinkError(f"{path} is the input itself; save into another folder")
+            raise SinkError(f"{path} is the input; choose another folder")
         return ImageSink(path) if is_image(name) else self._open_video(path)
 
 
 def file_name(source: str) -> str:
-    """The name under which a source's annotated copy is saved in a folder."""
+    """The file name of a source's annotated copy in a folder."""
     if is_camera(source):
         return f"camera-{source}.mp4"
     if is_url(source):
-        words = "".join(c if c.isalnum() else "-" for c in source.split("://", 1)[1].rsplit("@", 1)[-1])
-        return f"{words.strip('-')[:80] or 'stream'}.mp4"
+        address = "".join(c if c.isalnum() else "-" for c in source.split("://", 1)[1].rsplit("@", 1)[-1])
+        return f"{address.strip('-')[:80] or 'stream'}.mp4"
     path = Path(source)
     return path.name if is_image(source) else f"{path.stem}.mp4"
 

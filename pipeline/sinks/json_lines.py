@@ -1,4 +1,4 @@
-"""JsonSink: people as JSON lines, one a frame."""
+"""JsonSink: writes people as JSON lines, one per frame."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class PersonEntry(TypedDict):
 
 
 class JsonSink(Sink):
-    """One line of JSON a frame; each line is one write, so that a reader never sees half of one."""
+    """Writes one line of JSON per frame, each by one system call, so that readers see complete lines."""
 
     needs_picture = False
 
@@ -52,9 +52,8 @@ def json_line(result: Result) -> str:
 
 
 def person_entries(people: People) -> list[PersonEntry]:
-    """What every output says of a person, rounded: the id if there is one, bbox x, y, w, h, K keypoints x, y, score.
-
-    Boxes and keypoints are in frame pixels.
+    """The rounded values of each person for all outputs: id if there is one, score, bbox x, y, w, h and K keypoints x,
+    y, score. Boxes and keypoints are in frame pixels.
     """
     boxes = np.round(people.boxes().astype(np.float64), LINE_DECIMALS).tolist()
     xy = np.round(people.keypoints.astype(np.float64), LINE_DECIMALS).tolist()

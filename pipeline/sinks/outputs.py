@@ -1,4 +1,4 @@
-"""All sinks of one run as one: checked against the sources, drawn once, timed, and finished together."""
+"""Outputs: all sinks of one run. Pictures are drawn once for all sinks; paths are checked against the sources."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -36,26 +37,25 @@ from pipeline.stages import frame_name
 from pipeline.stats import Recorder
 from pipeline.types import Result
 
-WAITING = 2  # results that wait for each of the two threads
+CAPACITY = 2  # results that wait for each of the two threads
 
 
 class Outputs:
-    """Draws each result once if any sink wants a picture, and gives it to every sink in turn.
+    """Draws each result once if any sink needs a picture, and passes it to every sink.
 
-    Both happen in threads of their own, a few results behind the caller, so that the pipeline does not wait for an
-    encoder; with a window in the caller's thread, the only one from which windows may be shown.
-    overlap: off, the caller waits for both.
+    Drawing and writing have a thread each, a few results behind the caller, so that the pipeline does not wait for an
+    encoder. With a window, or without `overlap`, both run in the caller's thread, as windows require.
     """
 
     def __init__(self, sinks: Sequence[Sink], recorder: Recorder, *, overlap: bool = True) -> None:
         self._sinks = list(sinks)
         self._recorder = recorder
-        self._draws = any(sink.needs_picture for sink in self._sinks)
+        self._needs_picture = any(sink.needs_picture for sink in self._sinks)
         self._windows = [sink for sink in self._sinks if isinstance(sink, WindowSink)]
         self._overlap = overlap and not self._windows
-        self._canvases: deque[NDArray[np.uint8]] = deque()  # those that nobody uses now
-        self._results: Channel[Result] = Channel(WAITING)
-        self._drawn: Channel[tuple[Result, NDArray[np.uint8]]] = Channel(WAITING)
+        self._canvases: deque[NDArray[np.uint8]] = deque()  # those not in use
+        self._results: Channel[Result] = Channel(CAPACITY)
+        self._drawn: Channel[tuple[Result, NDArray[np.uint8]]] = Channel(CAPACITY)
         self._failure: Exception | None = None
         self._threads: list[threading.Thread] = []
 
@@ -68,7 +68,8 @@ class Outputs:
         return any(window.quit for window in self._windows)
 
     def write(self, result: Result) -> None:
-        """Raises, once, what went wrong with this result or one before: SinkError or StageError, naming the frame."""
+        """Pass a result to the sinks. Raises the first error of this result or an earlier one, once: SinkError or
+        StageError with the frame's name."""
         if not self._overlap:
             self._put(*self._draw(result))
             return
@@ -85,14 +86,14 @@ class Outputs:
         except Cancelled:
             self._raise_failure()
 
-    def say(self, farewell: str) -> None:
-        """Why it ends: a page that is still open shows it after `close`."""
+    def set_end_text(self, end_text: str) -> None:
+        """Set the text that an open page shows after `close`."""
         for sink in self._sinks:
             if isinstance(sink, WebSink):
-                sink.farewell = farewell
+                sink.end_text = end_text
 
     def close(self) -> None:
-        """Finish what waits and every sink, also when one fails; then raise the first failure that was not raised."""
+        """Write the waiting results and close every sink, also if one fails; then raise the first unreported error."""
         self._results.close()
         for thread in self._threads:
             thread.join()
@@ -137,9 +138,9 @@ class Outputs:
             self._drawn.cancel()
 
     def _draw(self, result: Result) -> tuple[Result, NDArray[np.uint8]]:
-        """The result and its annotated picture; the frame stays as it came."""
+        """The result and its annotated picture; the frame is not changed."""
         image = result.frame.image
-        if not self._draws:
+        if not self._needs_picture:
             return result, image
         start = time.perf_counter()
         try:
@@ -162,11 +163,11 @@ class Outputs:
             raise StageError(f"output failed on {frame_name(result.frame)}: {describe(error)}") from error
         if self._sinks:
             self._recorder.record("encode", start, time.perf_counter())
-        if self._draws:
+        if self._needs_picture:
             self._canvases.append(picture)
 
     def _canvas(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """One that nobody uses, of the image's shape."""
+        """An unused canvas of the image's shape."""
         while self._canvases:
             canvas = self._canvases.popleft()
             if canvas.shape == image.shape:
@@ -182,10 +183,10 @@ def check_outputs(
     table: Path | None = None,
     model: str | None = None,
 ) -> None:
-    """What can be told before a model is loaded. parts: the sources' names. others: files beside `save` and `table`.
+    """Check output paths before a model is loaded. parts: the sources' names. others: other files than `save`, `table`.
 
-    Raises ValueError: an output that is an input, the model or another output, be it by links; a wrong suffix, a folder
-    where a file is needed. EngineError where what a table needs is not installed.
+    Raises ValueError for an output that is an input, the model or another output, also through links; for a wrong
+    suffix; and for a folder in place of a file. Raises EngineError if the package for a table is not installed.
     """
     if table is not None:
         check_table(table)
@@ -202,21 +203,21 @@ def check_outputs(
     for path in files:
         real = _identity(path)
         if model is not None and real == _identity(model):
-            raise ValueError(f"output {path} is the model itself; choose another name")
+            raise ValueError(f"output {path} is the model; choose another name")
         if real in inputs:
-            raise ValueError(f"output {path} is the input itself; choose another name")
+            raise ValueError(f"output {path} is the input; choose another name")
         if real in seen and not (save is not None and path.parent == save):  # a FolderSink numbers equal names
-            raise ValueError(f"output {path} is named twice; choose another name")
+            raise ValueError(f"output {path} is given twice; choose another name")
         seen.add(real)
     for path in [*(path for path in others if path is not None), *([save] if save is not None else [])]:
         if path.is_dir() and path is not save:
             raise ValueError(f"output {path} is a folder; expected a file name")
         if not path.parent.is_dir():
-            raise ValueError(f"output {path} cannot be written: folder {path.parent} does not exist; make it first")
+            raise ValueError(f"output {path} cannot be written: folder {path.parent} does not exist; create it first")
 
 
 def _identity(path: str | Path) -> object:
-    """Equal for two names of one file, by whatever links."""
+    """A value that is equal for two paths of the same file, also through links."""
     try:
         found = Path(path).stat()
     except OSError:
@@ -236,26 +237,24 @@ def open_sinks(
     gpu: int = 0,
     finished: Callable[[str], None] = lambda source: None,
 ) -> list[Sink]:
-    """The sinks, opened; if one cannot be, those before it are closed again.
+    """Open the sinks; if one cannot be opened, those before it are closed again.
 
-    show: the window's title. audio, encoder, gpu: of videos, as VideoSink's. side_by_side: several sources at the same
-    time, each with a window and file of its own. finished: as FolderSink's, where `save` is a folder.
+    show: the window's title. audio, encoder, gpu: of videos, as in VideoSink. side_by_side: several sources at the same
+    time, with a window and file for each. finished: as in FolderSink, if `save` is a folder.
     """
     sinks: list[Sink] = []
-    try:
+    with ExitStack() as stack:  # closes the opened sinks if one cannot be opened
         if show is not None:
-            sinks.append(WindowSink(None if side_by_side else show))
+            sinks.append(stack.enter_context(WindowSink(None if side_by_side else show)))
         if save is not None:
             open_video = partial(VideoSink, audio=audio, encoder=encoder, gpu=gpu)
-            sinks.append(_save_sink(save, open_video, side_by_side=side_by_side, finished=finished))
+            sink = _save_sink(save, open_video, side_by_side=side_by_side, finished=finished)
+            sinks.append(stack.enter_context(sink))
         if json is not None:
-            sinks.append(JsonSink(json))
+            sinks.append(stack.enter_context(JsonSink(json)))
         if table is not None:
-            sinks.append(open_table(table))
-    except BaseException:
-        for sink in sinks:
-            sink.close()
-        raise
+            sinks.append(stack.enter_context(open_table(table)))
+        stack.pop_all()
     return sinks
 
 
@@ -268,13 +267,13 @@ def _save_sink(
 
 
 def is_folder(save: Path) -> bool:
-    """Whether what a user gives to --save means a folder."""
+    """Whether the --save argument is a folder."""
     return save.is_dir() or not save.suffix
 
 
 def _check_suffix(save: Path, parts: Sequence[str]) -> None:
     if len(parts) > 1:
-        raise ValueError(f"--save {save} is one file, but there are {len(parts)} sources; name a folder")
+        raise ValueError(f"--save {save} is one file, but there are {len(parts)} sources; give a folder")
     expected = IMAGE_SUFFIXES if is_image(parts[0]) else VIDEO_FORMATS.keys()
     if save.suffix.lower() not in expected:
         kind = "an image" if is_image(parts[0]) else "a video"

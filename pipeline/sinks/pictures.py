@@ -1,4 +1,4 @@
-"""ImageSink: one annotated picture."""
+"""ImageSink: writes one annotated picture."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.types import Result
 
 
 class ImageSink(Sink):
-    """One picture, in the format of its suffix."""
+    """Writes one picture in the format of its suffix."""
 
     def __init__(self, path: Path) -> None:
         if path.suffix.lower() not in IMAGE_SUFFIXES:

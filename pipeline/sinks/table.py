@@ -1,4 +1,4 @@
-"""One row a person a frame: CSV or Parquet; or COCO results as one JSON list.
+"""Tables with one row per person and frame, as CSV or Parquet; or COCO results as one JSON list.
 
 Columns: source, frame, time_s, id (empty without ids), score, bbox_x, bbox_y, bbox_w, bbox_h, then for every joint of
 the model NAME_x, NAME_y, NAME_score; values rounded as in JSON lines; a joint that was not found is 0, 0, 0.
@@ -32,11 +32,11 @@ TABLE_SUFFIXES = (".csv", ".parquet", ".json")
 BOX = ("bbox_x", "bbox_y", "bbox_w", "bbox_h")
 PERSON = 1  # COCO's category
 COCO_JOINTS = 17
-ROW_GROUP = 8192  # rows of a Parquet file that wait in memory: some 2 MB
+ROW_GROUP = 8192  # rows of a Parquet file that are collected in memory, about 2 MB
 
 
 def check_table(path: Path) -> None:
-    """Raises ValueError for a suffix that no table has, EngineError for a Parquet file where pyarrow is missing."""
+    """Raises ValueError for an unknown suffix, EngineError for a Parquet file if pyarrow is not installed."""
     suffix = path.suffix.lower()
     if suffix not in TABLE_SUFFIXES:
         raise ValueError(f"{path} has no known table suffix; expected one of {', '.join(TABLE_SUFFIXES)}")
@@ -45,7 +45,7 @@ def check_table(path: Path) -> None:
 
 
 def open_table(path: Path) -> Sink:
-    """The sink for a table's suffix. Raises what `check_table` raises, and SinkError."""
+    """Open the sink for a table's suffix. Raises what `check_table` raises, and SinkError."""
     check_table(path)
     match path.suffix.lower():
         case ".csv":
@@ -57,35 +57,41 @@ def open_table(path: Path) -> Sink:
 
 
 def columns(joints: int) -> list[str]:
-    """The names of a table's columns for a model of K joints."""
+    """The names of a table's columns for a model with K joints."""
     names = joint_set_of(joints).joints
     parts = [f"{name}_{part}" for name in names for part in ("x", "y", "score")]
     return ["source", "frame", "time_s", "id", "score", *BOX, *parts]
 
 
 def rows(result: Result) -> list[list[object]]:
-    """One list of values a person, in the order of `columns`."""
+    """A list of values for each person, in the order of `columns`."""
     frame = result.frame
-    begin: list[object] = [frame.source, frame.index, round(frame.time_s, 6)]
+    frame_values: list[object] = [frame.source, frame.index, round(frame.time_s, 6)]
     return [
-        [*begin, one.get("id"), one["score"], *one["bbox"], *(value for joint in one["keypoints"] for value in joint)]
+        [
+            *frame_values,
+            one.get("id"),
+            one["score"],
+            *one["bbox"],
+            *(value for joint in one["keypoints"] for value in joint),
+        ]
         for one in person_entries(result.people)
     ]
 
 
 class CsvSink(Sink):
-    """Comma-separated, a header first; the rows of a frame are one write."""
+    """Comma-separated values with a header. The rows of a frame are written by one system call."""
 
     needs_picture = False
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = open_file(path)
-        self._begun = False
+        self._started = False
 
     def write(self, result: Result, picture: NDArray[np.uint8]) -> None:
         lines = rows(result)
-        if not self._begun:
+        if not self._started:
             lines = [[*columns(result.people.keypoints.shape[1])], *lines]
         self._write(lines)
 
@@ -93,13 +99,13 @@ class CsvSink(Sink):
         if self._file.closed:
             return
         try:
-            if not self._begun:
+            if not self._started:
                 self._write([[*columns(COCO_JOINTS)]])  # no frame came: a table without rows
         finally:
             self._file.close()
 
     def _write(self, lines: list[list[object]]) -> None:
-        self._begun = True
+        self._started = True
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(lines)
         if lines:
@@ -107,9 +113,9 @@ class CsvSink(Sink):
 
 
 class ParquetSink(Sink):
-    """A row group each ROW_GROUP rows, compressed by zstd; coordinates and scores as float32.
+    """A row group for every ROW_GROUP rows, compressed by zstd; coordinates and scores as float32.
 
-    The file can be read once it is closed: its table of contents stands at the end.
+    The file can be read only after it is closed, since its index is at the end.
     """
 
     needs_picture = False
@@ -179,7 +185,7 @@ class ParquetSink(Sink):
 class CocoSink(Sink):
     """COCO results: a list of {image_id, category_id, keypoints, bbox, score, source, frame, time_s, id}.
 
-    image_id counts the frames of a run, as `frame` does within a source: of a single source the two are equal.
+    image_id numbers the frames of the whole run, `frame` those of a source; for a single source they are equal.
     """
 
     needs_picture = False
@@ -187,7 +193,7 @@ class CocoSink(Sink):
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = open_file(path)
-        self._begun = False
+        self._started = False
         self._last = ("", -1)  # source and index of the last frame
         self._first_id = 0  # of the source's frame 0
 
@@ -212,14 +218,14 @@ class CocoSink(Sink):
             for one in person_entries(result.people)
         ]
         if entries:
-            begin = ",\n" if self._begun else "[\n"
-            self._begun = True
-            write_all(self._file, (begin + ",\n".join(map(json.dumps, entries))).encode(), self.path)
+            separator = ",\n" if self._started else "[\n"
+            self._started = True
+            write_all(self._file, (separator + ",\n".join(map(json.dumps, entries))).encode(), self.path)
 
     def close(self) -> None:
         if self._file.closed:
             return
         try:
-            write_all(self._file, b"\n]\n" if self._begun else b"[]\n", self.path)
+            write_all(self._file, b"\n]\n" if self._started else b"[]\n", self.path)
         finally:
             self._file.close()

@@ -1,4 +1,4 @@
-"""WindowSink: a live window, by OpenCV."""
+"""WindowSink: shows live windows with OpenCV."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from pipeline.types import Result
 
 
 class WindowSink(Sink):
-    """Live windows: one, or one for each source. `quit` turns true when the user presses q or Escape, or closes one.
+    """One live window, or one for each source. `quit` becomes true when the user presses q or Escape, or closes one.
 
-    title: of the one window; None for a window a source, with the source's name.
+    title: of the only window; None for one window per source, with the source's name as its title.
     """
 
     def __init__(self, title: str | None) -> None:
@@ -28,7 +28,7 @@ class WindowSink(Sink):
         self.quit = False
         self._title = title
         self._canvas: NDArray[np.uint8] = np.empty((0, 0, 3), np.uint8)
-        self._times: dict[str, deque[float]] = {}  # of each window's last frames: their rate is shown
+        self._times: dict[str, deque[float]] = {}  # of each window's last frames, for the displayed rate
 
     def write(self, result: Result, picture: NDArray[np.uint8]) -> None:
         title = result.frame.source if self._title is None else self._title
@@ -50,7 +50,7 @@ class WindowSink(Sink):
         times.append(time.perf_counter())
         if self._canvas.shape != picture.shape:
             self._canvas = np.empty_like(picture)
-        np.copyto(self._canvas, picture)  # other sinks get it without the caption
+        np.copyto(self._canvas, picture)  # a copy, since other sinks get the picture without the caption
         elapsed = times[-1] - times[0]
         rate = f"{(len(times) - 1) / elapsed:.0f} FPS, " if elapsed > 0 else ""
         return draw_caption(self._canvas, f"{rate}{people} people")
@@ -62,6 +62,6 @@ class WindowSink(Sink):
 
 
 def check_display() -> None:
-    """Without a display cv2.imshow ends the process by a signal, so this raises SinkError before."""
+    """Raises SinkError if there is no display; cv2.imshow would then end the process by a signal."""
     if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         raise SinkError("no window can be shown: DISPLAY and WAYLAND_DISPLAY are not set; use --save FILE instead")

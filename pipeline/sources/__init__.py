@@ -1,4 +1,4 @@
-"""Where frames come from: `open_source` for what a user types, and a file for each kind of source."""
+"""Sources of frames: `open_source`, and one file for each kind of source."""
 
 from pipeline.sources.base import IMAGE_SUFFIXES, Source, is_camera, is_image, is_stream, is_url
 from pipeline.sources.files import read_image

@@ -1,4 +1,4 @@
-"""Source: frames, once, in order; and what the names of sources say."""
+"""Source: the base class of all sources, and functions that tell the kind of a source from its name."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ VIDEO_SUFFIXES = frozenset(
 
 
 class Source(ABC):
-    """Frames, once, in order. Iterate in one thread; `interrupt` may come from another; then close.
+    """Gives frames once, in order. Iterate in one thread; `interrupt` may be called from another; close it afterwards.
 
-    name: what the user typed. live: frames come at their own time, and those that find no room are dropped.
-    frame_count: how many frames will come, if that can be told beforehand (a container may be wrong).
-    frame_wh: width and height of the first frame, if known beforehand.
-    keeps_newest: it waits for the reader with its newest frames, so that nobody has to drop any behind it.
-    dropped: frames that it dropped itself.
+    name: as the user gave it. live: frames come in real time, and are dropped if the pipeline is slower.
+    frame_count: the number of frames, if known before reading (a container may be wrong).
+    frame_wh: width and height of the first frame, if known before reading.
+    keeps_newest: the source itself holds its newest frames until they are read, and drops older ones.
+    dropped: number of frames that the source dropped.
     """
 
     name: str = ""
@@ -37,15 +37,15 @@ class Source(ABC):
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The names that its frames carry, one for each source in it."""
+        """The values of `Frame.source` in its frames, one for each source that it combines."""
         return (self.name,)
 
     @abstractmethod
     def __iter__(self) -> Iterator[Frame]:
-        """Raises SourceError where the source cannot be read further."""
+        """Raises SourceError if the source cannot be read further."""
 
     def batches(self, size: int) -> Iterator[list[Frame]]:
-        """The frames in lists of up to `size`, all of one shape; the frames before a failure come out first."""
+        """The frames in lists of up to `size` frames of one shape. A failure is raised after the frames before it."""
         batch: list[Frame] = []
         failure: Exception | None = None
         frames = iter(self)
@@ -70,10 +70,10 @@ class Source(ABC):
             raise failure
 
     def interrupt(self) -> None:  # noqa: B027  (most sources never wait)
-        """End a wait of the iterating thread, if it is in one. Safe from any thread."""
+        """End a wait of the iterating thread, if it waits. May be called from any thread."""
 
-    def close(self) -> None:  # noqa: B027  (an image holds nothing)
-        """Release what is open. May be called twice; not while another thread iterates."""
+    def close(self) -> None:  # noqa: B027  (an image has nothing to close)
+        """Release everything. May be called twice, but not while another thread iterates."""
 
     def __enter__(self) -> Self:
         return self
@@ -83,7 +83,7 @@ class Source(ABC):
 
 
 def is_image(name: str) -> bool:
-    """Whether a source of this name is one picture, not a video."""
+    """Whether a source of this name is a still image."""
     return not is_url(name) and Path(name).suffix.lower() in IMAGE_SUFFIXES
 
 
@@ -92,7 +92,7 @@ def is_camera(name: str) -> bool:
 
 
 def is_browser(name: str) -> bool:
-    """The camera of whoever opens the page."""
+    """Whether the source is the camera of the page's visitor."""
     return name == BROWSER
 
 
@@ -101,10 +101,10 @@ def is_url(name: str) -> bool:
 
 
 def is_stream(name: str) -> bool:
-    """An address whose server cannot be asked to wait: frames come at their own time."""
+    """Whether the URL is that of a live stream, whose frames come in real time."""
     return is_url(name) and name.split("://", maxsplit=1)[0].lower() in STREAM_SCHEMES
 
 
 def natural_order(name: str) -> list[tuple[int, int, str]]:
-    """Sort key by which frame2 comes before frame10."""
+    """Sort key that puts frame2 before frame10."""
     return [(0, int(text), "") if text.isdecimal() else (1, 0, text) for text in re.split(r"(\d+)", name.lower())]

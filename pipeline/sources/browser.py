@@ -1,4 +1,4 @@
-"""BrowserSource: the visitor's own camera, as the page sends it. Frames come from the web server's thread."""
+"""BrowserSource: the camera of the page's visitor. The web server's thread passes its pictures to this source."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import numpy as np
 from pipeline.sources.base import BROWSER, Source
 from pipeline.types import Frame
 
-OLDEST_S = 5.0  # a page may say that its picture was taken at most so long ago
+MAX_AGE_S = 5.0  # limit on the age of a picture that a page reports
 
 Taken = Callable[[str | None], None]
 
 
 class BrowserSource(Source):
-    """Newest picture only; waits for a visitor as long as it takes, and for the next when one leaves.
+    """Holds only the newest picture. It waits for a visitor, and for the next one when a visitor leaves.
 
-    `offer` and `left` come from the server's thread and do not wait; the pictures are decoded where they are iterated.
+    The server calls `offer` and `visitor_left`, which do not wait; the iterating thread decodes the pictures.
     dropped: pictures that were replaced by newer ones before they were decoded.
     """
 
@@ -34,13 +34,13 @@ class BrowserSource(Source):
         self._changed = threading.Condition()
 
     def offer(self, jpeg: bytes, captured_at: float | None, taken: Taken) -> None:
-        """A JPEG; captured_at: as Frame's, as far as the page can tell, else None.
+        """Pass a JPEG to the source. captured_at: as in Frame, if the page knows it, else None.
 
-        taken: called once, with None when the picture was decoded or replaced, or with what is wrong with it.
+        taken: called once, with None when the picture has been decoded or replaced, or with the reason it is invalid.
         """
         now = time.monotonic()
-        # what a page says of its clock is not trusted: never the future, never long ago
-        at = now if captured_at is None else min(now, max(now - OLDEST_S, captured_at))
+        # the page's clock is not trusted: the time is limited to the last MAX_AGE_S
+        at = now if captured_at is None else min(now, max(now - MAX_AGE_S, captured_at))
         with self._changed:
             replaced, self._waiting = self._waiting, (jpeg, at, taken)
             self._changed.notify()
@@ -48,8 +48,8 @@ class BrowserSource(Source):
             self.dropped += 1
             replaced[2](None)
 
-    def left(self) -> None:
-        """The visitor has gone: what they sent last is not shown any more."""
+    def visitor_left(self) -> None:
+        """The visitor has left: discard a picture that is not decoded yet."""
         with self._changed:
             self._waiting = None
 
@@ -75,7 +75,7 @@ class BrowserSource(Source):
             self._changed.notify_all()
 
     def _next(self) -> tuple[bytes, float, Taken] | None:
-        """The newest picture, waited for; None after `interrupt`."""
+        """Wait for the newest picture; None after `interrupt`."""
         with self._changed:
             while self._waiting is None and not self._interrupted:
                 self._changed.wait()

@@ -1,4 +1,4 @@
-"""CameraSource: a local camera, by OpenCV."""
+"""CameraSource: a local camera, read by OpenCV."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from pipeline.types import Frame
 
 logger = logging.getLogger(__name__)
 
-UNCOMPRESSED_SIDE = 640  # largest side that cameras give at full rate without compression
-MAX_INDEX = 99  # OpenCV takes the hundreds of a larger number for the backend to open it with
-MAX_DIGITS = 1000  # Python reads numbers of up to 4300
+UNCOMPRESSED_SIDE = 640  # largest side for which cameras reach the full rate without compression
+MAX_INDEX = 99  # OpenCV interprets the hundreds of a larger number as the backend
+MAX_DIGITS = 1000  # Python parses numbers of up to 4300 digits
 
 
 @dataclass(frozen=True)
 class CameraMode:
-    """What is asked of a camera: width and height, and frames a second."""
+    """A camera's width and height, and frames per second."""
 
     wh: tuple[int, int]
     fps: float | None = None
 
     @classmethod
     def parse(cls, text: str) -> CameraMode:
-        """Of "WxH" or "WxH@FPS". Raises ValueError."""
+        """From "WxH" or "WxH@FPS". Raises ValueError."""
         match = re.fullmatch(r"(\d{2,5})x(\d{2,5})(?:@(\d{1,3}(?:\.\d+)?))?", text)
         if match is None or (match[3] is not None and not float(match[3])):
             raise ValueError(f"got {text}, expected WxH or WxH@FPS, such as 1280x720@30")
@@ -43,9 +43,9 @@ class CameraMode:
 
 
 class CameraSource(Source):
-    """A local camera, by OpenCV. Time counts from its first frame.
+    """A local camera, read by OpenCV. Times start at its first frame.
 
-    mode: asked of it; a camera that has no such mode gives its nearest, which is logged.
+    mode: to set; a camera without this mode uses the nearest one, which is logged.
     """
 
     live = True
@@ -54,7 +54,7 @@ class CameraSource(Source):
         import cv2
 
         self.name = str(index)
-        # OpenCV writes a line for every backend that fails to open; the error below says it once.
+        # OpenCV prints a line for every backend that cannot open the camera; one error below is enough
         logging = cv2.utils.logging
         level = logging.getLogLevel()
         logging.setLogLevel(logging.LOG_LEVEL_SILENT)
@@ -64,9 +64,9 @@ class CameraSource(Source):
             logging.setLogLevel(level)
         if not self._camera.isOpened():
             raise SourceError(f"camera {index} cannot be opened; {_cameras()}")
-        self._camera.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the newest frame, not one that waited in the driver
+        self._camera.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # read the newest frame, not an older one from the driver's queue
         if mode is not None:
-            self._ask_for(mode)
+            self._set_mode(mode)
         width, height = (int(self._camera.get(p)) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
         self.frame_wh = (width, height) if width > 0 and height > 0 else None
         if mode is not None and self.frame_wh != mode.wh:
@@ -86,11 +86,11 @@ class CameraSource(Source):
     def close(self) -> None:
         self._camera.release()
 
-    def _ask_for(self, mode: CameraMode) -> None:
+    def _set_mode(self, mode: CameraMode) -> None:
         import cv2
 
         if max(mode.wh) > UNCOMPRESSED_SIDE:
-            # 30 uncompressed frames a second of this size do not fit through USB 2
+            # USB 2 is too slow for 30 uncompressed frames per second of this size
             self._camera.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
         self._camera.set(cv2.CAP_PROP_FRAME_WIDTH, mode.wh[0])
         self._camera.set(cv2.CAP_PROP_FRAME_HEIGHT, mode.wh[1])
@@ -99,7 +99,7 @@ class CameraSource(Source):
 
 
 def camera_index(name: str) -> int:
-    """Raises SourceError for a number that no camera has."""
+    """The number of a camera. Raises SourceError if it is too large."""
     if len(name) > MAX_DIGITS or int(name) > MAX_INDEX:
         raise SourceError(f"camera {name} cannot be opened; expected a number from 0 to {MAX_INDEX}; {_cameras()}")
     return int(name)

@@ -1,4 +1,4 @@
-"""Pictures as sources, and the checks of a file before it is opened."""
+"""ImageSource, and the checks of a file before it is opened."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from core.errors import SourceError
 from pipeline.sources.base import Source
 from pipeline.types import Frame
 
-_SILENCE = threading.Lock()  # one thread at a time puts stderr aside, and back
+_SILENCE = threading.Lock()  # one thread at a time redirects stderr
 
 
 class ImageSource(Source):
-    """One picture, turned upright by its EXIF orientation."""
+    """A still image, rotated by its EXIF orientation."""
 
     def __init__(self, path: str) -> None:
         check_file(path)
@@ -31,11 +31,11 @@ class ImageSource(Source):
 
 
 def read_image(path: str) -> np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]:
-    """(H, W, 3) uint8 BGR, upright. Raises SourceError for a file that is no readable picture."""
+    """(H, W, 3) uint8 BGR, upright. Raises SourceError for a file that is not a readable image."""
     import cv2
 
     try:
-        # through memory: OpenCV cannot open every path that Python can
+        # decoded from memory, since OpenCV cannot open every path that Python can
         coded = np.fromfile(path, np.uint8)
         with _libraries_silent():
             image = cv2.imdecode(coded, cv2.IMREAD_COLOR) if coded.size else None
@@ -50,24 +50,25 @@ def read_image(path: str) -> np.ndarray[tuple[int, int, int], np.dtype[np.uint8]
 
 @contextmanager
 def _libraries_silent() -> Iterator[None]:
-    """libjpeg, libpng and libtiff tell of damage on stderr, past Python; our error says it in one line."""
+    """Discard the messages that libjpeg, libpng and libtiff write to stderr; our error reports damage in one line."""
     with _SILENCE:
         try:
             stderr = os.dup(2)
-        except OSError:  # there is none
+        except OSError:  # stderr is closed
             yield
             return
-        nowhere = os.open(os.devnull, os.O_WRONLY)
+        null = os.open(os.devnull, os.O_WRONLY)
         try:
-            os.dup2(nowhere, 2)
+            os.dup2(null, 2)
             yield
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
-            os.close(nowhere)
+            os.close(null)
 
 
 def check_file(name: str) -> None:
+    """Raises SourceError if the file does not exist or is empty."""
     path = Path(name)
     if not path.exists():
         raise SourceError(f"{name} does not exist; expected a video, image, folder, URL or camera index")

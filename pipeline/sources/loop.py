@@ -1,4 +1,4 @@
-"""Loop: recorded sources again and again, as one that goes on."""
+"""Loop: repeats recorded sources without end."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from core.errors import SourceError
 from pipeline.sources.base import Source
 from pipeline.types import Frame
 
-DEFAULT_INTERVAL_S = 0.04  # between the end and the beginning, where a source has a single frame
+DEFAULT_INTERVAL_S = 0.04  # between two rounds of a source that has a single frame
 
 
 class Loop(Source):
-    """What `open_again` opens, over and over until `interrupt`. Index and time go on: each source's frames count up."""
+    """Opens and plays the source of `open_again` until `interrupt`. Index and time of each source keep increasing."""
 
     def __init__(self, open_again: Callable[[], Source]) -> None:
         self._open_again = open_again
@@ -27,7 +27,7 @@ class Loop(Source):
         return self._parts
 
     def __iter__(self) -> Iterator[Frame]:
-        after: dict[str, tuple[int, float]] = {}  # source -> the index and time that its next round begins with
+        after: dict[str, tuple[int, float]] = {}  # source -> first index and time of its next round
         while not self._interrupted:
             current = self._current if self._current is not None else self._open_again()
             self._current = current

@@ -1,10 +1,10 @@
-"""How a source is named where others may read it: no credential of an address reaches a log, a page or a file."""
+"""The public name of a source, without credentials, for logs, pages and files."""
 
 from __future__ import annotations
 
 import re
 
-# user=…, password=…, token=… in a path or query, as the addresses of many cameras have them
+# user=…, password=…, token=… in a path or query, common in addresses of cameras
 SECRET = re.compile(
     r"(?P<key>(?:user|login|pass|pwd|token|secret|auth|key|sig|credential)\w*|(?<![a-z0-9])(?:usr|pw|u|p))=[^&;/?#,\s]*",
     re.IGNORECASE,
@@ -13,10 +13,11 @@ SCHEME = re.compile(r"([a-z][a-z0-9+.-]*://)(.*)", re.IGNORECASE | re.DOTALL)
 
 
 def public_name(name: str) -> str:
-    """The address without user, password, fragment and the values of secret-looking parameters; a path as it is.
+    """The address without user, password, fragment and the values of parameters that may be secret. A path is returned
+    unchanged.
 
-    `rtsp://user:p@ss@host/live?token=x` becomes `rtsp://host/live?token=***`. Where an unescaped `/` in a password
-    hides where the host begins, everything before the last `@` goes.
+    `rtsp://user:p@ss@host/live?token=x` becomes `rtsp://host/live?token=***`. If a password contains an unescaped `/`,
+    everything before the last `@` is removed.
     """
     match = SCHEME.fullmatch(name)
     if match is None:

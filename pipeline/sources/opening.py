@@ -1,9 +1,10 @@
-"""open_source: from what a user types to a Source; several files run in turn."""
+"""open_source: opens the Source of a file, folder, glob, URL or camera; several files run one after another."""
 
 from __future__ import annotations
 
 import glob
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from pipeline.sources.reconnect import Reconnecting
 from pipeline.sources.several import Several
 from pipeline.types import Frame
 
-MOST_SIDE_BY_SIDE = 64  # each has a thread and a decoder
+MAX_LIVE_SOURCES = 64  # each has a thread and a decoder
 
 OpenPart = Callable[[str], Source]
 
@@ -44,30 +45,30 @@ def open_source(
     decoder: Choice = "auto",
     gpu: int = 0,
 ) -> Source:
-    """One source out of what a user types: video files, URLs, cameras, images, folders, globs.
+    """Open video files, URLs, cameras, images, folders and globs as one source.
 
-    A number is a camera. A folder or glob gives its images and videos in natural order. Every file is looked at now,
-    so that a wrong one is reported before any work. Several files run in turn; several live sources, and videos with
-    `realtime`, side by side (`Several`).
-    realtime: play files at their own speed as if they were cameras, dropping what comes too fast.
-    loop: play files again and again. camera: the mode asked of cameras. browser: what the source `browser` stands for.
-    reconnect: a camera or stream is opened again when it fails, and waited for if it cannot be opened now. Of several,
-    one that opened once is always opened again.
+    A number is a camera. A folder or glob gives its images and videos in natural order. Every file is checked now, so
+    that a wrong one is reported before any work. Several files run one after another; several live sources, and videos
+    with `realtime`, run at the same time (`Several`).
+    realtime: play files at their own speed like a camera, and drop frames if the pipeline is slower.
+    loop: repeat files. camera: the mode to set on cameras. browser: the source that the name `browser` stands for.
+    reconnect: open a camera or stream again when it fails, and wait for it if it cannot be opened now. Of several live
+    sources, one that was opened once is always opened again.
     decoder, gpu: of videos and streams, as VideoSource's.
-    Raises SourceError (missing, empty or unreadable) or ValueError (none given, or some that do not go together).
+    Raises SourceError (missing, empty or unreadable) or ValueError (none given, or a combination that cannot run).
     """
     parts = [part for source in sources for part in _expand(str(source))]
     if not parts or not all(parts):
         raise ValueError("no source given; expected a video, image, folder, URL or camera index")
     live = [part for part in parts if is_live(part)]
     if live and loop and len(live) == len(parts):
-        raise ValueError(f"--loop repeats files, and {public_name(live[0])} is live; leave it out")
+        raise ValueError(f"--loop repeats files, and {public_name(live[0])} is live; omit --loop")
     if decoder != "auto":
-        find_decoder(decoder, gpu)  # reported now: a stream's Reconnecting would try again and again
+        find_decoder(decoder, gpu)  # report an error now, since Reconnecting would retry without end
     open_part = partial(_open_part, camera=camera, decoder=decoder, gpu=gpu)
     if len(parts) > 1 and (live or (realtime and not any(is_image(part) for part in parts))):
         open_live = partial(_open_live, open_part, reconnect=True, wait_for_first=reconnect, browser=browser)
-        return _side_by_side(parts, open_part, open_live, realtime=realtime, loop=loop)
+        return _open_several(parts, open_part, open_live, realtime=realtime, loop=loop)
     if live:
         return _open_live(open_part, live[0], reconnect=reconnect, wait_for_first=reconnect, browser=browser)
 
@@ -79,7 +80,7 @@ def open_source(
 
 
 def is_live(name: str) -> bool:
-    """Whether a source of this name gives frames at its own time."""
+    """Whether the frames of a source of this name come in real time."""
     return is_camera(name) or is_stream(name) or is_browser(name)
 
 
@@ -88,29 +89,28 @@ def is_video(name: str) -> bool:
     return not (is_camera(name) or is_browser(name) or is_image(name))
 
 
-def _side_by_side(
+def _open_several(
     parts: Sequence[str], open_part: OpenPart, open_live: OpenPart, *, realtime: bool, loop: bool
 ) -> Several:
     files = [part for part in parts if not is_live(part)]
     if files and not realtime:
-        raise ValueError(f"{files[0]} is a file among live sources; add --realtime, or name it alone")
-    if len(parts) > MOST_SIDE_BY_SIDE:
-        raise ValueError(f"{len(parts)} sources side by side; expected at most {MOST_SIDE_BY_SIDE}")
+        raise ValueError(f"{files[0]} is a file among live sources; add --realtime, or give it alone")
+    if len(parts) > MAX_LIVE_SOURCES:
+        raise ValueError(f"{len(parts)} live sources; expected at most {MAX_LIVE_SOURCES}")
     if len(set(parts)) < len(parts):
         twice = next(part for part in parts if parts.count(part) > 1)
-        raise ValueError(f"{public_name(twice)} is named twice; sources that run side by side must differ")
-    opened: list[Source] = []
-    try:
+        raise ValueError(f"{public_name(twice)} is given twice; live sources must differ")
+    with ExitStack() as stack:  # closes the opened sources if one cannot be opened
+        opened: list[Source] = []
         for part in parts:
             if is_live(part):
-                opened.append(open_live(part))
+                source = open_live(part)
             else:
-                opened.append(RealTime(Loop(partial(open_part, part)) if loop else open_part(part)))
-        return Several(opened)
-    except BaseException:
-        for source in opened:
-            source.close()
-        raise
+                source = RealTime(Loop(partial(open_part, part)) if loop else open_part(part))
+            opened.append(stack.enter_context(source))
+        several = Several(opened)
+        stack.pop_all()
+    return several
 
 
 def _open_live(
@@ -118,14 +118,14 @@ def _open_live(
 ) -> Source:
     if is_browser(part):
         if browser is None:
-            raise ValueError("the source browser is the camera of whoever opens the page; add --web 8000")
-        return browser  # it waits for its visitor by itself
+            raise ValueError("the source browser is the camera of the page's visitor; add --web 8000")
+        return browser  # it waits for a visitor itself
     open_again = partial(open_part, part)
     return Reconnecting(public_name(part), open_again, wait_for_first=wait_for_first) if reconnect else open_again()
 
 
 class Chain(Source):
-    """Several sources, one after another; each frame names its own and counts from 0 there."""
+    """Several sources, one after another. Frame.source and Frame.index are those of each source."""
 
     def __init__(self, names: Sequence[str], open_part: OpenPart) -> None:
         self.name = f"{len(names)} sources"

@@ -1,4 +1,4 @@
-"""A named pipe as a video: its bytes come once, when somebody writes them, and every wait for them can be ended."""
+"""PipeReader: reads a video from a named pipe, such that every wait can be interrupted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def is_pipe(name: str) -> bool:
-    """Also of /dev/stdin, where that is a pipe."""
+    """Also true for /dev/stdin if it is a pipe."""
     try:
         return stat.S_ISFIFO(Path(name).stat().st_mode)
     except (OSError, ValueError):
@@ -17,10 +17,10 @@ def is_pipe(name: str) -> bool:
 
 
 class PipeReader:
-    """What FFmpeg reads from in place of the file: it would open a pipe by a call that no signal ends."""
+    """The file object that FFmpeg reads from. FFmpeg itself would open a pipe by a call that signals do not end."""
 
     def __init__(self, name: str) -> None:
-        """Waits for a writer; a signal's exception ends the wait. Raises OSError."""
+        """Wait for a writer; the exception of a signal handler ends the wait. Raises OSError."""
         self._pipe = os.open(name, os.O_RDONLY)
         self._woken, self._wake = os.pipe()
 
@@ -29,7 +29,7 @@ class PipeReader:
         return b"" if self._woken in ready else os.read(self._pipe, size)
 
     def interrupt(self) -> None:
-        """From any thread: the pipe ends here."""
+        """End the data and any wait for it. May be called from any thread."""
         if self._wake >= 0:
             os.write(self._wake, b"x")
 

@@ -1,4 +1,4 @@
-"""RealTime: a recorded source at its own speed, as if it were a camera."""
+"""RealTime: plays a recorded source at its own speed, like a camera."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.types import Frame
 
 
 class RealTime(Source):
-    """A recorded source at its own speed, as if it were a camera."""
+    """Plays a recorded source at its own speed, like a camera."""
 
     live = True
 
@@ -28,7 +28,7 @@ class RealTime(Source):
     def __iter__(self) -> Iterator[Frame]:
         started, before = 0.0, ""
         for frame in self._source:
-            if frame.index == 0 or frame.source != before:  # each source of a chain has its own clock
+            if frame.index == 0 or frame.source != before:  # times of each source of a chain start at 0
                 started, before = time.monotonic() - frame.time_s, frame.source
             if self._interrupted.wait(max(0.0, started + frame.time_s - time.monotonic())):
                 return

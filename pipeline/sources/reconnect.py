@@ -1,4 +1,4 @@
-"""Reconnecting: a live source that is opened again whenever it fails, for as long as it takes."""
+"""Reconnecting: a live source that is opened again whenever it fails, without a limit."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 
 
 class Reconnecting(Source):
-    """What `open_again` opens. Index and time go on; a frame may have another size than those before the break.
+    """Opens the source of `open_again`, and again when it fails. Index and time continue; the frame size may change.
 
-    Pauses grow from 1 to 30 s, each shortened by up to a half at random, so that many cameras that lost one network
-    do not come back at once; a frame resets them.
-    wait_for_first: wait for a source that cannot be opened now, instead of raising SourceError here.
-    told: called with why the source is away, and with None when it is back; from the iterating thread.
+    Pauses between attempts grow from 1 to 30 s. Each is shortened at random by up to a half, so that cameras that lost
+    the same network do not reconnect at the same moment. A frame resets the pause.
+    wait_for_first: wait for a source that cannot be opened now, instead of raising SourceError.
+    on_change: called with the reason when the source fails, and with None when it is back; from the iterating thread.
     """
 
     live = True
@@ -34,15 +34,15 @@ class Reconnecting(Source):
         open_again: Callable[[], Source],
         *,
         wait_for_first: bool = False,
-        told: Callable[[str | None], None] = lambda why: None,
+        on_change: Callable[[str | None], None] = lambda reason: None,
         first_pause_s: float = FIRST_PAUSE_S,
     ) -> None:
         self.name = name
-        self.told = told
+        self.on_change = on_change
         self._open_again = open_again
         self._first_pause_s = first_pause_s
         self._interrupted = threading.Event()
-        self._why = ""  # the newest failure, while the source is away
+        self._reason = ""  # of the newest failure; "" while the source works
         self._current: Source | None = None
         try:
             self._current = open_again()
@@ -50,7 +50,7 @@ class Reconnecting(Source):
         except SourceError as error:
             if not wait_for_first:
                 raise
-            self._why = str(error)
+            self._reason = str(error)
 
     def __iter__(self) -> Iterator[Frame]:
         index = 0
@@ -59,23 +59,23 @@ class Reconnecting(Source):
         while not self._interrupted.is_set():
             try:
                 for frame in self._opened():
-                    if self._why:
-                        self._why = ""
-                        self.told(None)
+                    if self._reason:
+                        self._reason = ""
+                        self.on_change(None)
                     pause_s = self._first_pause_s
                     first_at = frame.captured_at if first_at is None else first_at
                     yield replace(frame, index=index, time_s=max(0.0, frame.captured_at - first_at))
                     index += 1
-                why = f"{self.name} has ended"  # a stream's server has closed it
+                reason = f"{self.name} has ended"  # the server closed the stream
             except SourceError as error:
-                why = str(error)
+                reason = str(error)
             finally:
                 self.close()
             if self._interrupted.is_set():
                 return
-            self._why = why
-            self.told(why)
-            logger.info("%s; trying again", why)
+            self._reason = reason
+            self.on_change(reason)
+            logger.info("%s; trying again", reason)
             self._interrupted.wait(pause_s * random.uniform(0.5, 1.0))
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 

@@ -1,4 +1,4 @@
-"""Several: live sources side by side, the newest frame of each, in batches of what is ready."""
+"""Several: runs live sources at the same time and gives the newest frames in batches."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
 from typing import Literal
 
@@ -14,16 +15,16 @@ from pipeline.sources.base import Source
 from pipeline.sources.reconnect import Reconnecting
 from pipeline.types import Frame
 
-FILL_S = 0.03  # a batch waits so long for its other sources: cameras pause for half a second around key frames
+FILL_S = 0.03  # longest wait for a full batch, since cameras may pause for half a second around key frames
 
 State = Literal["starting", "live", "reconnecting", "ended", "failed"]
 
 
 @dataclass(frozen=True)
 class SourceState:
-    """How a source fares. frames: taken from it; dropped: replaced by a newer one before they were taken.
+    """The state of a source. frames: number of frames used; dropped: replaced by a newer one before they were used.
 
-    age_s: since its newest frame was captured; None before the first. text: why it is reconnecting or has failed.
+    age_s: time since its newest frame was captured; None before the first. text: why it is reconnecting or has failed.
     """
 
     name: str
@@ -36,7 +37,7 @@ class SourceState:
 
 @dataclass(eq=False)
 class _Lane:
-    """A source with its thread and its newest frame. Everything is guarded by the condition of `Several`."""
+    """A source with its thread and its newest frame. The condition of `Several` guards all fields."""
 
     source: Source
     thread: threading.Thread | None = None
@@ -55,10 +56,11 @@ class _Lane:
 
 
 class Several(Source):
-    """Live sources at the same time. Closes them all. A source that stalls, fails or is away never stops another.
+    """Runs live sources at the same time, and closes them. A source that stalls or fails does not affect the others.
 
-    Of the sources with a frame that nobody has taken, the one served longest ago comes first. When all have ended,
-    what the first of those that failed raised is raised.
+    Of the sources with an unread frame, the one served longest ago comes first. When all sources have ended, the error
+    of the first failed one is raised.
+    on_change: called with the new state whenever a source's state changes, from the source's thread.
     """
 
     live = True
@@ -68,16 +70,16 @@ class Several(Source):
         names = [source.name for source in sources]
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
-            raise ValueError(f"{twice} is named twice; sources that run side by side must differ")
+            raise ValueError(f"{twice} is given twice; live sources must differ")
         self.name = f"{len(sources)} sources"
         self.frame_wh = next((source.frame_wh for source in sources if source.frame_wh is not None), None)
         self._lanes = [_Lane(source) for source in sources]
         self._changed = threading.Condition()
         self._interrupted = False
-        self._listener: Callable[[SourceState], None] = lambda state: None
+        self.on_change: Callable[[SourceState], None] = lambda state: None
         for lane in self._lanes:
             if isinstance(lane.source, Reconnecting):
-                lane.source.told = lambda why, lane=lane: self._tell(lane, why)  # type: ignore[misc]  # bound now
+                lane.source.on_change = partial(self._set_reconnecting, lane)
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -88,20 +90,16 @@ class Several(Source):
         return sum(lane.dropped for lane in self._lanes)
 
     def states(self) -> list[SourceState]:
-        """Of each source, in the order in which they were named. Any thread may ask."""
+        """The state of each source, in the given order. May be called from any thread."""
         with self._changed:
             return [lane.public() for lane in self._lanes]
-
-    def listen(self, listener: Callable[[SourceState], None]) -> None:
-        """Call `listener` whenever a source's state changes, from the source's thread."""
-        self._listener = listener
 
     def __iter__(self) -> Iterator[Frame]:
         for (frame,) in self.batches(1):
             yield frame
 
     def batches(self, size: int) -> Iterator[list[Frame]]:
-        """The newest frames of up to `size` sources, all of one shape; waits at most 30 ms for more than one."""
+        """The newest frames of up to `size` sources, all of one shape; waits at most 30 ms to fill a batch."""
         self._start()
         while (batch := self._next(size)) is not None:
             yield batch
@@ -131,7 +129,7 @@ class Several(Source):
             lane.thread.start()
 
     def _read(self, lane: _Lane) -> None:
-        """The thread of one source: its newest frame replaces the one that nobody took."""
+        """Runs in the thread of one source: its newest frame replaces an unread one."""
         error: Exception | None = None
         try:
             for frame in lane.source:
@@ -149,10 +147,10 @@ class Several(Source):
             self._changed.notify_all()
             state = lane.public()
         if not self._interrupted:
-            self._listener(state)
+            self.on_change(state)
 
     def _next(self, size: int) -> list[Frame] | None:
-        """A batch, waited for; None when all sources have ended, or after `interrupt`."""
+        """Wait for a batch; None when all sources have ended, or after `interrupt`."""
         with self._changed:
             deadline: float | None = None
             while not self._interrupted:
@@ -183,9 +181,10 @@ class Several(Source):
                 lane.frames += 1
         return batch
 
-    def _tell(self, lane: _Lane, why: str | None) -> None:
+    def _set_reconnecting(self, lane: _Lane, reason: str | None) -> None:
+        """reason: None when the source is back."""
         with self._changed:
-            lane.state, lane.text = ("live", "") if why is None else ("reconnecting", why)
+            lane.state, lane.text = ("live", "") if reason is None else ("reconnecting", reason)
             self._changed.notify_all()
             state = lane.public()
-        self._listener(state)
+        self.on_change(state)

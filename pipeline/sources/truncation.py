@@ -1,4 +1,4 @@
-"""Whether a media file ends before its own header says: FFmpeg reads such files to their end without a word."""
+"""Detects media files that are shorter than their header declares; FFmpeg reads those without an error."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MKV_SEGMENT = 0x18538067
 
 
 def is_cut_short(path: Path) -> bool:
-    """True if an MP4/MOV, AVI, Matroska/WebM or GIF file is shorter than it declares; False where it does not say."""
+    """True if an MP4/MOV, AVI, Matroska/WebM or GIF file is shorter than it declares; False without such a length."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(12)
@@ -35,14 +35,14 @@ def _mp4_end(file: BinaryIO, size: int) -> int:
         length = int.from_bytes(header[:4], "big")
         if length == 1:  # the length does not fit into 32 bits
             length = int.from_bytes(header[8:16], "big")
-        if length < 8:  # 0: to the end of the file; anything else: no box, padding
+        if length < 8:  # 0: up to the end of the file; other values: padding, not a box
             return size
         start += length
     return start
 
 
 def _matroska_end(file: BinaryIO) -> int:
-    """Where the segment ends, 0 if it does not say (a live recording). Layout: RFC 8794 and RFC 9559."""
+    """Where the segment ends; 0 if it declares no length (a live recording). Layout: RFC 8794 and RFC 9559."""
     file.seek(0)
     start = 0
     while True:
@@ -59,7 +59,7 @@ def _matroska_end(file: BinaryIO) -> int:
 
 
 def _vint(file: BinaryIO, *, keep_marker: bool) -> tuple[int, int]:
-    """A number whose leading zero bits say how many bytes it has; the value and that count."""
+    """Read a variable-length number, whose leading zero bits give its length. Returns the value and the byte count."""
     first = file.read(1)
     if not first or not first[0]:
         return 0, 1

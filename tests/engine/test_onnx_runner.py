@@ -56,7 +56,7 @@ def test_passes_side_by_side_give_what_one_gives(tmp_path, precision):
     spec = blob_spec(precision=precision)
     pictures = np.random.default_rng(0).random((8, 1, 3, 128, 64)).astype(spec.input_dtype)
     with OnnxRunner(write_blob_model(tmp_path / "a.onnx", spec), threads=2) as runner, ThreadPoolExecutor(2) as threads:
-        assert runner.at_once == 2
+        assert runner.concurrency == 2
         found = [Heads(np.empty((1, 17, 64, 32), np.float32), np.empty((1, 17, 32, 16), np.float32)) for _ in pictures]
         list(threads.map(runner.infer_into, pictures, found))
         for picture, heads in zip(pictures, found, strict=True):

@@ -75,18 +75,18 @@ def test_passes_side_by_side_give_what_one_gives(tmp_path, precision):
     found = [heads_for(*shape) for shape in shapes]
     path = write_blob_model(tmp_path / "a.onnx", spec)
     with OpenVinoRunner(path, threads=3) as runner, ThreadPoolExecutor(3) as threads:
-        assert runner.at_once == 3
+        assert runner.concurrency == 3
         list(threads.map(runner.infer_into, pictures, found))
         for picture, heads in zip(pictures, found, strict=True):
             for got, expected in zip(heads, runner.infer(picture), strict=True):
                 np.testing.assert_allclose(got, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize(("threads", "beside", "streams"), [(None, 1, 1), (1, 1, 1), (2, 2, 2), (8, 4, 4)])
-def test_the_cores_are_shared_by_the_passes_at_the_same_time(path, threads, beside, streams):
+@pytest.mark.parametrize(("threads", "concurrency", "streams"), [(None, 1, 1), (1, 1, 1), (2, 2, 2), (8, 4, 4)])
+def test_the_cores_are_shared_by_the_passes_at_the_same_time(path, threads, concurrency, streams):
     with OpenVinoRunner(path, threads=threads) as runner:
-        assert beside in (1, runner.at_once)
-        compiled = runner._compile((1, 64, 64), beside)
+        assert concurrency in (1, runner.concurrency)
+        compiled = runner._compile((1, 64, 64), concurrency)
         assert compiled.get_property("NUM_STREAMS") == min(streams, usable_cores())  # OpenVINO's own limit
         assert not compiled.get_property("ENABLE_CPU_PINNING")
         if threads is not None:
@@ -333,7 +333,7 @@ def test_a_closed_runner_says_so(path):
 
 
 def test_compiled_models_of_many_shapes_do_not_pile_up(path, monkeypatch, caplog):
-    monkeypatch.setattr("engine.openvino_runner.SHAPES_KEPT", 2)
+    monkeypatch.setattr("engine.openvino_runner.MAX_SHAPES", 2)
     with OpenVinoRunner(path) as runner, caplog.at_level(logging.INFO):
         for side in (64, 128, 64, 192, 64):
             runner.infer(np.zeros((1, 3, side, 64), np.float32))

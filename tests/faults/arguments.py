@@ -51,7 +51,7 @@ REFUSED: dict[str, Sequence[str]] = {
     "a json into nothing": ["--json", "no/where/a.jsonl"],
     "a video as a text": ["--save", "a.txt"],
     "a picture of a video": ["--save", "a.png"],
-    "one file named twice": ["--json", "x", "--plot", "x"],
+    "one file given twice": ["--json", "x", "--plot", "x"],
     "a plan that is none": ["--model", "none.plan"],
     "weights that are none": ["--model", "none.pth"],
     "a model that is a folder": ["--model", "."],
@@ -120,7 +120,7 @@ def into_the_model(folder: Path, rng: random.Random) -> Command:
     model = folder / "model.onnx"
     shutil.copy(Path(os.environ["FAULTS_SHARED"]) / "model.onnx", model)
     command = typed("--model", str(model), "--json", str(model), statuses=(2,))
-    return replace(command, inputs=(model,), words="is the model itself")
+    return replace(command, inputs=(model,), words="is the model")
 
 
 def mixed(folder: Path, rng: random.Random) -> Command:

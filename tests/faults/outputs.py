@@ -73,7 +73,7 @@ def linked(option: str, how: str, suffix: str) -> Callable[[Path, random.Random]
             argv=[str(source), option, str(out)],
             inputs=(source,),
             statuses=(2,),
-            words="is the input itself",
+            words="is the input",
         )
 
     return make
@@ -85,7 +85,7 @@ def same_output(how: str) -> Callable[[Path, random.Random], Command]:
         video.write_bytes(b"older")
         os.link(video, lines) if how == "a hard link" else lines.symlink_to(video)
         return Command(
-            argv=[str(clip()), "--save", str(video), "--json", str(lines)], statuses=(2,), words="named twice"
+            argv=[str(clip()), "--save", str(video), "--json", str(lines)], statuses=(2,), words="given twice"
         )
 
     return make

@@ -65,18 +65,18 @@ class FakeStep:
         infer: Fault = no_fault,
         finish: Fault = no_fault,
         seconds: float = 0.0,
-        at_once: int = 1,
+        concurrency: int = 1,
         batch: int = 1,
     ) -> None:
         """prepare, infer, finish: what goes wrong there. seconds: that a pass of the network takes."""
-        self.at_once, self.batch = at_once, batch
+        self.concurrency, self.batch = concurrency, batch
         self.batches: list[int] = []  # frames of each slot that was prepared
-        self.slots = 3 if at_once == 1 else at_once + 3
+        self.slots = 3 if concurrency == 1 else concurrency + 3
         self.spec = ModelSpec(name="fake")
         self.faults = {"prepare": prepare, "infer": infer, "finish": finish}
         self.seconds = seconds
         self.in_slot: list[list[int] | None] = [None] * self.slots
-        self.most_in_flight = self.most_beside = 0
+        self.most_in_flight = self.max_concurrent = 0
         self.passing: set[int] = set()
         self.closed = 0
 
@@ -98,10 +98,10 @@ class FakeStep:
             self.faults["infer"](index)
         time.sleep(self.seconds)
 
-    def infer_beside(self, slot: int) -> None:
-        assert self.at_once > 1
+    def infer_concurrent(self, slot: int) -> None:
+        assert self.concurrency > 1
         self.passing.add(slot)
-        self.most_beside = max(self.most_beside, len(self.passing))
+        self.max_concurrent = max(self.max_concurrent, len(self.passing))
         try:
             self.infer(slot)
         finally:
@@ -115,7 +115,7 @@ class FakeStep:
             self.faults["finish"](index)
         return [person_at(index, 0) for index in indices]
 
-    def settle(self) -> None:
+    def drain(self) -> None:
         self.in_slot = [None] * self.slots
 
     def input_shape(self, frame_wh: tuple[int, int]) -> tuple[int, int, int]:
@@ -124,7 +124,7 @@ class FakeStep:
     def warm_up(self, frame_wh: tuple[int, int]) -> None:
         pass
 
-    def time_engine(self, frame_wh: tuple[int, int], *, seconds: float, beside: bool = False) -> list[float]:
+    def time_engine(self, frame_wh: tuple[int, int], *, seconds: float, concurrent: bool = False) -> list[float]:
         return [1e3 * self.seconds] * 3
 
     def time_parts(self, image: NDArray[np.uint8], *, seconds: float) -> dict[str, list[float]]:

@@ -10,7 +10,7 @@ import pytest
 from core.errors import EngineError, StageError
 from core.spec import ModelSpec
 from kernels.options import DecodeOptions
-from pipeline.device_step import SHAPES_KEPT, TIMED_TOGETHER, DeviceStep
+from pipeline.device_step import MAX_SHAPES, TIMED_PASSES, DeviceStep
 from pipeline.pose import PosePipeline
 from pipeline.sources import Source
 from pipeline.types import Frame
@@ -117,8 +117,8 @@ def test_frames_of_many_shapes_keep_only_the_latest_networks(device):
     step = make_step(device, networks=networks)
     with PosePipeline(step=step) as pose:
         assert numbers(pose.run(Pictures(sizes))) == list(range(1, len(sizes) + 1))
-        assert sum(not network.closed for network in networks) <= SHAPES_KEPT
-        assert len(device.workspaces) <= SHAPES_KEPT
+        assert sum(not network.closed for network in networks) <= MAX_SHAPES
+        assert len(device.workspaces) <= MAX_SHAPES
     assert all(network.closed for network in networks)
     assert device.workspaces == []
 
@@ -181,7 +181,7 @@ def test_the_engine_alone_is_timed_by_events(device):
     step = make_step(device)
     step.warm_up((80, 64))
     owned = len(device.owned)
-    assert step.time_engine((80, 64), seconds=0.1) == [5.0] * 2 * TIMED_TOGETHER  # 16 times 5 ms, until 100 are full
+    assert step.time_engine((80, 64), seconds=0.1) == [5.0] * 2 * TIMED_PASSES  # 16 times 5 ms, until 100 are full
     assert len(device.owned) == owned
     step.close()
 

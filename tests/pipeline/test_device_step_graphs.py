@@ -13,7 +13,7 @@ from core.errors import StageError
 from core.spec import ModelSpec
 from engine.device import Device
 from kernels.options import DecodeOptions
-from pipeline.device_step import TIMED_TOGETHER, DeviceStep
+from pipeline.device_step import TIMED_PASSES, DeviceStep
 from pipeline.pose import PosePipeline
 from tests.engine.fake_pycuda import Error, FakeDriver
 from tests.pipeline.fake_device import FakeKernels
@@ -226,8 +226,8 @@ def test_the_engine_alone_is_a_graph_of_the_network_without_a_wait_after_each_pa
         driver.log.clear()
         times_ms = step.time_engine((80, 64), seconds=0.01)
     assert networks[0].passes == 2  # one plain, one captured: the rest are launches of the graph
-    assert len(times_ms) == TIMED_TOGETHER
-    assert driver.log.count("wait") == len(times_ms) / TIMED_TOGETHER
+    assert len(times_ms) == TIMED_PASSES
+    assert driver.log.count("wait") == len(times_ms) / TIMED_PASSES
     assert not driver.bindings.graphs
     step.close()
 

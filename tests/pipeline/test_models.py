@@ -84,7 +84,7 @@ def test_a_device_is_openvinos(onnx, no_gpu, monkeypatch):
     assert step.engine == "openvino"
     step.close()
     for engine in ("onnxruntime", "tensorrt", "torch"):
-        with pytest.raises(ValueError, match=f"--device CPU is for --engine openvino, got {engine}; leave it out"):
+        with pytest.raises(ValueError, match=f"--device CPU is for --engine openvino, got {engine}; omit it"):
             opened(onnx, engine, device="CPU")
     with pytest.raises(ValueError, match="device is 'gpu'; expected one of CPU, GPU, NPU"):
         opened(onnx, device="gpu")

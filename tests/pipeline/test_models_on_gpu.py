@@ -135,7 +135,7 @@ def test_the_gpu_that_was_asked_for_is_the_one_that_runs(onnx, rtx_stand_in, mon
 
 
 def test_a_gpu_that_was_asked_for_by_number_is_not_replaced(onnx, no_gpu):
-    with pytest.raises(EngineError, match="--gpu 1 cannot be used: no driver here; leave it out to run on the CPU"):
+    with pytest.raises(EngineError, match="--gpu 1 cannot be used: no driver here; omit it to run on the CPU"):
         opened(onnx, gpu=1)
     with pytest.raises(ValueError, match="--gpu 1 is for an NVIDIA GPU, got --engine onnxruntime"):
         opened(onnx, "onnxruntime", gpu=1)

@@ -56,21 +56,21 @@ def test_every_frame_comes_out_in_order(count, serial):
     assert step.most_in_flight <= step.slots
 
 
-@pytest.mark.parametrize("at_once", [2, 4])
+@pytest.mark.parametrize("concurrency", [2, 4])
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 50])
-def test_every_frame_comes_out_in_order_where_passes_run_side_by_side(count, at_once):
+def test_every_frame_comes_out_in_order_where_passes_run_side_by_side(count, concurrency):
     """Every third pass takes longer than two of the others."""
-    step = FakeStep(at_once=at_once, infer=lambda index: time.sleep(0.005 if index % 3 == 0 else 0.001))
+    step = FakeStep(concurrency=concurrency, infer=lambda index: time.sleep(0.005 if index % 3 == 0 else 0.001))
     assert drained(PosePipeline(step=step), FakeSource(count)) == (list(range(count)), None)
     assert step.most_in_flight <= step.slots
-    assert step.most_beside == at_once if count == 50 else step.most_beside <= at_once
+    assert step.max_concurrent == concurrency if count == 50 else step.max_concurrent <= concurrency
 
 
 @pytest.mark.parametrize("bad", PLACES)
 @pytest.mark.parametrize(("stage", "name"), [("prepare", "preprocess"), ("infer", "infer"), ("finish", "group")])
 def test_the_frames_before_a_failure_come_out_where_passes_run_side_by_side(stage, name, bad):
     """The one that fails is faster than those before it."""
-    step = FakeStep(at_once=3, infer=lambda index: time.sleep(0.0 if index == bad else 0.005))
+    step = FakeStep(concurrency=3, infer=lambda index: time.sleep(0.0 if index == bad else 0.005))
     pass_of = step.faults[stage]
 
     def fault(index: int) -> None:
@@ -86,19 +86,19 @@ def test_the_frames_before_a_failure_come_out_where_passes_run_side_by_side(stag
 @pytest.mark.parametrize("bad", [*PLACES, COUNT])
 def test_the_frames_before_a_broken_source_come_out_where_passes_run_side_by_side(bad):
     source = FakeSource(COUNT, fault=raising_at(bad, SourceError("broken")))
-    seen, error = drained(PosePipeline(step=FakeStep(at_once=2, seconds=0.005)), source)
+    seen, error = drained(PosePipeline(step=FakeStep(concurrency=2, seconds=0.005)), source)
     assert seen == list(range(bad))
     assert isinstance(error, SourceError)
 
 
 def test_passes_side_by_side_take_no_longer_than_one():
     started = time.perf_counter()
-    drained(PosePipeline(step=FakeStep(at_once=4, seconds=0.02)), FakeSource(40))
+    drained(PosePipeline(step=FakeStep(concurrency=4, seconds=0.02)), FakeSource(40))
     assert time.perf_counter() - started < 0.6  # one after another: 0.8
 
 
 def test_leaving_early_waits_for_the_passes_under_way():
-    step = FakeStep(at_once=3, seconds=0.02)
+    step = FakeStep(concurrency=3, seconds=0.02)
     results = PosePipeline(step=step).run(FakeSource(1000))
     next(results)
     results.close()
@@ -106,10 +106,10 @@ def test_leaving_early_waits_for_the_passes_under_way():
 
 
 def test_a_cameras_frames_are_passed_one_after_another():
-    step = FakeStep(at_once=4)
+    step = FakeStep(concurrency=4)
     source = FakeSource(20, live=True, interval_s=0.001)
     assert drained(PosePipeline(step=step), source)[1] is None
-    assert step.most_beside == 0
+    assert step.max_concurrent == 0
     assert step.most_in_flight <= 3
 
 

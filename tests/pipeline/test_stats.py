@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from core.errors import SinkError
-from pipeline.stats import KEPT_SPANS, STAGES, Meter, Percentiles, Recorder, Ring, Summary, _lanes, save_plot
+from pipeline.stats import MAX_SPANS, STAGES, Meter, Percentiles, Recorder, Ring, Summary, _lanes, save_plot
 
 
 def recorded(**durations_ms: list[float]) -> Recorder:
@@ -35,8 +35,8 @@ def summary(**changes) -> Summary:
 
 def test_what_a_stage_would_reach_alone_counts_frames_and_passes_at_the_same_time():
     table = summary(
-        frames_a_pass=2,
-        passes_at_once=3,
+        frames_per_pass=2,
+        concurrent_passes=3,
         stages={"capture": Percentiles(10, 10, 10)} | dict.fromkeys(("preprocess", "infer"), Percentiles(40, 40, 40)),
     ).table()
     alone = dict(zip(table.columns[0].cells, table.columns[4].cells, strict=True))
@@ -198,11 +198,11 @@ def test_a_ring_keeps_the_newest_in_the_memory_it_began_with():
 def test_a_run_of_weeks_needs_no_more_memory_than_one_of_minutes():
     recorder, meter = Recorder(), Meter()
     meter.start()
-    for i in range(KEPT_SPANS + 7):
+    for i in range(MAX_SPANS + 7):
         recorder.record("infer", float(i), i + 1.0)
         meter.count(0, float(i))
-    assert len(recorder.milliseconds("infer")) == len(recorder.spans["infer"]) == KEPT_SPANS
-    assert recorder.milliseconds("infer", since=KEPT_SPANS + 5.0) == [1e3, 1e3]
+    assert len(recorder.milliseconds("infer")) == len(recorder.spans["infer"]) == MAX_SPANS
+    assert recorder.milliseconds("infer", since=MAX_SPANS + 5.0) == [1e3, 1e3]
     latency = meter.latency()
     assert latency is not None
-    assert latency.p50 == pytest.approx(KEPT_SPANS / 2 + 7, abs=1)
+    assert latency.p50 == pytest.approx(MAX_SPANS / 2 + 7, abs=1)

@@ -176,7 +176,7 @@ def test_passes_side_by_side_find_what_single_ones_find(blobs, monkeypatch, flip
     monkeypatch.setattr("engine.onnx_runner.usable_cores", lambda: 3)
     frames = [blob_frame((256, 224) if i % 4 else (224, 256), [(60 + 8 * i, 100, 0.5)]) for i in range(12)]
     with blobs(flip=flip, precision=precision) as pose:
-        assert pose.step.at_once == 3
+        assert pose.step.concurrency == 3
         results = list(pose.run(Pictures(frames)))
         single = [pose(frame) for frame in frames]
     assert [len(result.people) for result in results] == [1] * 12
@@ -184,16 +184,16 @@ def test_passes_side_by_side_find_what_single_ones_find(blobs, monkeypatch, flip
         np.testing.assert_allclose(result.people.keypoints, people.keypoints, atol=1e-3)
 
 
-@pytest.mark.parametrize("beside", [False, True])
-def test_the_engine_alone_is_timed(blobs, monkeypatch, beside):
+@pytest.mark.parametrize("concurrent", [False, True])
+def test_the_engine_alone_is_timed(blobs, monkeypatch, concurrent):
     """A pass takes 20 ms; two at the same time take 10 ms each."""
     monkeypatch.setattr("engine.onnx_runner.usable_cores", lambda: 2)
     with blobs() as pose:
         for name in ("infer", "infer_into"):
-            monkeypatch.setattr(pose.step._beside, name, lambda *arrays: time.sleep(0.02))
-        times_ms = pose.step.time_engine((256, 224), seconds=0.2, beside=beside)
+            monkeypatch.setattr(pose.step._parallel, name, lambda *arrays: time.sleep(0.02))
+        times_ms = pose.step.time_engine((256, 224), seconds=0.2, concurrent=concurrent)
     assert len(times_ms) >= 3
-    low, high = (9, 16) if beside else (20, 32)
+    low, high = (9, 16) if concurrent else (20, 32)
     assert low <= np.median(times_ms) < high
 
 

@@ -126,8 +126,8 @@ def test_an_engine_without_its_gpu(typed, clip, monkeypatch):
 
 def test_outputs_that_cannot_be_opened(typed, clip, tmp_path):
     (tmp_path / "folder").mkdir()
-    refused(typed(clip, "--save", clip), "is the input itself")
-    refused(typed(clip, "--json", clip), "is the input itself")
+    refused(typed(clip, "--save", clip), "is the input")
+    refused(typed(clip, "--json", clip), "is the input")
     refused(typed(clip, "--json", tmp_path / "folder"), "is a folder")
     refused(typed(clip, clip, "--save", tmp_path / "out.mp4"), "one file, but there are 2 sources")
     if sys.platform == "linux":

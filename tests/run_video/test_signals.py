@@ -55,7 +55,7 @@ def test_a_signal_finishes_the_outputs(model, long_clip, tmp_path, name, wanted)
     _, err = process.communicate(timeout=30)
     count = len(json_lines(lines))
     assert process.returncode == STATUSES[name]
-    assert err.splitlines() == [f"run_video.py: {WORDS[name]} after {count} frames; what was written is finished"]
+    assert err.splitlines() == [f"run_video.py: {WORDS[name]} after {count} frames; the outputs so far are complete"]
     assert count >= wanted
     assert len(frames_of(video)) == count
 

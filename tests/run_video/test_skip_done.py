@@ -87,7 +87,7 @@ def test_what_is_refused(typed, clips, tmp_path):
     refused(typed(clips / "a.mp4", "--save", tmp_path / "a.mp4", "--skip-done"), "--skip-done needs --save DIR")
     refused(
         typed(clips, "--save", tmp_path / "out", "--json", tmp_path / "a.jsonl", "--skip-done"),
-        "cannot add to the one --json",
+        "cannot extend a --json",
     )
     refused(typed(clips, "--save", tmp_path / "out", "--loop", "--skip-done"), "--loop have no end")
     other = write_clip(tmp_path / "a.mp4", FRAMES, wh=WH)

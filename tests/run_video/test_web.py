@@ -121,7 +121,7 @@ def test_when_the_sources_end_the_command_ends_and_the_page_says_so(typed, clip,
 def test_a_taken_port_ends_with_one_line(typed, clip):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        refused(typed(clip, "--web", port), rf"--web 127.0.0.1:{port} cannot be served: port {port} is taken")
+        refused(typed(clip, "--web", port), rf"--web 127.0.0.1:{port} cannot be served: port {port} is in use")
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_what_cannot_be_served_ends_with_one_line(typed, clip, arguments, words)
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["browser"], "the source browser is the camera of whoever opens the page; add --web 8000"),
+        (["browser"], "the source browser is the camera of the page.s visitor; add --web 8000"),
         (
             ["rtsp://me:secret@127.0.0.1:1/a", "--loop", "--web", "0"],
             "--loop repeats files, and rtsp://127.0.0.1:1/a is live",

@@ -1,4 +1,4 @@
-"""People on a page in the browser: the server, what goes over its socket, and the page itself (`page/`)."""
+"""Shows people on a web page: the server, the messages of its WebSocket, and the page (`page/`)."""
 
 from pipeline.sinks.web.address import Address
 from pipeline.sinks.web.sink import WebSink

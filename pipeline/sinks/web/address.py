@@ -1,4 +1,4 @@
-"""Where the page is served, what a browser must say to be let in, and the token that goes with it. No sockets."""
+"""The page's address, its access token, and the checks of a request's headers. No sockets."""
 
 from __future__ import annotations
 
@@ -37,33 +37,33 @@ class Address:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether this machine alone can reach it."""
+        """Whether only this machine can reach it."""
         ip = _ip(self.host)
         return self.host.lower() == "localhost" if ip is None else ip.is_loopback
 
     @property
     def is_any(self) -> bool:
-        """Whether it stands for every address of this machine."""
+        """Whether it means every address of this machine, such as 0.0.0.0."""
         ip = _ip(self.host)
         return ip is not None and ip.is_unspecified
 
 
 @dataclass(frozen=True)
-class Door:
-    """Who may come in: checks of Host, Origin and token, in this order. token: None where none is asked for."""
+class AccessCheck:
+    """Checks the Host, the Origin and the token of a request, in this order. token: None if none is required."""
 
     address: Address
     scheme: str
     token: str | None
 
     @classmethod
-    def of(cls, address: Address, *, tls: bool) -> Door:
-        """With a new random token where other machines can reach the address."""
+    def of(cls, address: Address, *, tls: bool) -> AccessCheck:
+        """With a new random token if other machines can reach the address."""
         token = None if address.is_loopback else secrets.token_urlsafe(TOKEN_BYTES)
         return cls(address, "https" if tls else "http", token)
 
     def url(self) -> str:
-        """What a person opens. An address that stands for all of this machine's shows the one that others reach."""
+        """The page's URL. For an address that means every address of this machine, the one that others can reach."""
         host = _reachable_host() if self.address.is_any else self.address.host
         host = f"[{host}]" if ":" in host else host
         query = f"?token={self.token}" if self.token is not None else ""
@@ -72,11 +72,11 @@ class Door:
     def refusal(
         self, target: str, hosts: Sequence[str], origins: Sequence[str], *, ask_token: bool = True
     ) -> str | None:
-        """Why a request is refused, or None. target: path and query. hosts, origins: values of those headers.
+        """The reason to refuse a request, or None. target: path and query. hosts, origins: values of those headers.
 
-        A site that points its own name at this machine (DNS rebinding) sends its own name as Host: only addresses
-        and names of this machine are taken. A page of another site sends its Origin, which must be this page's.
-        The port of Host is not looked at, since a tunnel (`ssh -L`) has another one.
+        Host must be an address or name of this machine: with DNS rebinding, another site's name points to this machine
+        and is sent as Host. Origin must be this page's: a page of another site sends its own.
+        The port of Host is not checked, since a tunnel (`ssh -L`) has another port.
         """
         if len(hosts) != 1 or not self._is_ours(_host_name(hosts[0])):
             return "the request names another host than this one"

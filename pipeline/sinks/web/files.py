@@ -1,4 +1,4 @@
-"""The page's own files and the headers that keep it by itself: nothing from another host, in no frame, not stored."""
+"""The page's files, and headers that forbid content from other hosts, embedding in frames and caching."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HEADERS = {
 
 @cache
 def page_files() -> dict[str, tuple[str, bytes]]:
-    """Path on the server -> (content type, content); `/` is the page. Read once: no request names a file."""
+    """Path on the server -> (content type, content); `/` is the page. Read once, so that no request opens a file."""
     found = {
         f"/{path.name}": (TYPES[path.suffix], path.read_bytes()) for path in FOLDER.iterdir() if path.suffix in TYPES
     }

@@ -1,9 +1,9 @@
-"""What goes over the socket: packed here, and what a viewer sends checked here. Knows no threads and no sockets.
+"""The messages of the WebSocket: packs those to viewers, parses and checks those from viewers.
 
 Server to viewer, text: hello, status, pong, camera, taken, end. Binary: one frame of one source,
     4 bytes: length n of the header (big-endian), n bytes: header (JSON, UTF-8), the rest: the picture (JPEG).
-Viewer to server, text: ack, ping, camera, camera_off. Binary: a frame of the visitor's camera, in the same form.
-Times are milliseconds of the server's monotonic clock; `ping` and `pong` tell the page how far its own is off.
+Viewer to server, text: ack, ping, camera, camera_off. Binary: a frame of the visitor's camera, in the same format.
+Times are milliseconds of the server's monotonic clock; from `ping` and `pong` the page computes its clock's offset.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import numpy as np
 
 from pipeline.types import People
 
-IN_FLIGHT = 2  # frames on their way, each direction, a source and viewer: one is shown while the next travels
+IN_FLIGHT = 2  # unacknowledged frames per source, viewer and direction: one is shown while the next is transferred
 MAX_TEXT_BYTES = 1024
-MAX_PICTURE_BYTES = 2 << 20  # of a visitor's camera; 1280 x 720 takes about 150 KB
-MAX_PIXELS = 1920 * 1088  # of a visitor's picture: a few bytes may say 65535 x 65535
+MAX_PICTURE_BYTES = 2 << 20  # of a visitor's camera; a picture of 1280 x 720 has about 150 KB
+MAX_PIXELS = 1920 * 1088  # of a visitor's picture: a header of a few bytes can declare 65535 x 65535
 LENGTH_BYTES = 4
-XY_UNITS, SCORE_UNITS = np.float32(10), np.float32(1000)  # in a pixel; in a score of 1
+XY_UNITS, SCORE_UNITS = np.float32(10), np.float32(1000)  # units per pixel; units per score of 1
 MAX_NUMBER = 2**53
 
 
 class ProtocolError(ValueError):
-    """A viewer sent what no page of ours sends; the connection is closed with this reason."""
+    """A viewer sent an invalid message; the connection is closed with this reason."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ class Ack:
 
 @dataclass(frozen=True)
 class Ping:
-    sent_ms: float  # by the viewer's clock; goes back as it came
+    sent_ms: float  # by the viewer's clock; returned unchanged
 
 
 @dataclass(frozen=True)
 class CameraRequest:
-    """The visitor offers their camera (or takes it back) to the `browser` source."""
+    """The visitor starts or stops their camera as the source `browser`."""
 
     on: bool
 
@@ -67,8 +67,8 @@ def pack_frame(header: Mapping[str, object], jpeg: bytes) -> bytes:
 
 
 def people_fields(people: People) -> list[dict[str, object]]:
-    """Of each: id (where there is one), score, and keypoints: x, y, value of each joint after the other, as whole
-    numbers: tenths of a pixel, and thousandths. They take a third of the time that fractions take."""
+    """For each person: id if there is one, score, and keypoints as a flat list of x, y, score per joint. Values are
+    integers, tenths of a pixel and thousandths of a score, since JSON encodes them in a third of the time of floats."""
     count, joints = people.keypoint_scores.shape
     triples = np.empty((count, joints, 3), np.float32)
     np.multiply(people.keypoints, XY_UNITS, out=triples[..., :2])
@@ -77,8 +77,8 @@ def people_fields(people: People) -> list[dict[str, object]]:
     scores = np.rint(people.scores * SCORE_UNITS).astype(np.int32).tolist()
     fields: list[dict[str, object]] = []
     for p, number in enumerate(people.ids.tolist()):
-        known: dict[str, object] = {"id": number} if number else {}
-        fields.append(known | {"score": scores[p], "keypoints": keypoints[p]})
+        id_field: dict[str, object] = {"id": number} if number else {}
+        fields.append(id_field | {"score": scores[p], "keypoints": keypoints[p]})
     return fields
 
 
@@ -100,7 +100,7 @@ def parse_text(text: str) -> Ack | Ping | CameraRequest:
 
 
 def parse_picture(message: bytes) -> CameraPicture:
-    """A frame of the visitor's camera; its size is read from the JPEG's header, nothing is decoded.
+    """A frame of the visitor's camera. Its size is read from the JPEG's header, without decoding.
 
     Raises ProtocolError.
     """
@@ -123,7 +123,7 @@ def parse_picture(message: bytes) -> CameraPicture:
 
 
 def jpeg_size(jpeg: bytes) -> tuple[int, int]:
-    """(width, height) by the frame header. Raises ProtocolError where there is none.
+    """(width, height) from the frame header. Raises ProtocolError if there is none.
 
     Source: ITU-T T.81, B.1.1 and B.2.2: segments of marker, length and content; SOFn holds precision, height, width.
     """
@@ -160,7 +160,7 @@ def _number(message: Mapping[str, object], name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ProtocolError(f"a message whose {name} is no number")
     if not abs(value) <= MAX_NUMBER:  # before float(): an integer may be too large for one; NaN is not, either
-        raise ProtocolError(f"a message whose {name} is no number that can be")
+        raise ProtocolError(f"a message whose {name} is out of range")
     return float(value)
 
 

@@ -1,4 +1,4 @@
-"""WebSink: results onto the page. `write` keeps the newest frame of each source and returns; nobody is waited for."""
+"""WebSink: shows results on the page. `write` stores the newest frame of each source and returns without waiting."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from core.joints import JOINT_SETS, JointSet
 from pipeline.draw import COLORS
 from pipeline.sinks.base import Sink
 from pipeline.sinks.web.address import Address
-from pipeline.sinks.web.hub import CameraTaker
+from pipeline.sinks.web.hub import CameraReceiver
 from pipeline.sinks.web.server import WebServer
-from pipeline.sinks.web.tiles import Shot, Tile
+from pipeline.sinks.web.tiles import Tile, TileFrame
 from pipeline.sources.base import is_browser
 from pipeline.sources.names import public_name
 from pipeline.types import Result
 
 
 class WebSink(Sink):
-    """A page at `url`, from now until `close`.
+    """Serves a page at `url` until `close`.
 
-    sources: names as `Frame.source` gives them. side_by_side: each has a tile of its own; else they run one after
-    another and share one. live: they come at their own time, so that silence means a stall.
-    camera: takes the pictures of the visitor's camera, for the source `browser`.
+    sources: names, as in `Frame.source`. side_by_side: each source has its own tile; else they run one after another
+    and share a tile. live: frames come in real time, so that a source without new frames is shown as stalled.
+    camera: receives the pictures of the visitor's camera, for the source `browser`.
     Raises SinkError if the page cannot be served.
     """
 
@@ -39,7 +39,7 @@ class WebSink(Sink):
         side_by_side: bool = False,
         live: bool = False,
         tls: tuple[Path, Path] | None = None,
-        camera: CameraTaker | None = None,
+        camera: CameraReceiver | None = None,
     ) -> None:
         names = [public_name(name) for name in (sources if side_by_side else sources[:1])]
         self._tiles = [
@@ -49,7 +49,7 @@ class WebSink(Sink):
         self._by_name = {tile.name: tile for tile in self._tiles} if side_by_side else {}
         self._server = WebServer(address, self._tiles, skeletons=_skeletons(), tls=tls, camera=camera).start()
         self.url = self._server.url
-        self.farewell = "The program has ended."  # what the page shows after `close`
+        self.end_text = "The program has ended."  # shown by the page after `close`
 
     @property
     def viewers(self) -> int:
@@ -59,20 +59,20 @@ class WebSink(Sink):
         frame = result.frame
         name = public_name(frame.source)
         tile = self._by_name.get(name, self._tiles[0])
-        shot = Shot(tile.number, name, frame, result.people)
-        tile.add(shot)
+        tile_frame = TileFrame(tile.number, name, frame, result.people)
+        tile.add(tile_frame)
         self._server.publish(tile)
 
-    def tell(self, source: str, state: str, text: str = "") -> None:
-        """What the page says of a source until its next frame: "reconnecting", "ended", "failed", and why."""
-        self._by_name.get(public_name(source), self._tiles[0]).told = (state, text)
+    def set_state(self, source: str, state: str, text: str = "") -> None:
+        """Set the state of a source until its next frame: "reconnecting", "ended" or "failed". text: the reason."""
+        self._by_name.get(public_name(source), self._tiles[0]).override = (state, text)
 
     def close(self) -> None:
-        self._server.close(self.farewell)
+        self._server.close(self.end_text)
 
 
 def _skeletons() -> dict[str, object]:
-    """By the number of joints: the edges, and the colour of each joint and edge as `draw_people` has them."""
+    """Number of joints -> the edges, and the colours of joints and edges in `draw_people`."""
     return {str(len(joints)): _fields(joints) for joints in JOINT_SETS.values()}
 
 

@@ -1,4 +1,4 @@
-"""What is known of each source on the page: its newest frame, and the message that carries it, encoded once."""
+"""Tile: the state of one source on the page: its newest frame, and the encoded message of this frame."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pipeline.sinks.web.messages import pack_frame, people_fields
 from pipeline.types import Frame, People
 
 JPEG = (cv2.IMWRITE_JPEG_QUALITY, 70)  # 1280 x 720: 50 to 90 KB in 2.3 ms
-STALLED_AFTER_S = 2.0  # a live source without a frame for so long is shown as stalled
-RATE_FRAMES = 30
+STALLED_AFTER_S = 2.0  # a live source without a frame for this long is shown as stalled
+RATE_FRAMES = 30  # over which the displayed rate is averaged
 
 
 @dataclass(eq=False)
-class Shot:
-    """A result as the page needs it; seq (1, 2, 3 …), fps and dropped are the tile's when it came."""
+class TileFrame:
+    """A result for the page. seq (1, 2, 3 …), fps and dropped are the tile's values at the time of the result."""
 
     tile: int
     name: str
@@ -30,15 +30,15 @@ class Shot:
     dropped: int = 0
 
     def encode(self, max_side: int) -> bytes:
-        """The message, with the picture no larger than `max_side`; people stay in the frame's own pixels."""
+        """The message, with the picture reduced to `max_side`. People are in pixels of the original frame."""
         image = self.frame.image
         width, height = self.frame.wh
         factor = max_side / max(width, height)
         if factor < 1:
             size = max(1, round(width * factor)), max(1, round(height * factor))
-            # INTER_AREA takes 6 ms from 1280 to 960, where it looks no better
-            how = cv2.INTER_LINEAR if factor > 0.5 else cv2.INTER_AREA
-            image = np.asarray(cv2.resize(image, size, interpolation=how), np.uint8)
+            # INTER_AREA takes 6 ms from 1280 to 960 and looks no better there
+            interpolation = cv2.INTER_LINEAR if factor > 0.5 else cv2.INTER_AREA
+            image = np.asarray(cv2.resize(image, size, interpolation=interpolation), np.uint8)
         done, jpeg = cv2.imencode(".jpg", image, JPEG)
         if not done:
             raise ValueError(f"a picture of {width} x {height} cannot be encoded as JPEG")
@@ -60,44 +60,44 @@ class Shot:
 
 @dataclass(eq=False)
 class Tile:
-    """One place in the grid. Sources that run side by side have one each; those that run in turn share one.
+    """A tile of the grid. Sources that run at the same time have one each; those that run one after another share one.
 
-    live: frames come at their own time, so that silence means a stall. of_visitor: it shows the visitor's camera.
-    told: a state and its text from somebody who knows better ("reconnecting", "ended", "failed"), until the next frame.
-    The writing thread calls `add` and sets `told`; message and message_seq belong to the server's thread.
+    live: frames come in real time, so that a source without new frames is stalled. of_visitor: it shows the visitor's
+    camera. override: a state ("reconnecting", "ended", "failed") and its text, valid until the next frame.
+    The writing thread calls `add` and sets `override`; only the server's thread uses message and message_seq.
     """
 
     number: int
     name: str
     live: bool
     of_visitor: bool = False
-    newest: Shot | None = None
-    told: tuple[str, str] | None = None
+    newest: TileFrame | None = None
+    override: tuple[str, str] | None = None
     dropped: int = 0
     message: bytes = b""
     message_seq: int = 0
     _times: deque[float] = field(default_factory=lambda: deque(maxlen=RATE_FRAMES))
 
-    def add(self, shot: Shot) -> None:
-        """The newest frame. A gap in a source's indices is frames that the pipeline dropped."""
+    def add(self, newest: TileFrame) -> None:
+        """Set the newest frame. A gap in a source's indices counts as frames that the pipeline dropped."""
         before = self.newest
-        if before is not None and before.name == shot.name and before.frame.index < shot.frame.index:
-            self.dropped += shot.frame.index - before.frame.index - 1
+        if before is not None and before.name == newest.name and before.frame.index < newest.frame.index:
+            self.dropped += newest.frame.index - before.frame.index - 1
         self._times.append(time.monotonic())
-        shot.seq = 1 if before is None else before.seq + 1
-        shot.fps, shot.dropped = self.fps(), self.dropped
-        self.name, self.told, self.newest = shot.name, None, shot
+        newest.seq = 1 if before is None else before.seq + 1
+        newest.fps, newest.dropped = self.fps(), self.dropped
+        self.name, self.override, self.newest = newest.name, None, newest
 
     def fps(self) -> float:
-        """Of the last frames; 0 where none came lately."""
+        """The rate of the last frames; 0 if there was none recently."""
         times = list(self._times)
         if len(times) < 2 or time.monotonic() - times[-1] > STALLED_AFTER_S:
             return 0.0
         return (len(times) - 1) / max(times[-1] - times[0], 1e-6)
 
     def status(self) -> dict[str, object]:
-        shot = self.newest
-        state, text = self._state(shot)
+        newest = self.newest
+        state, text = self._state(newest)
         return {
             "source": self.number,
             "name": self.name,
@@ -105,13 +105,13 @@ class Tile:
             "text": text,
             "fps": round(self.fps(), 2),
             "dropped": self.dropped,
-            "age_ms": None if shot is None else round((time.monotonic() - shot.frame.captured_at) * 1e3),
+            "age_ms": None if newest is None else round((time.monotonic() - newest.frame.captured_at) * 1e3),
         }
 
-    def _state(self, shot: Shot | None) -> tuple[str, str]:
-        if self.told is not None:
-            return self.told
-        if shot is None:
+    def _state(self, newest: TileFrame | None) -> tuple[str, str]:
+        if self.override is not None:
+            return self.override
+        if newest is None:
             return ("waiting" if self.of_visitor else "starting"), ""
         if self.live and time.monotonic() - self._times[-1] > STALLED_AFTER_S:
             return ("waiting" if self.of_visitor else "stalled"), ""

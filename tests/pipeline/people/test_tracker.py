@@ -91,7 +91,7 @@ def test_where_time_runs_back_all_are_strangers_with_new_ids():
 def test_to_forget_is_to_take_all_for_strangers():
     tracker = Tracker()
     assert ids_of(tracker, crowd(standing(100, 100)), 0.0) == [1]
-    tracker.forget()
+    tracker.reset()
     assert ids_of(tracker, crowd(standing(100, 100)), 0.04) == [2]
 
 

@@ -133,19 +133,19 @@ def test_outputs_that_make_no_sense_are_refused(tmp_path):
     out = tmp_path / "out.mp4"
     video, image, both = [str(clip)], [str(photo)], [str(clip), str(photo)]
     for parts, save, others, words in [
-        (video, clip, [], "is the input itself"),
-        (video, tmp_path / "folder" / ".." / "a.mp4", [], "is the input itself"),
-        (video, tmp_path / "link.mp4", [], "is the input itself"),
-        (video, tmp_path, [], "is the input itself"),
-        (video, None, [clip], "is the input itself"),
-        (video, out, [out], "is named twice"),
+        (video, clip, [], "is the input"),
+        (video, tmp_path / "folder" / ".." / "a.mp4", [], "is the input"),
+        (video, tmp_path / "link.mp4", [], "is the input"),
+        (video, tmp_path, [], "is the input"),
+        (video, None, [clip], "is the input"),
+        (video, out, [out], "is given twice"),
         (video, out, [tmp_path / "folder"], "is a folder; expected a file name"),
-        (video, tmp_path / "no" / "out.mp4", [], "folder .*no does not exist; make it first"),
+        (video, tmp_path / "no" / "out.mp4", [], "folder .*no does not exist; create it first"),
         (video, None, [tmp_path / "no" / "a.jsonl"], "folder .*no does not exist"),
         (video, tmp_path / "out.avi", [], r"a\.mp4 is a video; expected one of .*\.mp4"),
         (video, tmp_path / "out.jpg", [], r"a\.mp4 is a video"),
         (image, out, [], r"b\.jpg is an image; expected one of .*\.jpg"),
-        (both, out, [], "is one file, but there are 2 sources; name a folder"),
+        (both, out, [], "is one file, but there are 2 sources; give a folder"),
     ]:
         with pytest.raises(ValueError, match=words):
             check_outputs(parts, save=save, others=others)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.sources import open_source
-from pipeline.sources.browser import OLDEST_S, BrowserSource
+from pipeline.sources.browser import MAX_AGE_S, BrowserSource
 
 
 def picture(grey: int) -> bytes:
@@ -40,7 +40,7 @@ def test_the_newest_picture_replaces_one_that_waits():
     assert (source.dropped, taken) == (2, [None, None, None])
 
 
-@pytest.mark.parametrize(("claimed", "low"), [(1e12, 0.0), (-1e12, OLDEST_S), (None, 0.0)])
+@pytest.mark.parametrize(("claimed", "low"), [(1e12, 0.0), (-1e12, MAX_AGE_S), (None, 0.0)])
 def test_a_time_that_cannot_be_is_not_believed(claimed, low):
     source = BrowserSource()
     source.offer(picture(9), claimed, Answers())
@@ -67,7 +67,7 @@ def test_a_broken_picture_is_told_and_passed_over():
 def test_what_a_visitor_left_behind_is_not_shown():
     source = BrowserSource()
     source.offer(picture(9), None, Answers())
-    source.left()
+    source.visitor_left()
     source.offer(picture(200), None, Answers())
     assert next(iter(source)).image[10, 10, 0] > 190
 

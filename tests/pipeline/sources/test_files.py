@@ -100,7 +100,7 @@ def test_what_cannot_be_opened_is_refused_before_any_frame(tmp_path):
 
 @pytest.mark.parametrize("live", ["0", "rtsp://127.0.0.1/a"])
 def test_a_file_among_live_sources_needs_its_own_speed(tmp_path, live):
-    with pytest.raises(ValueError, match=r"a\.png is a file among live sources; add --realtime, or name it alone"):
+    with pytest.raises(ValueError, match=r"a\.png is a file among live sources; add --realtime, or give it alone"):
         open_source(write_image(tmp_path / "a.png"), live)
 
 
@@ -118,9 +118,9 @@ def test_what_runs_side_by_side(tmp_path):
         open_source("98", clips[0], realtime=True)
     with open_source("98", clips[0], realtime=True, reconnect=True) as source:
         assert source.parts == ("98", str(clips[0]))
-    with pytest.raises(ValueError, match=r"a\.mp4 is named twice"):
+    with pytest.raises(ValueError, match=r"a\.mp4 is given twice"):
         open_source(clips[0], clips[0], realtime=True)
-    with pytest.raises(ValueError, match="65 sources side by side; expected at most 64"):
+    with pytest.raises(ValueError, match="65 live sources; expected at most 64"):
         open_source(*(f"rtsp://127.0.0.1:1/{n}" for n in range(65)))
 
 

@@ -64,16 +64,16 @@ def first_frames(source: Reconnecting, count: int) -> list[Frame]:
 @pytest.mark.parametrize("lost", [True, False])
 def test_it_goes_on_where_it_stopped(lost):
     parts = Once(3, lost=lost), Once(2, (10, 6), lost=lost), Once(4)
-    told: list[str | None] = []
+    seen: list[str | None] = []
     openings = Openings(parts[0], None, parts[1], None, None, parts[2])
-    source = Reconnecting("camera", openings, told=told.append, first_pause_s=0.01)
+    source = Reconnecting("camera", openings, on_change=seen.append, first_pause_s=0.01)
     frames = first_frames(source, 9)
     assert [frame.index for frame in frames] == list(range(9))
     assert all(a.time_s <= b.time_s for a, b in pairwise(frames))
     assert [frame.wh for frame in frames] == [(8, 6)] * 3 + [(10, 6)] * 2 + [(8, 6)] * 4
     assert all(part.closed for part in parts)
     why = "camera is gone" if lost else "camera has ended"
-    assert told == [why, "nobody answers", None, why, "nobody answers", "nobody answers", None]
+    assert seen == [why, "nobody answers", None, why, "nobody answers", "nobody answers", None]
 
 
 def test_pauses_grow_with_jitter_and_a_frame_resets_them():

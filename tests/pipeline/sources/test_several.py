@@ -153,7 +153,7 @@ def test_a_caller_who_leaves_early_leaves_nothing():
 
 
 def test_the_same_source_twice_is_refused():
-    with pytest.raises(ValueError, match="camera is named twice; sources that run side by side must differ"):
+    with pytest.raises(ValueError, match="camera is given twice; live sources must differ"):
         Several([Clock("camera"), Clock("camera")])
 
 
@@ -165,7 +165,7 @@ def test_a_listener_hears_what_becomes_of_a_source():
         return next(opened, None) or Clock("camera", 1_000_000)
 
     source = Several([Reconnecting("camera", open_again, first_pause_s=0.01), Clock("other")])
-    source.listen(lambda state: heard.append((state.name, state.state, state.text)))
+    source.on_change = lambda state: heard.append((state.name, state.state, state.text))
     seen = Counter(result.frame.source for result in PosePipeline(step=FakeStep()).run(source, limit=200))
     assert seen["camera"] > 4
     assert heard[:2] == [("camera", "reconnecting", "unplugged"), ("camera", "live", "")]

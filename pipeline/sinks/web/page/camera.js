@@ -1,4 +1,4 @@
-// The visitor's camera as a source: frames of getUserMedia, as JPEG, at most two on their way.
+// The visitor's camera as a source: sends frames of getUserMedia as JPEG, at most two unacknowledged.
 
 import { packPicture } from "./socket.js";
 
@@ -6,24 +6,24 @@ const IN_FLIGHT = 2;
 const QUALITY = 0.8;
 const MAX_SIDE = 1280;
 const REASONS = {
-  NotAllowedError: ["The camera was refused", "Allow the camera for this page (at the address, in the browser), then try again."],
-  NotFoundError: ["No camera found", "Connect one, then try again."],
-  NotReadableError: ["The camera cannot be read", "Another program is using it, perhaps. Close that, then try again."],
-  OverconstrainedError: ["The camera cannot be used", "It gives no picture of a usable size."],
+  NotAllowedError: ["The camera was refused", "Allow the camera for this page (in the browser's address bar), then try again."],
+  NotFoundError: ["No camera found", "Connect a camera, then try again."],
+  NotReadableError: ["The camera cannot be read", "Another program may be using it. Close that program, then try again."],
+  OverconstrainedError: ["The camera cannot be used", "It has no usable picture size."],
 };
 const INSECURE = [
-  "The browser gives no camera here",
-  "It does so for localhost or https only. Start the program with --tls CERT KEY, or come by a tunnel: " +
+  "The browser does not allow a camera on this page",
+  "It allows one only on localhost or with https. Start the program with --tls CERT KEY, or use a tunnel: " +
     "ssh -L 8000:localhost:8000 HOST, then open http://localhost:8000/.",
 ];
 
 export class Camera {
-  /** changed(): something to show has changed. */
+  /** changed(): called when `on` or `problem` has changed. */
   constructor(socket, changed) {
     this.socket = socket;
     this.changed = changed;
     this.on = false;
-    this.problem = null; // [what, why]
+    this.problem = null; // [title, text]
   }
 
   async start() {
@@ -37,21 +37,21 @@ export class Camera {
     } catch (error) {
       return this.fail(REASONS[error.name] ?? ["The camera cannot be used", error.message]);
     }
-    this.stream.getVideoTracks()[0].onended = () => this.fail(["The camera stopped", "It was unplugged, or the browser took it back."]);
+    this.stream.getVideoTracks()[0].onended = () => this.fail(["The camera stopped", "It was unplugged, or the browser ended its use."]);
     this.video = Object.assign(document.createElement("video"), { muted: true, playsInline: true, srcObject: this.stream });
     this.canvas = document.createElement("canvas");
     await this.video.play();
-    this.ask();
+    this.request();
   }
 
-  /** Ask the server to take the pictures; again after a reconnection. */
-  ask() {
+  /** Ask the server to accept the pictures; repeated after a reconnection. */
+  request() {
     if (this.stream) this.socket.send({ type: "camera" });
   }
 
   answer({ granted, text }) {
     if (!this.stream) return;
-    if (!granted) return this.fail(["The camera is not taken", text]);
+    if (!granted) return this.fail(["The camera was not accepted", text]);
     this.on = true;
     this.inFlight = 0;
     this.changed();
@@ -68,7 +68,7 @@ export class Camera {
     this.changed();
   }
 
-  /** The connection was lost: the pictures stop, the camera stays open for when it is back. */
+  /** The connection was lost: stop sending pictures, but keep the camera open for the next connection. */
   pause() {
     this.on = false;
   }

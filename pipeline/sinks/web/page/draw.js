@@ -1,9 +1,9 @@
-// People onto a canvas, as the program draws them into files: far ones first, every rim below every colour.
+// Draws people on a canvas, as the program draws them in files: smaller people first, all outlines below all colours.
 
 const OUTLINE = "#181818";
-const WIDTH_PER_HEIGHT = 1 / 75, MIN_WIDTH = 1.5, MAX_WIDTH = 9; // of a person, for a limb's line, in picture pixels
+const WIDTH_PER_HEIGHT = 1 / 75, MIN_WIDTH = 1.5, MAX_WIDTH = 9; // width of a limb's line per height of the person; limits in picture pixels
 
-/** view: {skeleton, ids, boxes, mirror}. scale: canvas pixels a frame pixel. */
+/** view: {skeleton, ids, boxes, mirror}. scale, below: canvas pixels per frame pixel. */
 export function drawFrame(context, bitmap, header, skeletons, view) {
   const { width, height } = context.canvas;
   const scale = width / header.wh[0];
@@ -17,7 +17,7 @@ export function drawFrame(context, bitmap, header, skeletons, view) {
   if (view.ids) for (const person of people) drawLabel(context, person, scale, view.mirror ? width : null);
 }
 
-/** A colour for each id; the golden angle keeps neighbours apart. */
+/** The colour of an id; the golden angle makes consecutive ids distinct. */
 export function idColor(id) {
   return `hsl(${((id * 137.508) % 360).toFixed(1)} 85% 66%)`;
 }
@@ -79,7 +79,7 @@ function drawBox(context, person, scale) {
   context.strokeRect(x, y, w, h);
 }
 
-/** Above the person's box, inside the picture. mirroredAt: the canvas's width if the picture is mirrored, else null. */
+/** Draw the id above the person's box, inside the picture. mirroredAt: the canvas's width if mirrored, else null. */
 function drawLabel(context, person, scale, mirroredAt) {
   if (!person.id) return;
   const size = Math.round(Math.min(22, Math.max(12, extent(person) * scale * 0.09)));

@@ -1,4 +1,4 @@
-// The page: tiles in a grid, switches, and what comes over the socket put where it belongs.
+// The page: tiles in a grid, switches, and the handling of the socket's messages.
 
 import { Camera } from "./camera.js";
 import { Socket } from "./socket.js";
@@ -10,33 +10,33 @@ const STORE = "higherpose-view";
 const grid = document.getElementById("grid");
 const connection = document.getElementById("connection");
 const tiles = new Map();
-const page = { view: loadView(), skeletons: {}, socket: null, seen: release };
-let held = []; // acknowledgements of what nobody sees: none are sent, so that no more frames come
-let farewell = "";
+const page = { view: loadView(), skeletons: {}, socket: null, seen: sendAcks };
+let pendingAcks = []; // of frames of invisible tiles; they are not sent, so that the server sends no more frames
+let endText = "";
 let cameraTile = null;
-let visitorHere = false; // somebody's camera is in use
+let cameraInUse = false; // a visitor's camera, this one's or another's
 
 page.socket = new Socket({
   open() {
-    farewell = "";
-    held = [];
-    say("open", "Connected");
+    endText = "";
+    pendingAcks = [];
+    showConnection("open", "Connected");
   },
   closed(reason) {
-    held = [];
+    pendingAcks = [];
     camera.pause();
-    say("closed", farewell || reason || "Connection lost; trying again…");
+    showConnection("closed", endText || reason || "Connection lost; trying again…");
     for (const tile of tiles.values()) {
-      tile.setState(farewell ? "ended" : "lost", farewell || reason);
+      tile.setState(endText ? "ended" : "lost", endText || reason);
       tile.part("camera").hidden = tile.part("stop").hidden = true;
     }
   },
   text(message) {
-    if (message.type === "hello") welcome(message);
-    else if (message.type === "status") tell(message);
+    if (message.type === "hello") start(message);
+    else if (message.type === "status") update(message);
     else if (message.type === "camera") camera.answer(message);
     else if (message.type === "taken") camera.taken();
-    else if (message.type === "end") farewell = message.text;
+    else if (message.type === "end") endText = message.text;
   },
   async frame(header, jpeg) {
     const socket = page.socket.socket;
@@ -44,7 +44,7 @@ page.socket = new Socket({
     const tile = tiles.get(header.source);
     try {
       const bitmap = await createImageBitmap(new Blob([jpeg], { type: "image/jpeg" }));
-      // of two that were decoded at the same time, the older may be ready later
+      // two frames may be decoded at the same time, and the older one finish later
       if (tile && socket === page.socket.socket && !(tile.seq > header.seq)) {
         tile.seq = header.seq;
         tile.show(bitmap, header);
@@ -54,8 +54,8 @@ page.socket = new Socket({
       }
     } finally {
       if (socket === page.socket.socket) {
-        held.push(ack);
-        release();
+        pendingAcks.push(ack);
+        sendAcks();
       }
     }
   },
@@ -67,16 +67,16 @@ function refresh() {
   for (const tile of tiles.values()) tile.refresh();
 }
 
-/** Acknowledge what was held, of the tiles that are seen. */
-function release() {
-  const seen = (ack) => !document.hidden && tiles.get(ack.source)?.isSeen;
-  for (const ack of held.filter(seen)) page.socket.send(ack);
-  held = held.filter((ack) => !seen(ack));
+/** Send the pending acknowledgements of visible tiles. */
+function sendAcks() {
+  const isSeen = (ack) => !document.hidden && tiles.get(ack.source)?.isSeen;
+  for (const ack of pendingAcks.filter(isSeen)) page.socket.send(ack);
+  pendingAcks = pendingAcks.filter((ack) => !isSeen(ack));
 }
 
-function welcome(message) {
+function start(message) {
   page.skeletons = message.skeletons;
-  for (const tile of tiles.values()) tile.seq = 0; // another run of the program counts anew
+  for (const tile of tiles.values()) tile.seq = 0; // another run of the program starts at 1 again
   cameraTile = message.camera;
   const known = new Set(message.sources.map((status) => status.source));
   for (const [number, tile] of tiles) {
@@ -86,10 +86,10 @@ function welcome(message) {
   }
   for (const status of message.sources) {
     if (!tiles.has(status.source)) addTile(status.source);
-    tiles.get(status.source).tell(status);
+    tiles.get(status.source).update(status);
   }
   layOut();
-  camera.ask();
+  camera.request();
   showCamera();
 }
 
@@ -103,21 +103,21 @@ function addTile(number) {
   tile.part("stop").addEventListener("click", () => camera.stop());
 }
 
-function tell(message) {
-  visitorHere = message.camera;
+function update(message) {
+  cameraInUse = message.camera;
   let people = 0;
   for (const status of message.sources) {
     const tile = tiles.get(status.source);
-    tile?.tell(status);
+    tile?.update(status);
     if (status.state === "live") people += tile?.header?.people.length ?? 0;
   }
   showCamera();
-  const looking = message.viewers > 1 ? `${message.viewers} viewers` : "";
+  const viewers = message.viewers > 1 ? `${message.viewers} viewers` : "";
   const all = tiles.size > 1 ? `${tiles.size} sources, ${people} people` : "";
-  document.getElementById("total").textContent = [all, looking].filter(Boolean).join(" · ");
+  document.getElementById("total").textContent = [all, viewers].filter(Boolean).join(" · ");
 }
 
-function say(state, text) {
+function showConnection(state, text) {
   connection.dataset.state = state;
   connection.lastElementChild.textContent = text;
 }
@@ -127,17 +127,17 @@ function say(state, text) {
 function showCamera() {
   const tile = tiles.get(cameraTile);
   if (!tile) return;
-  const waitingForOne = tile.figure.dataset.state === "waiting";
-  const offer = tile.part("camera");
+  const isWaiting = tile.figure.dataset.state === "waiting";
+  const startButton = tile.part("camera");
   tile.part("stop").hidden = !camera.on;
-  offer.hidden = camera.on || !waitingForOne || (visitorHere && !camera.problem);
-  offer.textContent = camera.problem ? "Try again" : "Use my camera";
-  if (!waitingForOne) return;
+  startButton.hidden = camera.on || !isWaiting || (cameraInUse && !camera.problem);
+  startButton.textContent = camera.problem ? "Try again" : "Use my camera";
+  if (!isWaiting) return;
   const [what, why] =
     camera.problem ??
-    (camera.on || visitorHere
+    (camera.on || cameraInUse
       ? ["The camera starts…", ""]
-      : ["No camera yet", "The picture goes to the program that serves this page, and to whoever looks at it."]);
+      : ["No camera yet", "Your picture is sent to the program that serves this page, and shown to all its viewers."]);
   tile.part("what").textContent = what;
   tile.part("why").textContent = why;
 }
@@ -149,13 +149,13 @@ function loadView() {
   try {
     const stored = JSON.parse(localStorage.getItem(STORE)) ?? {};
     for (const name in view) if (typeof stored[name] === "boolean") view[name] = stored[name];
-  } catch { /* no storage, or another's: the defaults stand */ }
+  } catch { /* no storage, or invalid content: keep the defaults */ }
   return view;
 }
 
 function flip(name) {
   page.view[name] = !page.view[name];
-  try { localStorage.setItem(STORE, JSON.stringify(page.view)); } catch { /* it is remembered until the page is left */ }
+  try { localStorage.setItem(STORE, JSON.stringify(page.view)); } catch { /* no storage: valid until the page is closed */ }
   showView();
 }
 
@@ -170,13 +170,13 @@ function button(name) {
 
 function focusOn(tile) {
   if (tiles.size < 2) return;
-  const was = tile.figure.classList.contains("focus");
+  const wasFocused = tile.figure.classList.contains("focus");
   for (const { figure } of tiles.values()) figure.classList.remove("focus");
-  tile.figure.classList.toggle("focus", !was);
-  grid.classList.toggle("focused", !was);
+  tile.figure.classList.toggle("focus", !wasFocused);
+  grid.classList.toggle("focused", !wasFocused);
 }
 
-/** Columns so that 16:9 tiles are as large as they can be. */
+/** Choose the number of columns for which 16:9 tiles are largest. */
 function layOut() {
   grid.classList.toggle("many", tiles.size > 1);
   const { clientWidth: width, clientHeight: height } = grid;
@@ -207,8 +207,8 @@ document.addEventListener("keydown", (event) => {
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) return;
   for (const tile of tiles.values()) tile.latencies.length = 0;
-  release();
+  sendAcks();
 });
 new ResizeObserver(layOut).observe(grid);
 showView();
-window.higherpose = page; // for measuring programs: they set `measured`
+window.higherpose = page; // for benchmarks, which set `measured`

@@ -1,7 +1,7 @@
-// The socket: connects, comes back when it was lost, and tells how far this clock is from the server's.
+// The socket: connects, reconnects, and measures the offset between this clock and the server's.
 
 const FIRST_RETRY_MS = 500, LAST_RETRY_MS = 5000;
-const PING_MS = 2000, FIRST_PINGS = 5, FIRST_PING_MS = 80, KEPT_PINGS = 16;
+const PING_MS = 2000, FIRST_PINGS = 5, FIRST_PING_MS = 80, MAX_PINGS = 16;
 const POLICY_VIOLATION = 1008;
 
 export class Socket {
@@ -20,7 +20,7 @@ export class Socket {
     socket.onopen = () => {
       this.retry = FIRST_RETRY_MS;
       this.pings = [];
-      this.left = FIRST_PINGS;
+      this.pingsLeft = FIRST_PINGS;
       this.ping();
       this.handlers.open();
     };
@@ -39,16 +39,16 @@ export class Socket {
     return true;
   }
 
-  /** This page's clock (performance.now()) as the server's, in ms; null before the first answer. */
+  /** A time of this page's clock (performance.now()) in ms of the server's clock; null before the first answer. */
   serverTime(now) {
     if (!this.pings.length) return null;
-    const best = this.pings.reduce((a, b) => (b.took < a.took ? b : a)); // the quickest answer was the least delayed
+    const best = this.pings.reduce((a, b) => (b.took < a.took ? b : a)); // the fastest answer has the smallest error
     return now + best.ahead;
   }
 
   ping() {
     this.send({ type: "ping", sent: performance.now() });
-    this.timer = setTimeout(() => this.ping(), this.left-- > 0 ? FIRST_PING_MS : PING_MS);
+    this.timer = setTimeout(() => this.ping(), this.pingsLeft-- > 0 ? FIRST_PING_MS : PING_MS);
   }
 
   takeText(text) {
@@ -56,7 +56,7 @@ export class Socket {
     if (message.type === "pong") {
       const now = performance.now(), took = now - message.sent;
       this.pings.push({ took, ahead: message.now + took / 2 - now });
-      if (this.pings.length > KEPT_PINGS) this.pings.shift();
+      if (this.pings.length > MAX_PINGS) this.pings.shift();
     } else {
       this.handlers.text(message);
     }
@@ -70,9 +70,9 @@ export class Socket {
   }
 }
 
-const XY_UNITS = 10, SCORE_UNITS = 1000; // in a pixel; in a score of 1
+const XY_UNITS = 10, SCORE_UNITS = 1000; // units per pixel; units per score of 1
 
-/** id (if any), score, keypoints [[x, y, score], …] in frame pixels, and bbox [x, y, w, h] of those that were found. */
+/** id (if any), score, keypoints [[x, y, score], …] in frame pixels, and bbox [x, y, w, h] of the found keypoints. */
 function unpackPerson({ id, score, keypoints: packed }) {
   const keypoints = [];
   let [left, top, right, bottom] = [Infinity, Infinity, -Infinity, -Infinity];
@@ -87,7 +87,7 @@ function unpackPerson({ id, score, keypoints: packed }) {
   return { id, score: score / SCORE_UNITS, keypoints, bbox };
 }
 
-/** A frame of this visitor's camera, in the form that frames come in. */
+/** Pack a frame of this visitor's camera in the format of the server's frames. */
 export function packPicture(header, jpeg) {
   const text = new TextEncoder().encode(JSON.stringify(header));
   const message = new Uint8Array(4 + text.length + jpeg.byteLength);

@@ -1,13 +1,13 @@
-// One source on the page: its canvas, its state, its figures.
+// One source on the page: its canvas, its state and its statistics.
 
 import { drawFrame } from "./draw.js";
 
-const KEPT_LATENCIES = 60;
-const MAX_CANVAS = 2560; // wider ones cost time and show nothing more
+const MAX_LATENCIES = 60;
+const MAX_CANVAS = 2560; // a larger canvas takes more time and shows no more detail
 const STATES = {
   starting: "Starting…",
   waiting: "",
-  stalled: "No picture is coming",
+  stalled: "No new frames",
   reconnecting: "Reconnecting…",
   ended: "Ended",
   failed: "Failed",
@@ -38,18 +38,18 @@ export class Tile {
     return this.box.width > 0;
   }
 
-  /** The decoded frame that the next refresh shows. */
+  /** Set the decoded frame that the next refresh shows. */
   show(bitmap, header) {
     this.bitmap?.close();
     this.bitmap = bitmap;
     this.header = header;
-    this.fresh = true;
+    this.isNew = true;
   }
 
-  /** In an animation frame. Draws what is new; the frame counts as on the screen at the refresh after. */
+  /** Draw a new frame; called in an animation frame. The frame is on the screen at the next refresh. */
   refresh() {
-    if (!this.fresh) return;
-    this.fresh = false;
+    if (!this.isNew) return;
+    this.isNew = false;
     this.draw();
     this.drawn += 1;
     const header = this.header;
@@ -72,17 +72,17 @@ export class Tile {
     const latency = at - header.captured_ms;
     this.page.measured?.(header, latency);
     this.latencies.push(latency);
-    if (this.latencies.length > KEPT_LATENCIES) this.latencies.shift();
+    if (this.latencies.length > MAX_LATENCIES) this.latencies.shift();
     this.shownAt.push(now);
-    if (this.shownAt.length > KEPT_LATENCIES) this.shownAt.shift();
+    if (this.shownAt.length > MAX_LATENCIES) this.shownAt.shift();
   }
 
-  /** What the server says of the source, twice a second. */
-  tell(status) {
+  /** Show the source's status, which the server sends twice a second. */
+  update(status) {
     this.part("name").textContent = shortName(status.name);
     this.part("name").title = status.name;
     this.figure.setAttribute("aria-label", status.name);
-    const age = status.age_ms === null ? "" : `The last one was taken ${duration(status.age_ms)} ago.`;
+    const age = status.age_ms === null ? "" : `The last frame was captured ${duration(status.age_ms)} ago.`;
     this.setState(status.state, status.text || (status.state === "stalled" ? age : ""));
     this.figures(status);
   }
@@ -113,7 +113,7 @@ export class Tile {
   }
 }
 
-/** A file without its folders; an address as it is. */
+/** A file's name without its folders; an address unchanged. */
 function shortName(name) {
   return name.includes("://") ? name : name.replace(/^.*[\\/](?=.)/, "");
 }

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.sinks.web.address import Address, Door
+from pipeline.sinks.web.address import AccessCheck, Address
 
 TOKEN = "s3cret-token"
-LOCAL = Door(Address("127.0.0.1", 8000), "http", None)
-OPEN = Door(Address("0.0.0.0", 8000), "http", TOKEN)
-NAMED = Door(Address("demo.example", 8443), "https", TOKEN)
+LOCAL = AccessCheck(Address("127.0.0.1", 8000), "http", None)
+OPEN = AccessCheck(Address("0.0.0.0", 8000), "http", TOKEN)
+NAMED = AccessCheck(Address("demo.example", 8443), "https", TOKEN)
 
 
 @pytest.mark.parametrize(
@@ -34,17 +34,17 @@ def test_what_is_no_address_is_refused_with_an_example(text):
 
 def test_a_token_is_asked_for_where_other_machines_can_come():
     for host in ("127.0.0.1", "127.8.8.8", "localhost", "::1"):
-        assert Door.of(Address(host, 1), tls=False).token is None
-    doors = [Door.of(Address(host, 1), tls=True) for host in ("0.0.0.0", "::", "192.168.1.5", "demo.example")]
-    tokens = {door.token for door in doors}
+        assert AccessCheck.of(Address(host, 1), tls=False).token is None
+    checks = [AccessCheck.of(Address(host, 1), tls=True) for host in ("0.0.0.0", "::", "192.168.1.5", "demo.example")]
+    tokens = {access.token for access in checks}
     assert None not in tokens and len(tokens) == 4  # each run has its own
-    assert all(door.url().endswith(f"/?token={door.token}") for door in doors)
+    assert all(access.url().endswith(f"/?token={access.token}") for access in checks)
 
 
 def test_the_address_that_is_shown_can_be_opened():
     assert LOCAL.url() == "http://127.0.0.1:8000/"
     assert NAMED.url() == f"https://demo.example:8443/?token={TOKEN}"
-    assert Door(Address("::1", 80), "http", None).url() == "http://[::1]:80/"
+    assert AccessCheck(Address("::1", 80), "http", None).url() == "http://[::1]:80/"
     assert "0.0.0.0" not in OPEN.url()  # stands for every address; browsers open none of that name
 
 
@@ -97,9 +97,9 @@ def test_a_page_of_another_site_is_refused(origin):
 
 
 def test_the_default_port_may_be_left_out():
-    door = Door(Address("127.0.0.1", 80), "http", None)
-    assert door.refusal("/ws", ["localhost"], ["http://localhost:80"]) is None
-    assert door.refusal("/ws", ["localhost:80"], ["http://localhost"]) is None
+    access = AccessCheck(Address("127.0.0.1", 80), "http", None)
+    assert access.refusal("/ws", ["localhost"], ["http://localhost:80"]) is None
+    assert access.refusal("/ws", ["localhost:80"], ["http://localhost"]) is None
 
 
 @pytest.mark.parametrize(

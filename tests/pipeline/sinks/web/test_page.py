@@ -151,7 +151,7 @@ def test_several_sources_stand_in_a_grid_and_one_can_fill_the_page(tab):
     with page(names, side_by_side=True, live=True) as sink:
         for number, name in enumerate(names[:2]):
             write(sink, shot(0, 200, source=name, number=number + 1))
-        sink.tell("door", "reconnecting", "It did not answer within 10 s.")
+        sink.set_state("door", "reconnecting", "It did not answer within 10 s.")
         tab.goto(sink.url)
         until(tab, "document.querySelectorAll('figure[data-state=live]').length === 2")
         assert [tab.inner_text(f"figure >> nth={n} >> .name") for n in range(3)] == list(names)
@@ -187,8 +187,8 @@ def test_a_page_finds_its_program_again(tab):
         write(sink, shot(0, 200))
         tab.goto(sink.url)
         tab.wait_for_selector(LIVE)
-        sink.farewell = "street.mp4 has ended."
-        address = sink._server.door.address
+        sink.end_text = "street.mp4 has ended."
+        address = sink._server.access.address
     tab.wait_for_selector("figure[data-state=ended]")
     assert "street.mp4 has ended." in tab.inner_text("figure")
     assert "street.mp4 has ended." in tab.inner_text("#connection")
@@ -202,8 +202,8 @@ def test_the_token_in_the_address_opens_the_socket_too(tab):
 
     with page(address=Address("0.0.0.0", 0)) as sink:
         write(sink, shot(0, 200))
-        port = sink._server.door.address.port
-        tab.goto(f"http://127.0.0.1:{port}/?token={sink._server.door.token}")
+        port = sink._server.access.address.port
+        tab.goto(f"http://127.0.0.1:{port}/?token={sink._server.access.token}")
         tab.wait_for_selector(LIVE)
 
 
@@ -307,5 +307,5 @@ def test_a_browser_that_gives_no_camera_here_is_told_what_to_do(tab):
     with mirror_room() as (sink, _):
         tab.goto(sink.url)
         tab.click("text=Use my camera")
-        tab.wait_for_selector("text=The browser gives no camera here")
+        tab.wait_for_selector("text=The browser does not allow a camera on this page")
         assert "--tls" in tab.inner_text(".why") and "ssh -L" in tab.inner_text(".why")

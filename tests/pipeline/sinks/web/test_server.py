@@ -163,7 +163,7 @@ def test_a_taken_port_says_so_and_names_another():
     with page() as sink:
         port = urlsplit(sink.url).port or 0
         with (
-            pytest.raises(SinkError, match=rf"port {port} is taken .* --web {port + 1}"),
+            pytest.raises(SinkError, match=rf"port {port} is in use .* --web {port + 1}"),
             page(address=Address("127.0.0.1", port)),
         ):
             pass
@@ -223,13 +223,13 @@ def test_two_frames_are_on_their_way_at_most_and_then_the_newest_comes():
 
 def test_nothing_is_encoded_for_nobody_and_once_for_many(monkeypatch):
     encoded = []
-    encode = tiles.Shot.encode
+    encode = tiles.TileFrame.encode
 
-    def counted(shot: tiles.Shot, max_side: int) -> bytes:
+    def counted(shot: tiles.TileFrame, max_side: int) -> bytes:
         encoded.append(shot.seq)
         return encode(shot, max_side)
 
-    monkeypatch.setattr(tiles.Shot, "encode", counted)
+    monkeypatch.setattr(tiles.TileFrame, "encode", counted)
     with page() as sink:
         for index in range(5):
             write(sink, result(index))
@@ -267,7 +267,7 @@ def test_sources_side_by_side_have_their_own_numbers_drops_and_states():
             frame = seen.next("frame")
             seen.acknowledge(frame)
         assert (frame["source"], frame["dropped"]) == (1, 3)
-        sink.tell("left", "reconnecting", "for the 3rd time")
+        sink.set_state("left", "reconnecting", "for the 3rd time")
         while (status := seen.next("status"))["sources"][0]["state"] == "starting":
             pass
         left, right = status["sources"]
@@ -355,7 +355,7 @@ def test_it_says_goodbye_and_leaves_no_thread():
             connection = stack.enter_context(viewer(sink))
             seen = Seen(connection)
             seen.next("hello")
-            sink.farewell = "The camera was unplugged."
+            sink.end_text = "The camera was unplugged."
         assert seen.next("end")["text"] == "The camera was unplugged."
         assert closed(connection)[0] == 1001
         sink.close()  # again
@@ -406,7 +406,7 @@ def test_viewers_that_come_and_go_leave_nothing():
 def test_no_more_viewers_come_in_than_there_is_room_for(monkeypatch):
     monkeypatch.setattr("pipeline.sinks.web.hub.MAX_VIEWERS", 1)
     with page() as sink, viewer(sink) as first, viewer(sink) as second:
-        assert closed(second) == (1013, "1 viewers are looking already")
+        assert closed(second) == (1013, "1 viewers are connected already")
         Seen(first).next("status")
 
 
@@ -478,7 +478,7 @@ def test_one_visitor_at_a_time_gives_a_camera_and_the_next_when_they_leave():
 def test_pictures_that_nobody_asked_for_close_the_connection():
     with page(("browser",), camera=BrowserSource()) as sink, viewer(sink) as connection:
         shoot(connection)
-        assert closed(connection) == (1008, "refused: a picture that was not asked for")
+        assert closed(connection) == (1008, "refused: a picture that was not requested")
     with page() as sink, viewer(sink) as connection:
         connection.send('{"type":"camera"}')
         answer = Seen(connection).next("camera")
@@ -496,7 +496,7 @@ def test_a_flood_of_pictures_closes_the_connection_and_keeps_at_most_one(caplog)
             while time.monotonic() < deadline:  # without waiting for `taken`
                 shoot(connection)
         # what it was told may be lost: it was sending, not listening, when the connection was cut
-        assert "a viewer was closed: a flood of pictures" in caplog.text
+        assert "a viewer was closed: too many pictures" in caplog.text
         assert eventually(lambda: sink.viewers == 0)
         with viewer(sink) as other:  # the source waits for the next visitor
             other.send('{"type":"camera"}')
