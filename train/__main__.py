@@ -1,4 +1,4 @@
-"""python -m train: train a network, go on with a run that was stopped, or prepare data for it.
+"""python -m train: train a network, resume a stopped run, or prepare data.
 
   python -m train --run runs/tiny --data train.json,train/ --drawn 400 --val val.json,val/ --out models/tiny.safetensors
   python -m train --movenet movenet-multipose.json --data train.json,train/ --out runs/start.safetensors
@@ -6,7 +6,7 @@
   python -m train --pack train.zip --data train.json,train/
   python -m train --scenes 90 --out runs/scenes
 
-A run lives in its folder: checkpoint.pt, metrics.jsonl, curve.png. The same command goes on where it stopped.
+A run's folder holds checkpoint.pt, metrics.jsonl and curve.png. The same command resumes a stopped run.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from train.arguments import OVER_MOVENET, parser_of
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0 (also when --minutes are over), 2 for bad arguments or input, 128 + the signal that ends it."""
+    """Returns the exit status: 0 (also after --minutes), 2 for bad arguments or input, 128 + a signal."""
     parser = parser_of(__doc__)
     options = parser.parse_args(arguments)
     starts = options.movenet and not options.distilled
@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
         return complain(parser.prog, error, REFUSED)
     except KeyboardInterrupt as error:
         stop = stop_of(error)
-        return complain(parser.prog, f"{stop}; the same command goes on from the last checkpoint", stop.status)
+        return complain(parser.prog, f"{stop}; run the same command to resume from the last checkpoint", stop.status)
     return OK
 
 
@@ -179,7 +179,7 @@ def _train(options: argparse.Namespace) -> None:
     mixture = _mixture(options)
     model, mean, std = _model(options, mixture.joints)
     other = None
-    if options.blend:  # read now: a wrong file is found before the hours, not after
+    if options.blend:  # read before the training, so that a wrong file is reported at once
         other = copy.deepcopy(model)
         load_checkpoint(other, options.blend[0])
     validate = None
@@ -216,11 +216,11 @@ def _train(options: argparse.Namespace) -> None:
         _save(run.average.model.state_dict(), options)
         print(f"{options.out}: the averaged weights after {run.step} steps")
     if not finished:
-        print(f"stopped after {run.step} of {options.steps} steps; the same command goes on")
+        print(f"stopped after {run.step} of {options.steps} steps; run the same command to resume")
 
 
 def _model(options: argparse.Namespace, joints: int) -> tuple[Any, Channels, Channels]:
-    """The network as a new run starts with it, and the mean and std of its input."""
+    """The network at the start of a run, and the mean and std of its input."""
     import torch
 
     from export.checkpoint import load_checkpoint
@@ -234,16 +234,16 @@ def _model(options: argparse.Namespace, joints: int) -> tuple[Any, Channels, Cha
         switches |= {"concatenate": not options.no_concatenate, "aggregate": not options.no_aggregate}
         model, mean, std = build_model(options.model, joints=joints, **switches), IMAGENET_MEAN, IMAGENET_STD
     if (options.run / "checkpoint.pt").exists():
-        return model, mean, std  # its weights are in the checkpoint
+        return model, mean, std  # the checkpoint has the weights
     if options.weights:
         load_checkpoint(model, options.weights)
-        if options.model in OVER_MOVENET:  # what a shipped file's outputs leave with is no part of what is learnt
+        if options.model in OVER_MOVENET:  # training is without the output calibration of a published file
             model.get_buffer("contrast").copy_(torch.tensor([1.0, 0.0, 1.0]))
     return model, mean, std
 
 
 def _teacher(options: argparse.Namespace) -> Any:
-    """--movenet's network for the sets of --distilled, which come first in the mixture; None without."""
+    """The network of --movenet as teacher for the sets of --distilled, which are first in the mixture; None without."""
     if not options.distilled:
         return None
     from train.teacher import Teacher
@@ -257,8 +257,8 @@ def _run_options(options: argparse.Namespace, mean: Channels, std: Channels) -> 
 
     from train.loop import Options
 
-    named = {field.name: getattr(options, field.name) for field in fields(Options) if hasattr(options, field.name)}
-    return Options(**named, mean=mean, std=std)
+    given = {field.name: getattr(options, field.name) for field in fields(Options) if hasattr(options, field.name)}
+    return Options(**given, mean=mean, std=std)
 
 
 if __name__ == "__main__":

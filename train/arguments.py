@@ -9,7 +9,7 @@ from core.command_line import CommandParser, file_path
 from train.targets import SIGMA
 
 OVER_MOVENET = ("tiny", "small")
-PACKED_SIDE = 384  # short side of packed pictures: enough for crops of 256 at scale 1.5
+PACKED_SIDE = 384  # short side of packed pictures, enough for crops of 256 at scale 1.5
 
 
 def parser_of(description: str | None) -> argparse.ArgumentParser:
@@ -17,9 +17,9 @@ def parser_of(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--run", type=file_path, metavar="DIR", help="folder of the run")
     parser.add_argument("--out", type=file_path, metavar="FILE", help="write the averaged weights here (.safetensors)")
     parser.add_argument("--half", action="store_true", help="write them as float16")
-    text = "of the outputs of tiny or small, in --out (export/tiny.py)"
+    text = "calibration of the outputs of tiny or small, stored in --out (export/tiny.py)"
     parser.add_argument("--calibration", type=float, nargs=3, metavar=("GAIN", "FLOOR", "TAGS"), help=text)
-    text = "write a mean of these weights and the run's own, SHARE of it these"
+    text = "write a weighted mean of the run's weights and those of FILE, which have the weight SHARE"
     parser.add_argument("--blend", type=_blend, metavar="FILE,SHARE", help=text)
     _add_data(parser)
     _add_network(parser)
@@ -30,73 +30,73 @@ def parser_of(description: str | None) -> argparse.ArgumentParser:
 def _add_data(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group("data")
     add = data.add_argument
-    text = "COCO keypoints and their pictures, or PACK[,WEIGHT]; repeatable; weight 2: each picture twice an epoch"
+    text = "COCO keypoints and their pictures, or PACK[,WEIGHT]; repeatable; weight 2: each picture twice per epoch"
     add("--data", action="append", default=[], type=_data, metavar="JSON,DIR[,WEIGHT]", help=text)
-    text = "as --data, but with --movenet as teacher: its heatmaps at 1/4 are learnt, not the labels'"
+    text = "as --data, but the targets of the heatmaps at 1/4 are those of --movenet, not of the labels"
     add("--distilled", action="append", default=[], type=_data, metavar="JSON,DIR[,WEIGHT]", help=text)
-    add("--drawn", type=int, default=0, metavar="N", help="add N pictures that the project draws itself")
-    add("--drawn-weight", type=float, default=1.0, metavar="X", help="how often each appears in an epoch (1)")
-    add("--val", type=_labels, metavar="JSON,DIR", help="measure AP on these")
-    add("--val-limit", type=int, default=0, metavar="N", help="only N of them, evenly spread (0: all)")
+    add("--drawn", type=int, default=0, metavar="N", help="add N synthetic pictures")
+    add("--drawn-weight", type=float, default=1.0, metavar="X", help="how often each is used per epoch (1)")
+    add("--val", type=_labels, metavar="JSON,DIR", help="validation pictures, to measure AP on")
+    add("--val-limit", type=int, default=0, metavar="N", help="use N of them, evenly spread (0: all)")
     add("--val-side", type=int, default=256, metavar="PIXELS", help="their short side (256)")
-    add("--pack", type=file_path, metavar="FILE", help="write --data into one file and stop")
+    add("--pack", type=file_path, metavar="FILE", help="write --data into one file and exit")
     add(
         "--pack-side", type=int, default=PACKED_SIDE, metavar="PIXELS", help=f"largest short side in it ({PACKED_SIDE})"
     )
-    add("--scenes", type=int, metavar="N", help="draw ten pictures of each of N crowded squares into --out and stop")
+    add("--scenes", type=int, metavar="N", help="draw ten pictures of each of N synthetic scenes into --out and exit")
 
 
 def _add_network(parser: argparse.ArgumentParser) -> None:
     network = parser.add_argument_group("network")
     add = network.add_argument
     add("--model", choices=(*OVER_MOVENET, "w32", "w48"), default="tiny", help="(tiny)")
-    add("--weights", type=file_path, metavar="FILE", help="start from these")
+    add("--weights", type=file_path, metavar="FILE", help="start from these weights")
     add(
         "--movenet",
         type=file_path,
         metavar="JSON",
-        help="write tiny or small, begun from MoveNet, to --out (train/warm_start.py)",
+        help="write tiny or small, initialised from MoveNet, to --out (train/warm_start.py)",
     )
-    add("--prune-on", type=int, default=500, metavar="N", help="crops by which its channels are chosen (500)")
-    add("--distil-steps", type=int, default=1800, metavar="N", help="batches on which it relearns the rest (1800)")
+    add("--prune-on", type=int, default=500, metavar="N", help="number of crops to select channels with (500)")
+    add("--distil-steps", type=int, default=1800, metavar="N", help="batches of the distillation after pruning (1800)")
     add("--deconvolutions", type=int, choices=(0, 1, 2), default=1, help="(1)")
     add("--residual-blocks", type=int, default=4, metavar="N", help="per deconvolution, w32 and w48 (4)")
-    add("--no-concatenate", action="store_true", help="predictions do not join the features")
-    add("--no-aggregate", action="store_true", help="use the finest heatmaps alone")
+    add("--no-concatenate", action="store_true", help="do not concatenate predictions with the features")
+    add("--no-aggregate", action="store_true", help="use only the finest heatmaps")
 
 
 def _add_training(parser: argparse.ArgumentParser) -> None:
     training = parser.add_argument_group("training")
     add = training.add_argument
-    add("--side", type=int, default=256, metavar="PIXELS", help="of the square crops (256)")
-    add("--short-side", type=int, metavar="PIXELS", help="of the whole picture at scale 1 (as --side)")
+    add("--side", type=int, default=256, metavar="PIXELS", help="side of the square crops (256)")
+    add("--short-side", type=int, metavar="PIXELS", help="short side of the whole picture at scale 1 (as --side)")
     add("--about-person", type=float, default=0.5, metavar="P", help="share of crops centred on a person (0.5)")
     add("--steps", type=int, default=20_000, help="(20000)")
     add("--batch", type=int, default=16, help="(16)")
     add("--rate", type=float, default=1e-3, help="peak learning rate of AdamW (1e-3)")
     add("--warm-up", type=int, default=200, metavar="STEPS", help="(200)")
     add("--weight-decay", type=float, default=1e-4, help="(1e-4)")
-    text = "the backbone of tiny and small learns X times the rate, relative to the size of each of its tensors (5)"
+    text = "learning rate of the backbone of tiny and small: X times the rate and the RMS of each tensor (5)"
     add("--backbone-rate", type=float, default=5.0, metavar="X", help=text)
-    add("--frozen-steps", type=int, default=0, metavar="STEPS", help="nor does it learn at all before (0)")
-    add("--freeze", metavar="REGEX", help="parameters that never learn, by name")
+    add("--frozen-steps", type=int, default=0, metavar="STEPS", help="freeze the backbone for these steps (0)")
+    add("--freeze", metavar="REGEX", help="freeze the parameters with these names")
     add("--average-decay", type=float, default=0.999, help="of the moving average of the weights (0.999)")
     add("--heatmap-weight", type=float, default=1.0, help="(1)")
-    add("--foreground", type=float, default=10.0, metavar="X", help="a cell at a joint weighs 1 + X (10)")
+    add("--foreground", type=float, default=10.0, metavar="X", help="weight of a cell at a joint: 1 + X (10)")
     text = "cross-entropy for the heatmaps at 1/4 of tiny and small, which are probabilities (losses.py)"
     add("--focal", action="store_true", help=text)
     add("--sigma", type=float, default=SIGMA, metavar="CELLS", help=f"of the Gaussians around joints ({SIGMA:g})")
-    add("--pull-weight", type=float, default=1e-3, help="(1e-3, as the authors)")
-    add("--push-weight", type=float, default=1e-3, help="(1e-3, as the authors)")
+    add("--pull-weight", type=float, default=1e-3, help="(1e-3, as in the authors' code)")
+    add("--push-weight", type=float, default=1e-3, help="(1e-3, as in the authors' code)")
     add("--seed", type=int, default=0, help="(0)")
 
     machine = parser.add_argument_group("machine")
     add = machine.add_argument
     add("--device", default="cpu", help="cpu, cuda, cuda:1 … (cpu)")
-    add("--fp32", dest="bf16", action="store_false", help="no bfloat16")
-    add("--threads", type=int, default=0, help="of PyTorch (0: its own choice)")
+    add("--fp32", dest="bf16", action="store_false", help="do not use bfloat16")
+    add("--threads", type=int, default=0, help="of PyTorch (0: PyTorch's default)")
     add("--workers", type=int, default=1, help="processes that prepare pictures (1)")
-    add("--minutes", type=float, metavar="M", help="stop after M minutes, with a checkpoint")
+    add("--minutes", type=float, metavar="M", help="write a checkpoint and stop after M minutes")
     add("--log-every", type=int, default=20, metavar="STEPS", help="(20)")
     add("--validate-every", type=int, default=0, metavar="STEPS", help="(0: never)")
     add("--checkpoint-every", type=int, default=200, metavar="STEPS", help="(200)")

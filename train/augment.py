@@ -1,4 +1,4 @@
-"""One picture and its labels -> one training crop. Pixels, keypoints and ignored regions move by the same matrix."""
+"""Makes a training crop of a picture and its labels. One matrix transforms pixels, keypoints and ignored regions."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from train.pictures import Labels
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """How far a crop may differ from its picture. Defaults follow Newell 2017 and HigherHRNet, closer about people.
+    """Ranges of random transformations. Defaults follow Newell 2017 and HigherHRNet, with more crops around people.
 
-    scale: the picture's short side becomes this many times `short_side`. rotation: up to this many degrees.
-    translation: of the centre, in shares of the crop's side. about_person: chance that a person is the centre, not
-    the picture's middle. flip, colour, blur: chances.
+    scale: range of the picture's short side, as a multiple of `short_side`. rotation: up to this many degrees.
+    translation: of the centre, up to this share of the crop's side. about_person: probability that the crop is centred
+    on a person, not on the picture. flip, colour, blur: probabilities.
     """
 
     scale: tuple[float, float] = (0.75, 1.5)
@@ -44,9 +44,9 @@ def crop(
 ) -> tuple[NDArray[np.uint8], Labels]:
     """A (side, side, 3) BGR crop and its labels.
 
-    Keypoints outside get visibility 0; people of whom no keypoint is left go. What is outside the picture is black,
-    as in the letterbox of inference. short_side: of the whole picture before `options.scale`, pixels. flip_order: for
-    each joint, its mirror twin.
+    Keypoints outside the crop get visibility 0; people without a keypoint are removed. Pixels outside the picture are
+    black, as in the letterbox of inference. short_side: of the whole picture before `options.scale`, pixels.
+    flip_order: for each joint, the joint of the other body side.
     """
     matrix, flipped = _matrix(image, labels, side, short_side, options, rng)
     image = cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_LINEAR)  # type: ignore[assignment]
@@ -78,7 +78,7 @@ def _matrix(  # noqa: PLR0917  # private, called once
     options: Augmentation,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.float64], bool]:
-    """Picture to crop, (2, 3), and whether it mirrors."""
+    """The matrix (2, 3) from picture to crop, and whether it mirrors."""
     height, width = image.shape[:2]
     factor = short_side / min(height, width) * np.exp(rng.uniform(*np.log(options.scale)))
     angle = np.deg2rad(rng.uniform(-options.rotation, options.rotation))
@@ -95,7 +95,7 @@ def _matrix(  # noqa: PLR0917  # private, called once
 
 
 def _recolour(image: NDArray[np.uint8], options: Augmentation, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Brightness, contrast, colour balance, saturation; sometimes a blur, as of motion or a poor lens."""
+    """Change brightness, contrast, colour balance and saturation at random; sometimes blur."""
     if rng.random() < options.colour:
         grey = np.repeat(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)[..., None], 3, axis=2)
         saturation = rng.uniform(0.5, 1.5)

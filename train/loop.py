@@ -1,4 +1,4 @@
-"""The training run: steps, checkpoints, metrics. Stopped anywhere and resumed, it equals a run that never stopped."""
+"""The training run: steps, checkpoints, metrics. A run that is stopped and resumed equals one that was not stopped."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How to train. steps: of the whole run; rates and schedule are laid out over them.
+    """Options of a training run. steps: of the whole run; the schedule of the learning rate depends on it.
 
-    backbone_rate: of `backbone.*`, times the learning rate and each tensor's size (optimise.py); frozen_steps: it does
-    not learn at all before that step.
-    freeze: parameters whose name this regular expression matches from its start never learn.
-    heatmap_weight, pull_weight, push_weight, foreground: see losses.py. focal: the coarsest heatmaps are probabilities,
-    and learn by focal_loss. minutes: stop, with a checkpoint, after.
+    backbone_rate: factor of the learning rate of `backbone.*`, times each tensor's size (optimise.py). frozen_steps:
+    the backbone is frozen before this step.
+    freeze: a regular expression; parameters whose names it matches from the start are frozen.
+    heatmap_weight, pull_weight, push_weight, foreground: see losses.py. focal: the coarsest heatmaps are probabilities
+    and use focal_loss. minutes: write a checkpoint and stop after this time.
     bf16: automatic mixed precision; the losses are always float32.
     """
 
@@ -64,16 +64,16 @@ class Options:
 
 @dataclass
 class Run:
-    """A model being trained in `folder`: checkpoint.pt, metrics.jsonl."""
+    """A training run in `folder`, with checkpoint.pt and metrics.jsonl. An existing checkpoint is resumed."""
 
     model: nn.Module
     mixture: Mixture
     folder: Path
     options: Options
-    validate: Callable[[nn.Module], Record] | None = None  # of a model in eval mode, float32, on the run's device
+    validate: Callable[[nn.Module], Record] | None = None  # gets a model in eval mode, float32, on the run's device
     on_step: Callable[[int, Record], None] = lambda step, record: None
     teacher: Teacher | None = None  # for a Tiny or a Small
-    step: int = 0  # of the next batch
+    step: int = 0  # number of the next batch
     average: MovingAverage = field(init=False)
 
     def __post_init__(self) -> None:
@@ -98,7 +98,7 @@ class Run:
         return self.folder / "metrics.jsonl"
 
     def train(self) -> bool:
-        """Runs to the last step, or until `minutes` are over; checkpoints; tells whether the run is complete."""
+        """Train until the last step or for `minutes`, with checkpoints. Returns whether the run is complete."""
         options = self.options
         ends = time.monotonic() + 60 * options.minutes if options.minutes is not None else float("inf")
         record: Record = {}
@@ -129,7 +129,7 @@ class Run:
         return True
 
     def save(self) -> None:
-        """Writes the checkpoint; a run killed meanwhile keeps the one before."""
+        """Write the checkpoint; if the run is killed meanwhile, the previous one remains."""
         state = {
             "step": self.step,
             "model": self.model.state_dict(),
@@ -137,9 +137,9 @@ class Run:
             "updates": self.average.updates,
             "optimizer": self.optimizer.state_dict(),
         }
-        fresh = self.checkpoint_path.with_suffix(".tmp")
-        torch.save(state, fresh)
-        fresh.replace(self.checkpoint_path)
+        temporary = self.checkpoint_path.with_suffix(".tmp")
+        torch.save(state, temporary)
+        temporary.replace(self.checkpoint_path)
 
     def _resume(self) -> None:
         state = torch.load(self.checkpoint_path, map_location=self.options.device, weights_only=True)
@@ -153,7 +153,7 @@ class Run:
             ) from error
         self.average.updates = state["updates"]
         self.step = state["step"]
-        if self.metrics_path.exists():  # what was logged after the checkpoint will be logged again
+        if self.metrics_path.exists():  # remove records of steps after the checkpoint, which will be repeated
             lines = [
                 line for line in self.metrics_path.read_text().splitlines() if json.loads(line)["step"] <= self.step
             ]
@@ -189,12 +189,12 @@ class Run:
         with torch.autocast(device, torch.bfloat16) if options.bf16 else nullcontext():
             if self.teacher is None:
                 outputs = self.model(images)
-                learnt = images.new_zeros(())
+                feature_loss = images.new_zeros(())
             else:
                 assert isinstance(self.model, Tiny | Small)
                 parts = self.model.backbone(images)
                 outputs = self.model.head(*parts)
-                learnt = self.teacher.teach(images, sample["set"], parts, targets[0], masks[0])
+                feature_loss = self.teacher.teach(images, sample["set"], parts, targets[0], masks[0])
         outputs = [output.float() for output in outputs]
         joints = self.mixture.joints
         losses = {}
@@ -203,9 +203,9 @@ class Run:
             losses[f"heatmaps_{stride}"] = loss(maps[:, :joints], wanted, known, options.foreground)
         pull, push = tag_losses(outputs[0][:, joints:], cells)
         total = options.heatmap_weight * torch.stack(list(losses.values())).sum()
-        total = total + options.pull_weight * pull + options.push_weight * push + learnt
+        total = total + options.pull_weight * pull + options.push_weight * push + feature_loss
         losses |= {"pull": pull, "push": push}
-        return {"loss": total, **losses} | ({} if self.teacher is None else {"features": learnt})
+        return {"loss": total, **losses} | ({} if self.teacher is None else {"features": feature_loss})
 
     def _validate(self) -> None:
         if self.validate is not None:

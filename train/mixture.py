@@ -1,6 +1,6 @@
-"""The stream of training samples: several sets of pictures, weighted, in an order that depends on the seed alone.
+"""The stream of training samples: several weighted sets of pictures, in an order that depends only on the seed.
 
-Sample number n is always the same, whoever computes it and when: a run can stop anywhere and go on.
+Sample number n is the same in every process and run, so that a run can be resumed at any step.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ Sample = dict[str, Any]
 
 
 class Mixture(Dataset[Sample]):
-    """Sample n, for any n >= 0.
+    """Gives sample n, for any n >= 0.
 
-    sets: (pictures, weight): in an epoch each picture appears `weight` times (a fraction: that share of them).
+    sets: (pictures, weight): in an epoch each picture is used `weight` times (a fraction: this share of the pictures).
     side: of the crops, pixels. short_side: of the whole picture at scale 1, by default the same.
-    strides: of the heatmaps, the coarsest first; tags are read at that one. sigma: of the Gaussians, cells.
+    strides: of the heatmaps, the coarsest first; tags have the coarsest. sigma: of the Gaussians, cells.
 
-    A sample: `image` (3, side, side) uint8 RGB; `heatmaps` and `masks`, one array a stride, (K, h, w) float32;
-    `cells` (most_people, K) int64; `set`, the number of the set it is from.
+    A sample: `image` (3, side, side) uint8 RGB; `heatmaps` and `masks`, one array per stride, (K, h, w) float32;
+    `cells` (max_people, K) int64; `set`, the number of its set.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Mixture(Dataset[Sample]):
         strides: Sequence[int] = (4, 2),
         sigma: float = SIGMA,
         augmentation: Augmentation | None = None,
-        most_people: int = 20,
+        max_people: int = 20,
         seed: int = 0,
     ) -> None:
         joints = {pictures.joints for pictures, _ in sets}
@@ -55,7 +55,7 @@ class Mixture(Dataset[Sample]):
         self.strides = strides
         self.sigma = sigma
         self.augmentation = augmentation or Augmentation()
-        self.most_people = most_people
+        self.max_people = max_people
         self.seed = seed
         self.joints = joints.pop()
         self.flip_order = DecodeOptions().flip_for(self.joints)
@@ -66,9 +66,9 @@ class Mixture(Dataset[Sample]):
         self._order: tuple[int, NDArray[np.int64]] | None = None
 
     def __getitem__(self, number: int) -> Sample:
-        epoch, place = divmod(number, self.epoch_length)
-        which, index = self._epoch(epoch)[place].tolist()
-        image, labels = self.sets[which][0].read(index)
+        epoch, position = divmod(number, self.epoch_length)
+        set_number, index = self._epoch(epoch)[position].tolist()
+        image, labels = self.sets[set_number][0].read(index)
         rng = np.random.default_rng((self.seed, 1, number))
         image, labels = crop(
             image,
@@ -84,8 +84,8 @@ class Mixture(Dataset[Sample]):
             "image": np.ascontiguousarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB).transpose(2, 0, 1)),
             "heatmaps": [heatmap(labels.keypoints, self.side, stride, self.sigma) for stride in self.strides],
             "masks": [loss_mask(labels, self.side, stride) * known for stride in self.strides],
-            "cells": tag_cells(labels.keypoints, self.side, self.most_people, self.strides[0]),
-            "set": which,
+            "cells": tag_cells(labels.keypoints, self.side, self.max_people, self.strides[0]),
+            "set": set_number,
         }
 
     def _epoch(self, epoch: int) -> NDArray[np.int64]:
@@ -93,16 +93,16 @@ class Mixture(Dataset[Sample]):
         if self._order is None or self._order[0] != epoch:
             rng = np.random.default_rng((self.seed, 0, epoch))
             parts = []
-            for which, ((pictures, _), share) in enumerate(zip(self.sets, self.shares, strict=True)):
+            for set_number, ((pictures, _), share) in enumerate(zip(self.sets, self.shares, strict=True)):
                 rounds = -(-share // len(pictures))
                 drawn = np.concatenate([rng.permutation(len(pictures)) for _ in range(rounds)])[:share]
-                parts.append(np.column_stack([np.full(share, which), drawn]))
+                parts.append(np.column_stack([np.full(share, set_number), drawn]))
             self._order = epoch, rng.permutation(np.concatenate(parts))
         return self._order[1]
 
 
 def batches(mixture: Mixture, batch: int, steps: range, workers: int) -> Iterator[Sample]:
-    """The batches of `steps`; batch s holds samples s * batch to (s + 1) * batch - 1, tensors on the host."""
+    """The batches of `steps`; batch s holds samples s * batch to (s + 1) * batch - 1, as tensors on the host."""
     loader = DataLoader(
         mixture,
         batch_sampler=[list(range(step * batch, (step + 1) * batch)) for step in steps],

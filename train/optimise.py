@@ -10,16 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-LEAST_BIAS = 0.01  # biases that are zero learn as if they were this large
+MIN_BIAS = 0.01  # smaller biases get the learning rate of this size
 
 
 def parameter_groups(model: nn.Module, weight_decay: float, backbone_rate: float = 1.0) -> list[dict[str, Any]]:
-    """Groups for AdamW; each one's `rate` is a factor of the learning rate. Biases and batch-norm do not decay.
+    """Groups for AdamW; `rate` is a factor of the learning rate. Biases and batch-norm have no weight decay.
 
-    The tensors of `backbone.*` and of tiny's read-out of the tags, `tags.*`, have a group each, of backbone_rate times
-    their root mean square: Adam's steps are as large as the rate whatever the gradient, and where batch-norm is folded
-    into the weights one layer's are a thousand times another's (in MoveNet 5e-4 to 2). So all change by the same share
-    (Shazeer & Stern 2018, sec. 8).
+    Each tensor of `backbone.*` and of tiny's tag layer `tags.*` has its own group, with a rate of backbone_rate times
+    its root mean square. Adam's steps have the size of the rate, whatever the gradient; and with batch-norm folded into
+    the weights, the layers' sizes differ by a factor of thousands (in MoveNet 5e-4 to 2). With these rates all tensors
+    change by the same share (Shazeer & Stern 2018, sec. 8).
     """
     groups: dict[bool, list[Tensor]] = {}
     single = []
@@ -27,7 +27,7 @@ def parameter_groups(model: nn.Module, weight_decay: float, backbone_rate: float
         decays = parameter.ndim > 1
         if name.startswith(("backbone.", "tags.")):
             size = float(parameter.detach().square().mean().sqrt())
-            rate = backbone_rate * (size if decays else max(size, LEAST_BIAS))
+            rate = backbone_rate * (size if decays else max(size, MIN_BIAS))
             single.append({"params": [parameter], "weight_decay": weight_decay if decays else 0.0, "rate": rate})
         else:
             groups.setdefault(decays, []).append(parameter)
@@ -46,9 +46,9 @@ def learning_rate(step: int, *, peak: float, warm_up: int, steps: int, floor: fl
 
 
 class MovingAverage:
-    """Exponential moving average of a model's parameters and buffers: what is validated and shipped.
+    """Exponential moving average of a model's parameters and buffers; this model is validated and published.
 
-    The decay grows from 0 to `decay` over the first steps, (1 + n) / (10 + n), so that the start is forgotten.
+    The decay grows to `decay` over the first steps as (1 + n) / (10 + n), so that the initial weights have no effect.
     """
 
     def __init__(self, model: nn.Module, decay: float = 0.999) -> None:
@@ -70,9 +70,10 @@ class MovingAverage:
 
 @torch.no_grad()
 def blend(model: nn.Module, other: nn.Module, share: float) -> None:
-    """Moves the model's tensors towards those of the one it was fine-tuned from: `share` of the way, in place.
+    """Interpolate, in place, from the model's tensors to those of the model that it was fine-tuned from; share: weight
+    of the latter.
 
-    Between the two what was known before is kept and most of what was learnt stays (Wortsman et al. 2022, WiSE-FT).
+    The result keeps the original model's abilities and most of the fine-tuning (Wortsman et al. 2022, WiSE-FT).
     """
     theirs = other.state_dict()
     for name, value in model.state_dict().items():
@@ -81,7 +82,8 @@ def blend(model: nn.Module, other: nn.Module, share: float) -> None:
 
 
 def freeze(model: nn.Module, pattern: str | None, *, backbone: bool) -> None:
-    """Parameters matching `pattern` by name, and with `backbone` also `backbone.*`, get no gradient; the others do."""
+    """Disable the gradients of parameters whose names match `pattern`, and of `backbone.*` if `backbone`; enable those
+    of the others."""
     for name, parameter in model.named_parameters():
         matched = pattern is not None and re.match(pattern, name) is not None
         parameter.requires_grad_(not (matched or (backbone and name.startswith("backbone."))))

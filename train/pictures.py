@@ -1,4 +1,4 @@
-"""Pictures with labelled people: COCO keypoint JSON beside a folder, the same packed in one file, and drawn people."""
+"""Pictures with labelled people: a COCO keypoint JSON with a folder, both packed in one file, or synthetic pictures."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from numpy.typing import NDArray
 
 from core.errors import SourceError
 
-PACKED_LABELS = "annotations.json"  # inside a pack, beside the pictures
+PACKED_LABELS = "annotations.json"  # name of the labels inside a pack
 
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """What is known of one picture.
+    """The labels of one picture.
 
-    keypoints: (P, K, 3) float32: x, y in pixels, COCO's visibility (0 not labelled, 1 hidden, 2 visible); at least one
-    labelled joint a person.
-    ignore: polygons (n, 2) float32 around crowds and people without keypoints: no loss there.
-    labelled: (K,) bool, the joints that this data set labels at all; the others have no loss anywhere.
+    keypoints: (P, K, 3) float32: x, y in pixels, COCO's visibility (0 not labelled, 1 hidden, 2 visible); each person
+    has at least one labelled joint.
+    ignore: polygons (n, 2) float32 around crowds and people without keypoints; the loss is masked there.
+    labelled: (K,) bool, the joints that this data set labels; the loss of the others is masked.
     """
 
     keypoints: NDArray[np.float32]
@@ -49,11 +49,11 @@ class Pictures(Protocol):
 
 
 class CocoPictures:
-    """Pictures of a COCO keypoint JSON that show somebody with keypoints.
+    """The pictures of a COCO keypoint JSON that have people with keypoints.
 
-    labels: the JSON, plain or compressed (.json.gz), its `file_name`s relative to `folder`; or a pack made by `pack`,
-    then folder is None.
-    Raises SourceError, with the path, for a file that is missing or not what it should be.
+    labels: the JSON, plain or compressed (.json.gz), with `file_name`s relative to `folder`; or a pack made by `pack`,
+    with folder None.
+    Raises SourceError, with the path, for a missing or invalid file.
     """
 
     def __init__(self, labels: Path, folder: Path | None = None) -> None:
@@ -75,7 +75,7 @@ class CocoPictures:
         return len(self._pictures)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_archive": None}  # an open file does not travel to another process
+        return {**self.__dict__, "_archive": None}  # an open file cannot be pickled
 
     def read(self, index: int) -> tuple[NDArray[np.uint8], Labels]:
         name, labels = self._pictures[index]
@@ -88,7 +88,7 @@ class CocoPictures:
         return self._pictures[index][0]
 
     def encoded(self, index: int) -> bytes:
-        """The picture's file."""
+        """The content of the picture's file."""
         name = self._pictures[index][0]
         if self.folder is not None:
             return (self.folder / name).read_bytes()
@@ -98,9 +98,10 @@ class CocoPictures:
 
 
 def pack(labels: Path, folder: Path, out: Path, short_side: int) -> int:
-    """One file with the pictures of `labels`, scaled to `short_side` where larger, and their labels; their number.
+    """Write the pictures of `labels`, reduced to `short_side`, and their labels into one file for CocoPictures. Returns
+    the number of pictures.
 
-    Keypoints, boxes and polygons are scaled along; run-length masks become their boxes. Read it with CocoPictures.
+    Keypoints, boxes and polygons are scaled with the pictures; run-length masks are replaced by their boxes.
     """
     raw = json.loads(labels.read_text())
     shown = {a["image_id"] for a in raw["annotations"] if a.get("num_keypoints", 0) > 0}
@@ -125,19 +126,19 @@ def pack(labels: Path, folder: Path, out: Path, short_side: int) -> int:
 
 
 class DrawnPictures:
-    """Pictures that the project draws itself (samples/people.py), always the same for one seed.
+    """Synthetic pictures (samples/people.py), the same for the same seed.
 
-    Each is drawn once a process, 50 ms, and kept, a third of a megabyte.
+    Each is drawn once per process, in 50 ms, and kept in memory, a third of a megabyte.
     """
 
     joints = 17
 
     def __init__(
-        self, count: int, *, size_wh: tuple[int, int] = (384, 288), most_people: int = 6, seed: int = 0
+        self, count: int, *, size_wh: tuple[int, int] = (384, 288), max_people: int = 6, seed: int = 0
     ) -> None:
         self.count = count
         self.size_wh = size_wh
-        self.most_people = most_people
+        self.max_people = max_people
         self.seed = seed
         self._drawn: dict[int, tuple[NDArray[np.uint8], Labels]] = {}
 
@@ -153,13 +154,13 @@ class DrawnPictures:
         from samples.people import draw_picture
 
         rng = np.random.default_rng((self.seed, index))
-        image, keypoints, _ = draw_picture(rng, self.size_wh, int(rng.integers(1, self.most_people + 1)))
-        seen = (keypoints[..., 2] > 0).any(1)  # somebody almost wholly hidden has no keypoints
+        image, keypoints, _ = draw_picture(rng, self.size_wh, int(rng.integers(1, self.max_people + 1)))
+        seen = (keypoints[..., 2] > 0).any(1)  # a person who is almost completely hidden has no keypoints
         return image, Labels(keypoints[seen], np.ones(self.joints, bool))
 
 
 def _parse(raw: dict[str, Any]) -> tuple[int, list[tuple[str, Labels]]]:
-    """Joints, and (file name, labels) of each picture with keypoints, in the file's order."""
+    """The number of joints, and (file name, labels) of each picture with keypoints, in the file's order."""
     people = defaultdict(list)
     for annotation in raw["annotations"]:
         people[annotation["image_id"]].append(annotation)
@@ -182,7 +183,7 @@ def _parse(raw: dict[str, Any]) -> tuple[int, list[tuple[str, Labels]]]:
 
 
 def _outline(annotation: dict[str, Any], size_hw: tuple[int, int]) -> Iterable[NDArray[np.float32]]:
-    """Polygons (n, 2) around somebody: the segmentation, or the box where there is none."""
+    """Polygons (n, 2) around a person: the segmentation, or the box if there is none."""
     shape = annotation.get("segmentation")
     if isinstance(shape, list) and shape:
         return [np.array(polygon, np.float32).reshape(-1, 2) for polygon in shape]

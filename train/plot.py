@@ -1,4 +1,4 @@
-"""The learning curve: metrics.jsonl as a picture."""
+"""Plots the learning curve of metrics.jsonl."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LOSSES = ("heatmaps_4", "heatmaps_2", "heatmaps_1", "pull", "push")
 
 
 def plot(metrics: Path, out: Path) -> None:
-    """Losses (smoothed over ten records) and, where there are any, AP and AR of the validations, over the steps."""
+    """Plot the losses (smoothed over ten records) and the AP and AR of the validations, if any, over the steps."""
     import matplotlib as mpl
 
     mpl.use("Agg")

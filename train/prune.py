@@ -1,8 +1,8 @@
-"""Make the published MoveNet small enough to bundle: fewer hidden channels in its last blocks, then distillation.
+"""Prunes the published MoveNet: removes hidden channels of its last blocks, then distils.
 
-Which channels go is decided by optimal brain surgeon (Hassibi et al. 1993) on what a block writes: a channel matters
-as much as the block's output, refitted by least squares, misses it. Distillation (Hinton et al. 2015) then brings the
-pruned network's features back to the published one's, on pictures without labels.
+The channels are selected by optimal brain surgeon (Hassibi et al. 1993) on a block's output: a channel's importance is
+the error of the output without it, after the remaining weights are fitted by least squares. Distillation (Hinton et
+al. 2015) then fits the pruned network's features to the published one's, on pictures without labels.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from export.movenet import PRUNED, PRUNED_TOP, InvertedResidual, MoveNet
 from train.optimise import learning_rate
 
-CELLS = 30_000  # places in the pictures that a fit looks at
-RIDGE = 1e-4  # of a fit, in the features' mean variance
-AT_ONCE = 1 / 12  # share of the channels that go before the others are weighed again
+CELLS = 30_000  # feature map cells that a fit uses
+RIDGE = 1e-4  # of a fit, relative to the features' mean variance
+DROP_SHARE = 1 / 12  # share of the channels that are removed before the others are fitted again
 BATCH = 20
 HEATMAPS = 300.0  # weight of the heatmaps' squared error; the features' are relative to their variance
 
@@ -31,7 +31,7 @@ Fit = tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]
 def prune(
     published: MoveNet, images: Tensor, widths: Mapping[int, int] = PRUNED, top: int = PRUNED_TOP, seed: int = 0
 ) -> MoveNet:
-    """The network with `widths` hidden channels in these blocks and `top` in the top, from the published one.
+    """Prune the published network to `widths` hidden channels in these blocks and `top` channels in the top layer.
 
     images: (N, 3, side, side), normalised.
     """
@@ -40,37 +40,37 @@ def prune(
     blocks = [(widths.get(index, hidden), out, stride) for index, (hidden, out, stride) in enumerate(published.shapes)]
     model = MoveNet(published.logits.out_channels, blocks, top).eval()
     _copy_all(published, model, first)
-    wanted = _apply(
-        lambda x: published.run(published.begin(x), [], 0, first), images
-    )  # into the next block, as published
-    given = wanted.clone()  # the same, behind the blocks that are thin already: a fit mends what they spoilt
+    # the input of the next block, in the published and in the pruned network: each fit also corrects the error of the
+    # blocks before
+    original = _apply(lambda x: published.run(published.begin(x), [], 0, first), images)
+    current = original.clone()
     for index in range(first, len(published.blocks)):
-        block, thinner = published.blocks[index], model.blocks[index]
+        block, pruned = published.blocks[index], model.blocks[index]
         assert isinstance(block, InvertedResidual)
-        assert isinstance(thinner, InvertedResidual)
-        after = _apply(block, wanted)
+        assert isinstance(pruned, InvertedResidual)
+        target = _apply(block, original)
         if index in widths:
-            hidden = _apply(block.hidden, given)
-            at = _places(hidden, rng)
-            missing = _cells(after, at) - (_cells(given, at) if block.adds else 0)
-            kept, weight, bias = fit_subset(_cells(hidden, at), missing, widths[index])
-            for ours, theirs in ((thinner.expand, block.expand), (thinner.depthwise, block.depthwise)):
-                _copy_rows(ours, theirs, kept)
-            _set(thinner.project, weight, bias)
+            hidden = _apply(block.hidden, current)
+            at = _random_cells(hidden, rng)
+            residual = _cells(target, at) - (_cells(current, at) if block.adds else 0)
+            channels, weight, bias = fit_subset(_cells(hidden, at), residual, widths[index])
+            for ours, theirs in ((pruned.expand, block.expand), (pruned.depthwise, block.depthwise)):
+                _copy_rows(ours, theirs, channels)
+            _set(pruned.project, weight, bias)
         else:
-            thinner.load_state_dict(block.state_dict())
-        given, wanted = _apply(thinner, given), after
-    hidden = _apply(lambda x: F.relu6(published.top(x)), given)
-    target = _apply(lambda x: published.lateral32(F.relu6(published.top(x))), wanted)
-    at = _places(hidden, rng)
-    kept, weight, bias = fit_subset(_cells(hidden, at), _cells(target, at), top)
-    _copy_rows(model.top, published.top, kept)
+            pruned.load_state_dict(block.state_dict())
+        current, original = _apply(pruned, current), target
+    hidden = _apply(lambda x: F.relu6(published.top(x)), current)
+    target = _apply(lambda x: published.lateral32(F.relu6(published.top(x))), original)
+    at = _random_cells(hidden, rng)
+    channels, weight, bias = fit_subset(_cells(hidden, at), _cells(target, at), top)
+    _copy_rows(model.top, published.top, channels)
     _set(model.lateral32, weight, bias)
     return model
 
 
 def fit_subset(features: NDArray[np.float64], targets: NDArray[np.float64], keep: int) -> Fit:
-    """The `keep` features that together explain the targets best, as far as dropping the least of them finds them.
+    """Select `keep` features for a linear fit of the targets, by repeatedly dropping the least important ones.
 
     features: (n, C), targets: (n, M). Returns their indices (keep,), weights (M, keep) and biases (M,) of the fit.
     """
@@ -79,15 +79,15 @@ def fit_subset(features: NDArray[np.float64], targets: NDArray[np.float64], keep
     gram = centred.T @ centred / len(features)
     product = centred.T @ (targets - target_mean) / len(features)
     ridge = RIDGE * gram.diagonal().mean()
-    kept = np.arange(features.shape[1])
+    selected = np.arange(features.shape[1])
     while True:
-        inverse = np.linalg.inv(gram[np.ix_(kept, kept)] + ridge * np.eye(len(kept)))
-        weight = inverse @ product[kept]  # (channels, M)
-        if len(kept) == keep:
-            return kept, weight.T, target_mean - weight.T @ mean[kept]
-        misses = np.square(weight).sum(1) / inverse.diagonal()  # squared error more, without this channel
-        drop = min(len(kept) - keep, max(1, int(len(kept) * AT_ONCE)))
-        kept = np.delete(kept, np.argsort(misses)[:drop])
+        inverse = np.linalg.inv(gram[np.ix_(selected, selected)] + ridge * np.eye(len(selected)))
+        weight = inverse @ product[selected]  # (channels, M)
+        if len(selected) == keep:
+            return selected, weight.T, target_mean - weight.T @ mean[selected]
+        importance = np.square(weight).sum(1) / inverse.diagonal()  # increase of the squared error without the channel
+        drop = min(len(selected) - keep, max(1, int(len(selected) * DROP_SHARE)))
+        selected = np.delete(selected, np.argsort(importance)[:drop])
 
 
 def distil(
@@ -100,10 +100,11 @@ def distil(
     rate: float = 1.5e-4,
     on_step: Callable[[int, float], None] = lambda step, loss: None,
 ) -> None:
-    """Trains the student's blocks from `first` on, and what follows at 1/32 and 1/16, to give what the teacher gives.
+    """Train the student's blocks from `first` on, and the layers after them at 1/32 and 1/16, to reproduce the
+    teacher's outputs.
 
-    What comes before is the teacher's, in both. batches: `steps` of (N, 3, side, side), normalised. on_step: called
-    with the step and the loss.
+    The layers before `first` are equal in both and frozen. batches: `steps` of (N, 3, side, side), normalised. on_step:
+    called with the step and the loss.
     """
     student.train().requires_grad_(False)
     learning = [*student.blocks[first:], student.top, student.lateral32, student.lateral16, student.merge16]
@@ -139,29 +140,29 @@ def _apply(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return torch.cat([function(part) for part in torch.split(x, BATCH)])
 
 
-def _places(x: Tensor, rng: np.random.Generator) -> NDArray[np.int64]:
+def _random_cells(x: Tensor, rng: np.random.Generator) -> NDArray[np.int64]:
     cells = len(x) * x.shape[2] * x.shape[3]
     return rng.permutation(cells)[:CELLS]
 
 
 def _cells(x: Tensor, at: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(len(at), C): the features at these places of (N, C, h, w)."""
+    """(len(at), C): the features of these cells of (N, C, h, w)."""
     return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])[torch.from_numpy(at)].double().numpy()
 
 
 def _copy_all(source: MoveNet, target: MoveNet, first: int) -> None:
-    """All tensors but those of the blocks from `first` on and of the top, which differ in shape."""
+    """Copy all tensors except those of the blocks from `first` on and of the top layer, which differ in shape."""
     blocks = tuple(f"blocks.{index}." for index in range(first, len(source.blocks)))
     state = {k: v for k, v in source.state_dict().items() if not k.startswith((*blocks, "top.", "lateral32."))}
     target.load_state_dict(state, strict=False)
 
 
-def _copy_rows(ours: nn.Conv2d, theirs: nn.Conv2d, kept: NDArray[np.int64]) -> None:
-    """The output channels `kept` of another convolution."""
+def _copy_rows(ours: nn.Conv2d, theirs: nn.Conv2d, channels: NDArray[np.int64]) -> None:
+    """Copy these output channels of another convolution."""
     assert ours.bias is not None
     assert theirs.bias is not None
-    ours.weight.copy_(theirs.weight[torch.from_numpy(kept)])
-    ours.bias.copy_(theirs.bias[torch.from_numpy(kept)])
+    ours.weight.copy_(theirs.weight[torch.from_numpy(channels)])
+    ours.bias.copy_(theirs.bias[torch.from_numpy(channels)])
 
 
 def _set(layer: nn.Conv2d, weight: NDArray[np.float64], bias: NDArray[np.float64]) -> None:

@@ -1,4 +1,4 @@
-"""Synthetic crowded scenes of the bundled clip's kind, never with the same people, paths or places."""
+"""Synthetic crowded scenes like the bundled clip, with other people, paths and backgrounds."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import numpy as np
 
 from samples.make_crowd import FPS, FRAMES, SEED, Walker, draw_frames, truth_of
 
-FIRST_SEED = 1000  # the clip is another one
-CAST = (6, 11)  # people a scene, from and below
+FIRST_SEED = 1000  # the clip has another seed
+CAST = (6, 11)  # number of people in a scene: from, below
 
 
 def write_scenes(folder: Path, scenes: int, frames: int = 10) -> int:
-    """Draws `frames` pictures of each scene into `folder`, and labels.json beside them; how many pictures there are."""
+    """Draw `frames` pictures of each scene into `folder`, with their labels.json. Returns the number of pictures."""
     folder.mkdir(parents=True, exist_ok=True)
     annotations = []
     count = 0
     for scene in range(scenes):
         seed = FIRST_SEED + scene
         if seed == SEED:
-            raise ValueError(f"seed {SEED} is the bundled clip's, which is for measuring")
+            raise ValueError(f"seed {SEED} is the bundled clip's, which is reserved for measurements")
         cast = random_cast(np.random.default_rng(seed))
         for image, people in draw_frames(FRAMES, every=FRAMES // frames, seed=seed, cast=cast):
             cv2.imwrite(str(folder / f"{count:06d}.png"), image)
@@ -33,7 +33,7 @@ def write_scenes(folder: Path, scenes: int, frames: int = 10) -> int:
 
 
 def random_cast(rng: np.random.Generator) -> list[Walker]:
-    """People who come, cross, leave and, now and then, stand and wave."""
+    """Random people who walk through the picture or, some of them, stand and wave."""
     people = []
     for _ in range(int(rng.integers(*CAST))):
         z = float(rng.uniform(1.5, 3.6))

@@ -1,7 +1,7 @@
-"""Fit small's tags to a backbone that stays as it is: a hidden layer on features read once, at the joints alone.
+"""Fits the tag layers of the model small to a frozen backbone, on features that are computed once, only at the joints.
 
-First each joint learns the way to the mean of its person's joints; then the losses of associative embedding take over
-(Newell et al. 2017), with distances instead of their squares, so that a few hopeless joints do not rule.
+The layers first learn each joint's offset to the mean of its person's joints, then the losses of associative embedding
+(Newell et al. 2017), with distances instead of squared distances, which reduces the influence of outliers.
 """
 
 from __future__ import annotations
@@ -21,37 +21,37 @@ from train.mixture import normalise
 from train.optimise import learning_rate
 from train.pictures import Pictures
 
-SIDES = (240, 440)  # short sides of the pictures, drawn evenly by their logarithm
+SIDES = (240, 440)  # range of the pictures' short sides, log-uniform
 SIDE_MULTIPLE = 32
-MISPLACED = 0.6  # cells by which a heatmap's peak misses its joint, standard deviation
-RATE, EPOCHS, PICTURES_A_STEP = 3e-3, 40, 50
-WAY_ALONE = 4  # epochs before the way to the mean becomes a reminder
-REMINDER = 0.1
+PEAK_NOISE = 0.6  # standard deviation of the simulated error of heatmap peaks, in cells
+RATE, EPOCHS, PICTURES_PER_STEP = 3e-3, 40, 50
+OFFSET_EPOCHS = 4  # epochs with the full weight of the offset's loss
+OFFSET_WEIGHT = 0.1  # of the offset's loss afterwards
 MARGIN = 0.75  # of the push, tag units
-SOFT = 0.01  # added to squared distances: their roots have a gradient at 0
+SOFT = 0.01  # added to squared distances, so that their roots have a gradient at 0
 
 
 class Joints(NamedTuple):
-    """Labelled joints of many pictures, one a row; where a peak of the heatmap may be."""
+    """Labelled joints of many pictures, one per row."""
 
     features: Tensor  # (n, C), of 1/4, then of 1/16
     joint: Tensor  # (n,) int64
-    place: Tensor  # (n, 2), input pixels
-    middle: Tensor  # (n, 2), the mean of its person's joints
-    person: Tensor  # (n,) int64, numbered through
+    peak: Tensor  # (n, 2), position of a simulated heatmap peak, input pixels
+    middle: Tensor  # (n, 2), the mean of the person's joints, input pixels
+    person: Tensor  # (n,) int64, numbered over all pictures
     picture: Tensor  # (n,) int64
 
 
 @torch.no_grad()
 def read_joints(model: Small, pictures: Pictures, indices: Sequence[int], seed: int = 0) -> Joints:
-    """The features at every labelled joint of these pictures, each at a size of its own and half of them mirrored."""
+    """The features at every labelled joint of these pictures, at random sizes and half of them mirrored."""
     from kernels.options import DecodeOptions
 
     model.eval()
     rng = np.random.default_rng(seed)
     twin = list(DecodeOptions().flip_for(pictures.joints))
     columns: list[list[NDArray[np.float32]]] = [[], [], [], []]
-    whose: list[tuple[int, int, int]] = []  # joint, person, picture
+    numbers: list[tuple[int, int, int]] = []  # joint, person, picture
     people = 0
     for index in indices:
         image, labels = pictures.read(index)
@@ -69,21 +69,21 @@ def read_joints(model: Small, pictures: Pictures, indices: Sequence[int], seed: 
             if mirrored:
                 xy, seen = xy[twin], seen[twin]
             at = xy[seen]
-            cells = np.rint(at / TAG_STRIDE - 0.5 + rng.normal(0, MISPLACED, at.shape))
-            place = (cells + 0.5) * TAG_STRIDE
+            cells = np.rint(at / TAG_STRIDE - 0.5 + rng.normal(0, PEAK_NOISE, at.shape))
+            peak = (cells + 0.5) * TAG_STRIDE
             columns[0].append(sample(fine, cells))
-            columns[1].append(sample(coarse, place / (4 * TAG_STRIDE) - 0.5))
-            columns[2].append(place.astype(np.float32))
+            columns[1].append(sample(coarse, peak / (4 * TAG_STRIDE) - 0.5))
+            columns[2].append(peak.astype(np.float32))
             columns[3].append(np.repeat(at.mean(0, keepdims=True), len(at), 0).astype(np.float32) if len(at) else at)
-            whose += [(joint, people, index) for joint in np.flatnonzero(seen).tolist()]
+            numbers += [(joint, people, index) for joint in np.flatnonzero(seen).tolist()]
             people += 1
-    fine_rows, coarse_rows, places, middles = (torch.from_numpy(np.concatenate(rows)).float() for rows in columns)
-    joint, person_number, picture = torch.tensor(whose).unbind(1)
-    return Joints(torch.cat([fine_rows, coarse_rows], 1), joint, places, middles, person_number, picture)
+    fine_rows, coarse_rows, peaks, middles = (torch.from_numpy(np.concatenate(rows)).float() for rows in columns)
+    joint, person_number, picture = torch.tensor(numbers).unbind(1)
+    return Joints(torch.cat([fine_rows, coarse_rows], 1), joint, peaks, middles, person_number, picture)
 
 
 def sample(maps: NDArray[np.float32], cells: NDArray[np.float64]) -> NDArray[np.float32]:
-    """(n, C): maps (C, h, w) at places (n, 2), x and y in cells, as `upsample` gives them; kept inside the grid."""
+    """(n, C): the maps (C, h, w) interpolated at (n, 2), x and y in cells, as by `upsample`; clipped to the grid."""
     _, rows, columns = maps.shape
     inside = np.clip(cells, 0, (columns - 1, rows - 1))
     x, y = np.minimum(inside.astype(int), (columns - 2, rows - 2)).T
@@ -95,7 +95,7 @@ def sample(maps: NDArray[np.float32], cells: NDArray[np.float64]) -> NDArray[np.
 
 
 def fit_tags(model: Small, joints: Joints, seed: int = 0, epochs: int | None = None) -> None:
-    """Sets the model's tags, in place. epochs: EPOCHS by default."""
+    """Fit the model's tag layers, in place. epochs: EPOCHS by default."""
     epochs = epochs or EPOCHS
     torch.manual_seed(seed)
     mean, spread = joints.features.mean(0), joints.features.std(0) + 1e-3
@@ -108,32 +108,33 @@ def fit_tags(model: Small, joints: Joints, seed: int = 0, epochs: int | None = N
     optimizer = torch.optim.AdamW([*hidden.parameters(), *out.parameters(), scale], lr=RATE, weight_decay=1e-3)
     numbers, starts = torch.unique_consecutive(joints.picture, return_counts=True)
     rows = torch.split(torch.arange(len(features)), starts.tolist())
-    a_step = min(PICTURES_A_STEP, len(numbers))
+    per_step = min(PICTURES_PER_STEP, len(numbers))
     for epoch in range(epochs):
-        order = torch.randperm(len(numbers)).split(a_step)  # type: ignore[no-untyped-call]
+        order = torch.randperm(len(numbers)).split(per_step)  # type: ignore[no-untyped-call]
         for step, chosen in enumerate(order):
             done = epoch * len(order) + step
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(done, peak=RATE, warm_up=0, steps=epochs * len(order))
             at = torch.cat([rows[number] for number in chosen.tolist()])
             x = features[at] + 0.05 * torch.randn(len(at), features.shape[1])
-            way = out(torch.relu(hidden(x))).view(len(at), TAG_DIMS, -1)[torch.arange(len(at)), :, joints.joint[at]]
-            tags = joints.place[at] * scale.exp() + way
+            offset = out(torch.relu(hidden(x))).view(len(at), TAG_DIMS, -1)[torch.arange(len(at)), :, joints.joint[at]]
+            tags = joints.peak[at] * scale.exp() + offset
             pull, push = losses(tags, joints.person[at], joints.picture[at])
-            missed = _distance(tags - joints.middle[at] * scale.exp()).mean()
-            loss = pull + push * (epoch >= WAY_ALONE // 2) + missed * (1 if epoch < WAY_ALONE else REMINDER)
+            offset_loss = _distance(tags - joints.middle[at] * scale.exp()).mean()
+            offset_weight = 1 if epoch < OFFSET_EPOCHS else OFFSET_WEIGHT
+            loss = pull + push * (epoch >= OFFSET_EPOCHS // 2) + offset_loss * offset_weight
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-    _put(model, hidden, out, scale=scale, mean=mean, spread=spread)
+    _store(model, hidden, out, scale=scale, mean=mean, spread=spread)
 
 
 def losses(tags: Tensor, person: Tensor, picture: Tensor) -> tuple[Tensor, Tensor]:
-    """(pull, push) of tags (n, D): mean distance from the person's mean, and closeness to others of the picture."""
+    """(pull, push) of tags (n, D): mean distance from the person's mean, and closeness of people in one picture."""
     people, member, counts = torch.unique(person, return_inverse=True, return_counts=True)
     means = torch.zeros(len(people), tags.shape[1]).index_add(0, member, tags) / counts[:, None]
-    where = torch.zeros(len(people), dtype=torch.int64).index_put((member,), picture)
-    pairs = torch.triu(where[:, None] == where, 1)
+    picture_of = torch.zeros(len(people), dtype=torch.int64).index_put((member,), picture)
+    pairs = torch.triu(picture_of[:, None] == picture_of, 1)
     one, other = torch.nonzero(pairs, as_tuple=True)
     closeness = torch.exp(-(means[one] - means[other]).square().sum(1) / (2 * MARGIN**2))
     return _distance(tags - means[member]).mean(), 2 * closeness.sum() / len(people)
@@ -144,8 +145,8 @@ def _distance(difference: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _put(model: Small, hidden: nn.Linear, out: nn.Linear, *, scale: Tensor, mean: Tensor, spread: Tensor) -> None:
-    """Into the convolutions, the features' mean and spread folded in."""
+def _store(model: Small, hidden: nn.Linear, out: nn.Linear, *, scale: Tensor, mean: Tensor, spread: Tensor) -> None:
+    """Store the fitted layers in the model's convolutions, with the normalisation of the features folded in."""
     weight = hidden.weight / spread
     fine = model.tags.detail.in_channels
     model.tags.detail.weight.copy_(weight[:, :fine, None, None])

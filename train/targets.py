@@ -1,4 +1,4 @@
-"""What the network should say about a crop: heatmaps and masks at each resolution, and where each person's tags are."""
+"""Training targets of a crop: heatmaps and masks at each resolution, and the cells of each person's tags."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 
 from train.pictures import Labels
 
-SIGMA = 2.0  # cells, at every resolution: the finer map asks for twice the precision (Cheng et al. 2020, sec. 3.3)
+SIGMA = 2.0  # cells, at every resolution, so that the finer map is twice as precise (Cheng et al. 2020, sec. 3.3)
 REACH = 3  # a Gaussian is drawn to this many sigmas
 
 
 def heatmap(keypoints: NDArray[np.float32], side: int, stride: int, sigma: float = SIGMA) -> NDArray[np.float32]:
-    """(K, side / stride, side / stride) float32: a Gaussian of height 1 at each keypoint, the maximum where two meet.
+    """(K, side / stride, side / stride) float32: Gaussians of height 1 at keypoints, the maximum of two that overlap.
 
-    keypoints: (P, K, 3), x and y in crop pixels. A cell stands for its centre, (index + 0.5) * stride.
+    keypoints: (P, K, 3), x and y in crop pixels. A cell's position is its centre, (index + 0.5) * stride.
     Source: Newell et al. 2017, sec. 3.1; sigma as in HigherHRNet.
     """
     cells = side // stride
@@ -43,16 +43,16 @@ def loss_mask(labels: Labels, side: int, stride: int) -> NDArray[np.float32]:
     return mask
 
 
-def tag_cells(keypoints: NDArray[np.float32], side: int, most_people: int, stride: int = 4) -> NDArray[np.int64]:
-    """(most_people, K) int64: the cell of the tag map (row * width + column) that holds each keypoint, -1 for none.
+def tag_cells(keypoints: NDArray[np.float32], side: int, max_people: int, stride: int = 4) -> NDArray[np.int64]:
+    """(max_people, K) int64: the cell of the tag map (row * width + column) of each keypoint, -1 if it is not labelled.
 
-    People beyond `most_people` are left out, the ones with the fewest keypoints first.
+    If there are more than `max_people`, the people with the fewest keypoints are left out.
     """
     cells = side // stride
     found = keypoints[..., 2] > 0  # (P, K)
-    order = np.argsort(-found.sum(1), kind="stable")[:most_people]
+    order = np.argsort(-found.sum(1), kind="stable")[:max_people]
     column, row = (np.clip(keypoints[..., axis] // stride, 0, cells - 1).astype(np.int64) for axis in (0, 1))
     flat = np.where(found, row * cells + column, -1)[order]
-    out = np.full((most_people, keypoints.shape[1]), -1, np.int64)
+    out = np.full((max_people, keypoints.shape[1]), -1, np.int64)
     out[: len(flat)] = flat
     return out

@@ -1,4 +1,4 @@
-"""AP of a network on labelled pictures, through the project's own letterbox and decode, as in evaluate.py."""
+"""AP of a network on labelled pictures, with the same letterbox and decode as evaluate.py."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ NAMES = ("AP", "AP50", "AP75", "AP M", "AP L", "AR")
 
 
 class Validation:
-    """Pictures to measure AP on. Call it with a model in eval mode.
+    """Measures AP on labelled pictures. Call it with a model in eval mode.
 
-    labels: COCO keypoint JSON; its pictures lie in `folder`. spec: how the model wants them. limit: only this many
-    pictures, evenly spread over the file; 0 for all. The AP of part of a set is for comparing runs, nothing else.
-    Raises SourceError for labels that are none.
+    labels: COCO keypoint JSON of the pictures in `folder`. spec: the model's input. limit: number of pictures, evenly
+    spread over the file; 0 for all. The AP of a part of a set serves only to compare runs.
+    Raises SourceError for invalid labels.
     """
 
     def __init__(self, labels: Path, folder: Path, spec: ModelSpec, limit: int = 0) -> None:
@@ -38,7 +38,7 @@ class Validation:
         self.images = [images[i * len(images) // count] for i in range(count)]
 
     def __call__(self, model: nn.Module) -> dict[str, float]:
-        """AP, AP50, AP75, AP M, AP L and AR, 0..1 (-1 where nobody of that size is labelled)."""
+        """AP, AP50, AP75, AP M, AP L and AR, 0..1; -1 if nobody of that size is labelled."""
         scores = score_results(self.annotations, self.people(model), [image_id for image_id, _ in self.images])
         return {name: round(scores[name], 4) for name in NAMES}
 
@@ -66,7 +66,7 @@ class Validation:
                     image_id=image_id,
                     category_id=self.annotations.category_id,
                     keypoints=person.ravel().tolist(),
-                    bbox=[0.0, 0.0, 0.0, 0.0],  # COCO's keypoint score does not look at it
+                    bbox=[0.0, 0.0, 0.0, 0.0],  # COCO's keypoint evaluation ignores it
                     score=float(score),
                 )
                 for person, score in zip(keypoints, scores, strict=True)

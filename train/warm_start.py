@@ -1,4 +1,4 @@
-"""Start the tiny network from MoveNet MultiPose: its published weights, and tags fitted by least squares."""
+"""Initialises the tiny network from MoveNet MultiPose: the published weights, and tags fitted by least squares."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from train.mixture import normalise
 from train.pictures import Pictures
 
 RIDGE = 300.0  # of the least squares
-USUAL_SIDE = 30.0  # square root of a person's box, pixels at 1/4 of 256: errors count relative to it
+MEAN_SIDE = 30.0  # typical square root of a person's box, pixels at 1/4 of 256; errors are weighted relative to it
 SIDE_MULTIPLE = 64
 
-# Where the published graph keeps a layer: (our name, pattern of its kernel's name, pattern of its bias's name or None).
+# Names of the published graph's layers: (our name, pattern of the kernel's name, pattern of the bias's name or None).
 _NET = r".*model_1/"
 LAYERS: tuple[tuple[str, str, str | None], ...] = (
     ("stem", _NET + "model/Conv1/Conv2D_weights", _NET + "model/Conv1/Conv2D_bn_offset"),
@@ -105,7 +105,7 @@ def load_movenet(path: Path) -> MoveNet:
 
 
 def read_graph_weights(path: Path) -> dict[str, NDArray[np.float32]]:
-    """The float tensors of a TensorFlow.js graph model, by name; kept as float16 or float32 in its .bin files."""
+    """The float tensors of a TensorFlow.js graph model by name, stored as float16 or float32 in its .bin files."""
     arrays = {}
     for group in json.loads(path.read_text())["weightsManifest"]:
         data = b"".join((path.parent / part).read_bytes() for part in group["paths"])
@@ -122,10 +122,10 @@ def read_graph_weights(path: Path) -> dict[str, NDArray[np.float32]]:
 
 @torch.no_grad()
 def fit_tags(model: Tiny, pictures: Pictures, side: int, indices: Sequence[int]) -> None:
-    """Sets the tag read-out so that each joint's tag tells where its person's middle is, as well as a linear map can.
+    """Fit the tag layer, in place, so that the tags of a person's joints encode the mean of its keypoints.
 
-    Ridge regression, one a joint, from the features at 1/16 to the way to the mean of the person's keypoints, both
-    axes, then projected by TAG_SCALE. The pictures are scaled to a short side of `side`.
+    Ridge regression for each joint, from the features at 1/16 to the offset to the mean of the person's keypoints, both
+    axes projected to one by TAG_SCALE. The pictures are scaled to a short side of `side`.
     """
     model.eval()
     rows: list[list[NDArray[np.float64]]] = [[] for _ in range(model.joints)]
@@ -144,25 +144,26 @@ def fit_tags(model: Tiny, pictures: Pictures, side: int, indices: Sequence[int])
             size = max(12.0, float(np.sqrt(np.ptp(at[found], axis=0).prod())))
             for joint in np.flatnonzero(found).tolist():
                 values, place = _interpolate(features, at[joint])
-                rows[joint].append(np.concatenate([values, [1.0], middle - place, [USUAL_SIDE / size]]))
+                rows[joint].append(np.concatenate([values, [1.0], middle - place, [MEAN_SIDE / size]]))
     for joint, members in enumerate(rows):
         if members:
             _set_tag(model, joint, np.array(members))
 
 
 def _set_tag(model: Tiny, joint: int, rows: NDArray[np.float64]) -> None:
-    inputs, way, weight = rows[:, :-3], rows[:, -3:-1], rows[:, -1:]
+    inputs, offset, weight = rows[:, :-3], rows[:, -3:-1], rows[:, -1:]
     gram = inputs.T @ (inputs * weight) + RIDGE * np.eye(inputs.shape[1])
-    solution = np.linalg.solve(gram, inputs.T @ (way * weight)) @ np.array(TAG_SCALE)  # (C + 1,)
+    solution = np.linalg.solve(gram, inputs.T @ (offset * weight)) @ np.array(TAG_SCALE)  # (C + 1,)
     model.tags.weight[joint, :, 0, 0] = torch.from_numpy(solution[:-1]).float()
-    bias = solution[-1] + STRIDE / 2 * sum(TAG_SCALE)  # the ramp counts cells, whose centres lie half a cell further
-    model.tags.bias[joint] = float(bias)  # type: ignore[index]  # a bias is there: Conv2d(bias=True)
+    bias = solution[-1] + STRIDE / 2 * sum(TAG_SCALE)  # the ramp counts cells, whose centres are half a cell further
+    model.tags.bias[joint] = float(bias)  # type: ignore[index]  # it has a bias: Conv2d(bias=True)
 
 
 def _interpolate(
     features: NDArray[np.float32], at: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Features at a place (x, y) in pixels, as the network up-samples them, and that place, kept inside the grid."""
+    """The features at (x, y) in pixels, interpolated as the network up-samples them, and this point clipped to the
+    grid."""
     _, rows, columns = features.shape
     cell = np.clip(at / STRIDE - 0.5, 0, (columns - 1, rows - 1))
     x, y = np.minimum(cell.astype(int), (columns - 2, rows - 2))

@@ -1,4 +1,4 @@
-"""Four small pictures of stick people and their COCO labels, drawn here: training data that needs no file."""
+"""Four small drawn pictures of stick figures and their COCO labels: training data without files."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def draw(number: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write(folder: Path) -> Path:
-    """The four pictures in `folder`, and beside them the COCO file whose path is returned."""
+    """Write the four pictures and their COCO file to `folder`; returns the file's path."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for number in range(len(PEOPLE)):

@@ -1,4 +1,4 @@
-"""A TensorFlow.js graph model shaped as MoveNet MultiPose, small random values inside."""
+"""A TensorFlow.js graph model in the format of MoveNet MultiPose, with random weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CONCRETE = ((".*", "P/"), ("separable_[^/]+", "separable_conv2d_6"), ("[^/]+", "
 
 
 def write(path: Path, *, without: str = "", half: bool = True) -> Path:
-    """The JSON at `path`, its weights in two files beside it, as float16 or float32; no tensor named like `without`."""
+    """The JSON at `path`, its weights in two files, as float16 or float32, but no tensor matching `without`."""
     model = MoveNet(17, PUBLISHED, PUBLISHED_TOP)
     rng = np.random.default_rng(0)
     stored = np.float16 if half else np.float32
@@ -43,7 +43,7 @@ def write(path: Path, *, without: str = "", half: bool = True) -> Path:
 
 
 def concrete(pattern: str) -> str:
-    """A name that the pattern matches."""
+    """A name that matches the pattern."""
     for part, text in CONCRETE:
         pattern = pattern.replace(part, text)
     return pattern

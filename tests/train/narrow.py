@@ -1,4 +1,4 @@
-"""A narrow network under HigherHead: small enough to learn four pictures in seconds."""
+"""A narrow backbone with HigherHead, small enough to learn four pictures in seconds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from export.head import HigherHead, conv_bn
 
 
 class Narrow(HigherHead):
-    """Down to 1/16, a wide view there, and back to 1/4. As in tiny, the place in the picture joins the tags."""
+    """Features down to 1/16 and back to 1/4. As in tiny, the position in the picture is added to the tags."""
 
     def __init__(self, joints: int = 17, width: int = 24) -> None:
         super().__init__(width, joints, residual_blocks=0)

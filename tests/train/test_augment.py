@@ -15,7 +15,7 @@ COLOURS = np.random.default_rng(0).permutation(np.arange(40, 250, 12))[:17]  # o
 
 
 def picture():
-    """17 grey squares on black, joints at their centres; x, y of OpenCV's pixels count from a pixel's centre."""
+    """17 grey squares on black, with joints at their centres; OpenCV's pixel centres are at integers."""
     image = np.zeros((120, 160, 3), np.uint8)
     keypoints = np.zeros((1, 17, 3), np.float32)
     for joint, colour in enumerate(COLOURS):

@@ -1,4 +1,4 @@
-"""Losses against values made by hand."""
+"""Losses against values computed by hand."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_an_overlooked_joint_has_a_gradient_where_the_squared_error_has_none():
 
 
 def tags_of(values):
-    """One picture, one joint a channel; person p has joint k at cell p. values: (P, K), or (P, K, D)."""
+    """One picture with one joint per channel; person p has joint k at cell p. values: (P, K), or (P, K, D)."""
     values = torch.tensor(values, dtype=torch.float32)
     people, joints = values.shape[:2]
     tags = values.reshape(people, joints, -1).permute(2, 1, 0).reshape(1, -1, 1, people).clone().requires_grad_()

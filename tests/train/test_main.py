@@ -62,7 +62,7 @@ def test_a_finished_run_writes_its_weights_again_in_half_with_a_contrast(tmp_pat
 
 
 def test_tiny_starts_from_movenet(tmp_path, capsys, monkeypatch):
-    """The whole way, with few channels chosen on few crops; MoveNet's weights are random here."""
+    """The whole initialisation, with few channels and crops, from random weights of MoveNet."""
     monkeypatch.setattr("train.prune.CELLS", 50)
     labels = drawing.write(tmp_path)
     command = ["--movenet", f"{movenet.write(tmp_path / 'model.json')}", "--data", f"{labels},{tmp_path}"]

@@ -39,7 +39,7 @@ def test_pictures_come_with_their_people(labels):
 
 
 def test_labels_may_be_compressed_and_their_third_value_a_score(labels):
-    """As machine-made labels have it: somebody the labeller is not sure of has a box and no keypoints."""
+    """In labels from a network, a person of low confidence has a box and no keypoints."""
 
     def edit(raw):
         for annotation in raw["annotations"]:

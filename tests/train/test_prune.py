@@ -1,4 +1,4 @@
-"""Thinning: the right channels go, what is left is refitted, and distillation brings the rest back."""
+"""Pruning: the least important channels are removed, the rest is fitted, and distillation reduces the error."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SMALL += [(16, 96, 1), (24, 32, 2), (24, 32, 1)]
 
 
 def small() -> MoveNet:
-    """Random weights, large enough that the deepest features still tell one picture from another."""
+    """Random weights, large enough that the deepest features differ between pictures."""
     torch.manual_seed(0)
     model = MoveNet(17, SMALL, 24).eval()
     for module in model.modules():

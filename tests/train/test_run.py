@@ -1,4 +1,4 @@
-"""The loop: it learns, and a run cut in two equals one that was not."""
+"""The training loop: it learns, and a resumed run equals an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from train.pictures import CocoPictures
 
 @pytest.fixture(autouse=True)
 def _one_thread():
-    """Two threads on a busy machine wait for each other longer than they work on maps this small."""
+    """One thread: with maps this small, several threads mostly wait for each other."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -30,7 +30,7 @@ def _one_thread():
 
 
 def start(folder, *, width=24, steps=8, **options):
-    """A run on the four drawn pictures, in folder / "run"; it goes on if there is one already."""
+    """A run on the four drawn pictures, in folder / "run"; an existing run is resumed."""
     labels = folder / "labels.json"
     if not labels.exists():
         drawing.write(folder)

@@ -1,4 +1,4 @@
-"""small's tags: features are read where the network would read them, and the fit tells people apart."""
+"""The tags of small: features are sampled as in the network, and the fitted tags separate people."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_losses_are_distances_in_two_numbers():
 
 
 def test_fitted_tags_tell_people_apart(tmp_path):
-    """On the pictures they were fitted to, even with features of random layers."""
+    """Tested on the pictures of the fit, with features of random layers."""
     torch.manual_seed(0)
     model = Small(17)
     pictures = CocoPictures(drawing.write(tmp_path), tmp_path)
@@ -58,20 +58,20 @@ def test_fitted_tags_tell_people_apart(tmp_path):
 
 
 def test_the_fit_is_what_the_network_then_gives():
-    """Features of one cell a joint: the layers must give for it what was fitted, their mean and spread folded in."""
+    """For features of one cell per joint, the layers must give the fitted tags, with mean and spread folded in."""
     torch.manual_seed(1)
     model = Small(2)
     features = torch.randn(40, 128) * 0.1 + 5
-    person, place = torch.arange(40) // 4, torch.rand(40, 2) * 200
+    person, peak = torch.arange(40) // 4, torch.rand(40, 2) * 200
     middle = (torch.rand(10, 2) * 200)[person]
-    features[:, :2] += (middle - place) / 10  # they tell the way
-    fit_tags(model, Joints(features, torch.arange(40) % 2, place, middle, person, person), epochs=200)
+    features[:, :2] += (middle - peak) / 10  # the features contain the offset
+    fit_tags(model, Joints(features, torch.arange(40) % 2, peak, middle, person, person), epochs=200)
     with torch.no_grad():
         fine, coarse = features[:, :64, None, None], features[:, 64:, None, None].expand(-1, -1, 1, 1)
         hidden = F.relu(model.tags.detail(fine) + model.tags.context(coarse))
         last = model.final_layers[0]
         assert isinstance(last, torch.nn.Conv2d)
-        way = last(hidden).view(40, 2, 2)[torch.arange(40), :, torch.arange(40) % 2]
-    tags = place * model.tag_scale.detach() + way
+        offset = last(hidden).view(40, 2, 2)[torch.arange(40), :, torch.arange(40) % 2]
+    tags = peak * model.tag_scale.detach() + offset
     wanted = middle * model.tag_scale.detach()
     assert (tags - wanted).norm(dim=1).mean() < 0.35 * (wanted - wanted.mean(0)).norm(dim=1).mean()

@@ -1,4 +1,4 @@
-"""Targets against values made by hand."""
+"""Targets against values computed by hand."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from train.targets import heatmap, loss_mask, tag_cells
 
 
 def people(*points, joints=2):
-    """One person a point (joint, x, y), all other joints unlabelled."""
+    """One person per point (joint, x, y); all other joints are unlabelled."""
     out = np.zeros((len(points), joints, 3), np.float32)
     for person, (joint, x, y) in zip(out, points, strict=True):
         person[joint] = x, y, 2
@@ -64,11 +64,11 @@ def test_ignored_regions_have_no_loss():
 
 def test_tag_cells_point_at_each_keypoint():
     keypoints = np.concatenate([people((0, 9, 21)), people((1, 63.9, 0))])
-    cells = tag_cells(keypoints, 64, most_people=3)
+    cells = tag_cells(keypoints, 64, max_people=3)
     assert cells.tolist() == [[5 * 16 + 2, -1], [-1, 15], [-1, -1]]
 
 
 def test_with_too_many_people_those_with_fewest_keypoints_go():
     keypoints = np.concatenate([people((0, 1, 1)), people((0, 33, 1))])
     keypoints[1, 1] = 41, 1, 1
-    assert tag_cells(keypoints, 64, most_people=1).tolist() == [[8, 10]]
+    assert tag_cells(keypoints, 64, max_people=1).tolist() == [[8, 10]]

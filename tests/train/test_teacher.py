@@ -1,4 +1,4 @@
-"""The teacher: its heatmaps replace the labels of its own sets' pictures, and of no others."""
+"""The teacher: its heatmaps replace the targets of its own sets' pictures only."""
 
 from __future__ import annotations
 

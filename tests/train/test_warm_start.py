@@ -1,4 +1,4 @@
-"""The tiny network's start: MoveNet's weights from its file, and fitted tags."""
+"""Initialisation of tiny: MoveNet's weights from its file, and fitted tags."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_another_graph_is_refused(tmp_path):
 
 
 def test_fitted_tags_tell_people_apart(tmp_path):
-    """On the pictures they were fitted to, even with features of random layers."""
+    """Tested on the pictures of the fit, with features of random layers."""
     torch.manual_seed(0)
     model = build_tiny(17)
     pictures = CocoPictures(drawing.write(tmp_path), tmp_path)
