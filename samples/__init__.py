@@ -1,4 +1,4 @@
-"""Drawn people with their true joints: the bundled clip, and pictures for training and tests. numpy and OpenCV only."""
+"""Synthetic people with true joints: the bundled clip, and pictures for training and tests. Needs numpy and OpenCV."""
 
 from samples.people import draw_picture
 

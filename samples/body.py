@@ -1,4 +1,4 @@
-"""An articulated body: joint angles -> points in space. Knows nothing of pixels.
+"""An articulated body: computes points in space from joint angles.
 
 Units: the person's height is 1. Axes: x to the right of the picture, y down, z towards the camera. At yaw 0 a person
 faces the camera, and their left side is at +x. Angles are in radians.
@@ -19,14 +19,14 @@ LEFT, RIGHT = 0, 1
 SIDES = (1.0, -1.0)  # the sign of x of each side at yaw 0
 
 # Lengths from anthropometric tables, as fractions of the height.
-THIGH, SHANK, ANKLE = 0.245, 0.235, 0.042  # ankle: its height above the sole
+THIGH, SHANK, ANKLE = 0.245, 0.235, 0.042  # ANKLE: height of the ankle above the sole
 HEEL, TOE = 0.035, 0.105  # behind and before the ankle
 UPPER_ARM, FOREARM, HAND = 0.170, 0.150, 0.075
 TORSO = 0.290  # hip joints to shoulder joints
 NECK_TO_HEAD = 0.115  # shoulder line to the middle of the head
 HEAD_UP, HEAD_DOWN = 0.062, 0.066  # from the middle of the head to its top and to the chin
 
-# Joints 0..16 are COCO's; the others only shape the picture.
+# Joints 0..16 are COCO's; the others are only for drawing.
 NOSE, EYES, EARS = 0, (1, 2), (3, 4)
 SHOULDERS, ELBOWS, WRISTS = (5, 6), (7, 8), (9, 10)
 HIPS, KNEES, ANKLES = (11, 12), (13, 14), (15, 16)
@@ -44,13 +44,13 @@ Pair = tuple[float, float]  # left, right
 
 @dataclass(frozen=True, kw_only=True)
 class Pose:
-    """Angles of one moment. `flex` swings forward in the plane of walking, `spread` away from the body."""
+    """Joint angles. thigh, arm and forearm swing forward in the plane of walking; `..._spread`: away from the body."""
 
     yaw: float = 0.0  # 0 faces the camera, pi / 2 the right edge of the picture
     lean: float = 0.0
     tilt: float = 0.0
-    twist: float = 0.0  # the shoulders against the hips
-    head_yaw: float = 0.0  # against the shoulders
+    twist: float = 0.0  # of the shoulders relative to the hips
+    head_yaw: float = 0.0  # relative to the shoulders
     head_pitch: float = 0.0
     thigh: Pair = (0.0, 0.0)
     thigh_spread: Pair = (0.04, 0.04)
@@ -63,9 +63,9 @@ class Pose:
 
 @dataclass(frozen=True)
 class Build:
-    """What makes one body unlike another."""
+    """The proportions of a body."""
 
-    shoulders: float = 0.105  # half the distance of the joints
+    shoulders: float = 0.105  # half the distance between the joints
     hips: float = 0.058
     girth: float = 1.0
     head: float = 1.0
@@ -119,14 +119,14 @@ def figure(pose: Pose, build: Build | None = None) -> Figure:
 
 
 def gait(phase: float, *, yaw: float, energy: float = 1.0) -> Pose:
-    """A moment of walking; a full turn of `phase` is two steps. energy: 1 strolls, 1.6 runs."""
+    """The pose at a phase of walking; 2 pi of `phase` are two steps. energy: 1 strolls, 1.6 runs."""
     angles = []
     for offset in (0.0, math.pi):
         swing = phase + offset
         thigh = energy * 0.42 * math.sin(swing) + 0.06
         # The knee bends most just before the thigh passes under the body on its way forward.
         knee = 0.05 + energy * 0.95 * ((1 + math.cos(swing + 0.45)) / 2) ** 3
-        knee += 0.10 * ((1 + math.cos(swing + 3.6)) / 2) ** 2  # gives a little under the weight
+        knee += 0.10 * ((1 + math.cos(swing + 3.6)) / 2) ** 2  # bends a little under the weight
         angles.append((thigh, knee, -energy * 0.38 * math.sin(swing), 0.22 + energy * 0.16 * (1 - math.sin(swing))))
     left, right = angles
     return Pose(
@@ -143,25 +143,25 @@ def gait(phase: float, *, yaw: float, energy: float = 1.0) -> Pose:
 
 
 def standing_side(phase: float) -> int:
-    """The side whose foot is on the ground: its thigh swings back."""
+    """The side whose foot is on the ground, which is the side whose thigh swings back."""
     return RIGHT if math.cos(phase) > 0 else LEFT
 
 
 def stride(phase: float) -> float:
-    """How far a walker has come at this phase, in heights: the foot on the ground never slides."""
+    """The distance walked at this phase, in heights, computed such that the foot on the ground does not slide."""
     table, length = _stride_table()
     turns, rest = divmod(phase / (2 * math.pi), 1.0)
     return float(turns * length + np.interp(rest, np.linspace(0, 1, len(table)), table))
 
 
 def stride_length() -> float:
-    """Heights walked in a full turn of the phase."""
+    """The distance of two steps, in heights."""
     return _stride_table()[1]
 
 
 @cache
 def _stride_table(steps: int = 240) -> tuple[Points, float]:
-    """Distance walked at each of `steps` + 1 phases: the backward motion of the foot on the ground, summed."""
+    """Distance walked at each of `steps` + 1 phases: the cumulative backward motion of the foot on the ground."""
     poses = [figure(gait(2 * math.pi * i / steps, yaw=0.0)).points[list(ANKLES)] for i in range(steps + 1)]
     feet = np.stack(poses)  # (steps + 1, 2, 3)
     on_ground = [standing_side(2 * math.pi * (i + 0.5) / steps) for i in range(steps)]
@@ -171,7 +171,7 @@ def _stride_table(steps: int = 240) -> tuple[Points, float]:
 
 
 def random_pose(rng: np.random.Generator) -> Pose:
-    """Walking, standing, arms raised, sitting, bending or anything; facing anywhere, the camera a little more often."""
+    """Walking, standing, raised arms, sitting, bending or random angles, in any direction, more often to the camera."""
     yaw = float(rng.normal(0, 0.7)) if rng.random() < 0.5 else float(rng.uniform(-math.pi, math.pi))
     kind = rng.choice(["walk", "stand", "raise", "sit", "bend", "any"], p=[0.34, 0.22, 0.18, 0.10, 0.06, 0.10])
 
@@ -186,8 +186,8 @@ def random_pose(rng: np.random.Generator) -> Pose:
         pose = replace(pose, thigh=pair(-0.1, 0.2), thigh_spread=pair(0, 0.2), arm_spread=pair(0.05, 0.5))
     elif kind == "raise":
         raised = pair(1.2, 3.0)
-        one = int(rng.integers(0, 3))  # left, right or both
-        spread = (raised[0] if one != RIGHT else 0.15, raised[1] if one != LEFT else 0.15)
+        which = int(rng.integers(0, 3))  # left, right or both
+        spread = (raised[0] if which != RIGHT else 0.15, raised[1] if which != LEFT else 0.15)
         fore = tuple(s + float(rng.uniform(-0.6, 1.4)) if s > 1 else 0.1 for s in spread)
         pose = Pose(yaw=yaw, arm_spread=spread, forearm_spread=(fore[0], fore[1]), forearm=pair(-0.4, 0.4))
         pose = replace(pose, thigh_spread=pair(0, 0.25), arm=pair(-0.3, 0.3))
@@ -220,7 +220,7 @@ def random_build(rng: np.random.Generator) -> Build:
 
 
 def _swing(flex: float, spread: float, sign: float) -> Points:
-    """The direction of a limb that hangs down at (0, 0)."""
+    """The direction of a limb; at (0, 0) it hangs down."""
     return np.array([
         sign * math.sin(spread),
         math.cos(spread) * math.cos(flex),
@@ -234,7 +234,7 @@ def _rotation_y(angle: float) -> Points:
 
 
 def _rotation_x(angle: float) -> Points:
-    """A positive angle moves what is above forward (towards +z)."""
+    """A positive angle moves points above the origin forward (towards +z)."""
     c, s = math.cos(angle), math.sin(angle)
     return np.array([[1, 0, 0], [0, c, s], [0, -s, c]])
 

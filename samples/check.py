@@ -1,7 +1,7 @@
-"""Holds what `make demo` wrote against the clip's true people: python -m samples.check VIDEO JSONL.
+"""Compares the output of `make demo` with the clip's true people: python -m samples.check VIDEO JSONL.
 
-The video must play to its last frame, the JSON must have one line a frame, and people must match by OKS (COCO keypoint
-evaluation): a found person is right if its OKS with a true person that no better one has taken is >= 0.5.
+The video must decode to its last frame, and the JSON must have one line per frame. People are matched by OKS, as in
+COCO's keypoint evaluation: a detected person is correct if its OKS with an unmatched true person is at least 0.5.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from core.oks import joint_similarities
 
 TRUTH = Path(__file__).parent / "crowd.json"
 MIN_OKS = 0.5
-MIN_JOINTS = 6  # a true person with fewer joints in the picture is neither a hit nor a miss
+MIN_JOINTS = 6  # true people with fewer joints in the picture are ignored
 
 Floats = NDArray[np.float64]
 
@@ -42,25 +42,26 @@ def oks(found: Floats, true: Floats, area: float) -> float:
 
 
 def count_matches(found: Sequence[Found], true: Sequence[CocoAnnotation]) -> tuple[int, int, int]:
-    """(hits, false alarms, misses) of one frame: the found in falling score, each takes its best free true person."""
-    free = list(range(len(true)))
+    """(hits, false alarms, misses) of one frame. Detected people, in order of falling score, are matched to the most
+    similar unmatched true person."""
+    unmatched = list(range(len(true)))
     keypoints = [np.array(person["keypoints"], float).reshape(-1, 3) for person in true]
-    counted = {t for t in free if true[t]["num_keypoints"] >= MIN_JOINTS}
+    counted = {t for t in unmatched if true[t]["num_keypoints"] >= MIN_JOINTS}
     hits = false_alarms = 0
     for person in sorted(found, key=lambda p: -p["score"]):
         pose = np.array(person["keypoints"], float)
-        similarity = {t: oks(pose, keypoints[t], true[t]["area"]) for t in free}
+        similarity = {t: oks(pose, keypoints[t], true[t]["area"]) for t in unmatched}
         best = max(similarity, key=lambda t: similarity[t], default=None)
         if best is None or similarity[best] < MIN_OKS:
             false_alarms += 1
             continue
-        free.remove(best)
+        unmatched.remove(best)
         hits += best in counted
-    return hits, false_alarms, len(counted & set(free))
+    return hits, false_alarms, len(counted & set(unmatched))
 
 
 def count_frames(video: Path) -> int:
-    """Pictures that decode; raises av.FFmpegError for a broken file."""
+    """The number of frames that can be decoded; raises av.FFmpegError for a damaged file."""
     with av.open(str(video)) as container:
         return sum(1 for _ in container.decode(video=0))
 
@@ -69,8 +70,10 @@ def main() -> int:
     parser = CommandParser(prog="python -m samples.check", description=__doc__.splitlines()[0])
     parser.add_argument("video", type=Path, help="the annotated video")
     parser.add_argument("people", type=Path, help="the JSON lines")
-    parser.add_argument("--recall", type=float, default=0.0, help="least share of the true people found")
-    parser.add_argument("--precision", type=float, default=0.0, help="least share of the found people that are true")
+    parser.add_argument("--recall", type=float, default=0.0, help="minimum share of the true people that are detected")
+    parser.add_argument(
+        "--precision", type=float, default=0.0, help="minimum share of the detected people that are true"
+    )
     options = parser.parse_args()
 
     truth: CocoFile = json.loads(TRUTH.read_text())
@@ -81,8 +84,8 @@ def main() -> int:
     frames = len(truth["images"])
 
     problems = []
-    if (played := count_frames(options.video)) != frames:
-        problems.append(f"{options.video} plays {played} frames, the clip has {frames}")
+    if (decoded := count_frames(options.video)) != frames:
+        problems.append(f"{options.video} has {decoded} frames; expected {frames}, as in the clip")
     if [line["frame"] for line in lines] != list(range(frames)):
         problems.append(f"{options.people} has {len(lines)} lines; expected frames 0 to {frames - 1} in order")
     totals = np.sum([count_matches(line["people"], true[line["frame"]]) for line in lines], axis=0, dtype=int)

@@ -1,4 +1,4 @@
-"""A head: skull, hair that leaves the face free, and eyes, nose, mouth and ears where they can be seen."""
+"""Draws a head: skull, hair, and the visible ones of eyes, nose, mouth and ears."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from samples import body
 from samples.outfit import Outfit
 from samples.paint import Canvas, Cloth, limb
 
-TURNED_AWAY = 0.012  # heights before the middle of the head that the nose or an eye must be, to be seen
-EAR_BEHIND = 0.018  # an ear is seen even from somewhat behind: it stands out
+MIN_FORWARD = 0.012  # the nose or an eye is visible if it is at least this far in front of the head's middle, heights
+EAR_BEHIND = 0.018  # an ear is visible up to this far behind the middle, since it stands out
 
 Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Look:
-    """A head in the picture.
+    """The parameters of drawing a head.
 
-    points: (NUM_POINTS, 3) x, y in pixels and depth in heights. unit: pixels that are one height for this head's size.
+    points: (NUM_POINTS, 3) x, y in pixels and depth in heights. unit: pixels per height, times the head's size.
     labels: of skin and of hair.
     """
 
@@ -38,13 +38,13 @@ class Look:
         return float(self.points[point, 0]), float(self.points[point, 1])
 
     def down(self, share: float) -> Point:
-        """A point on the line from the top of the head (0) to the chin (1), or beyond."""
+        """A point on the line from the top of the head (share 0) to the chin (1), or beyond."""
         (x0, y0), (x1, y1) = self.at(body.HEAD_TOP), self.at(body.CHIN)
         return x0 + (x1 - x0) * share, y0 + (y1 - y0) * share
 
     @property
     def wide(self) -> float:
-        """Half the width in pixels: a head is longer from front to back than from ear to ear."""
+        """Half the width in pixels; a head is longer from front to back than from ear to ear."""
         return math.hypot(0.043 * math.cos(self.yaw), 0.050 * math.sin(self.yaw)) * self.unit
 
     @cached_property
@@ -55,12 +55,12 @@ class Look:
 def hidden_face(depth: NDArray[np.float64]) -> list[int]:
     """The face joints (0..4) on the far side of the head. depth: (NUM_POINTS,) in heights, larger is nearer."""
     middle = depth[body.HEAD]
-    away = [j for j in (body.NOSE, *body.EYES) if depth[j] < middle + TURNED_AWAY]
+    away = [j for j in (body.NOSE, *body.EYES) if depth[j] < middle + MIN_FORWARD]
     return away + [j for j in body.EARS if depth[j] < middle - EAR_BEHIND]
 
 
 def draw_head(canvas: Canvas, look: Look) -> None:
-    """Skull, hair, ears, face."""
+    """Draw skull, hair, ears and face."""
     wide, wear, (skin, hair) = look.wide, look.wear, look.labels
     skull = wide, wide * 0.92, wide * 0.66
     limb(canvas, look.down(0.36), look.down(0.80), skull, wear.skin, label=skin, light=look.light)
@@ -76,7 +76,7 @@ def draw_head(canvas: Canvas, look: Look) -> None:
 
 
 def draw_long_hair(canvas: Canvas, look: Look) -> None:
-    """What hangs down at the back of the head; the caller draws it before the neck of who faces the camera."""
+    """Draw the hair at the back of the head; for a person who faces the camera, call it before drawing the neck."""
     wide = 0.052 * look.unit
     radii = wide, wide, wide * 0.85
     back = -0.018 * look.unit * math.sin(look.yaw)
@@ -86,9 +86,9 @@ def draw_long_hair(canvas: Canvas, look: Look) -> None:
 
 
 def _face(canvas: Canvas, look: Look) -> None:
-    """The features own no pixels: the head already does."""
+    """Draw the features without labels, since their pixels have the head's label."""
     unit, skin = look.unit, look.wear.skin
-    turned = abs(math.cos(look.yaw))  # features get narrow as the face turns
+    turned = abs(math.cos(look.yaw))  # features become narrower as the face turns
 
     def stroke(centre: Point, half: float, radius: float, cloth: Cloth) -> None:
         x, y = centre
@@ -111,7 +111,7 @@ def _face(canvas: Canvas, look: Look) -> None:
 
 
 def _hair(canvas: Canvas, look: Look, label: int) -> None:
-    """A cap of hair: every pixel of the skull that looks up or backwards."""
+    """Draw the hair on every pixel of the skull whose surface faces up or backwards."""
     top, chin, middle = look.at(body.HEAD_TOP), look.at(body.CHIN), look.down(0.46)
     length = max(math.dist(top, chin), 1e-3)
     wide, tall = look.wide * 1.08, length * 0.52
@@ -128,7 +128,7 @@ def _hair(canvas: Canvas, look: Look, label: int) -> None:
     side = (x * uy - y * ux) / wide  # -1 .. 1, to the picture's right
     squared = side**2 + up**2
     forward = np.sqrt(np.clip(1 - squared, 0, 1)) * math.cos(look.yaw) + side * math.sin(look.yaw)
-    # Hair where the skull looks less far forward than this: high above the brow, low at temples and nape.
+    # There is hair where the surface faces less forward than this: high above the brow, low at temples and nape.
     hairline = np.where(up > 0.15, 0.10 + 1.25 * (up - 0.15), np.where(up > -0.35, 0.05, -0.30 + 0.6 * (up + 0.35)))
     soft = 3.0 / max(wide, 3.0)
     cover = np.clip((1 - np.sqrt(squared)) * tall + 0.5, 0, 1) * np.clip((hairline - forward) / soft + 0.5, 0, 1)

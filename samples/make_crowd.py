@@ -1,8 +1,8 @@
-"""Draws the bundled clip and its truth: python -m samples.make_crowd [--video FILE] [--annotations FILE].
+"""Draws the bundled clip and its annotations: python -m samples.make_crowd [--video FILE] [--annotations FILE].
 
-People on a square walk, cross, come near, leave and wave, seen by a camera at the height of their eyes. The truth is
-in COCO's keypoint format; an image's id is its frame's index, and an annotation's `track_id` says who it is: 1, 2 …,
-the same person in every frame. The same program always gives the same truth.
+People on a square walk, cross, approach, leave and wave; the camera is at eye height. The annotations are in COCO's
+keypoint format; an image's id is its frame's index, and `track_id` (1, 2 …) identifies a person in all frames. The
+annotations are the same each time the program runs.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ SIZE_WH = (640, 480)
 FPS = 25
 FRAMES = 250
 SEED = 22
-FOCAL = 480.0  # pixels; an adult 1 height away would be this tall
+FOCAL = 480.0  # pixels; the size of an adult at a distance of 1 height
 HORIZON = 150.0  # the picture's row at the height of the camera
-CAMERA_HEIGHT = 1.0  # in heights: adults' heads touch the horizon
+CAMERA_HEIGHT = 1.0  # in heights, so that adults' heads are at the horizon
 LIGHT = -0.4
-COCO_SKELETON = (  # as COCO's own files list it, from 1
+COCO_SKELETON = (  # as in COCO's files; joint numbers start at 1
     (16, 14), (14, 12), (17, 15), (15, 13), (12, 13), (6, 12), (7, 13), (6, 7), (6, 8), (7, 9), (8, 10), (9, 11),
     (2, 3), (1, 2), (1, 3), (2, 4), (3, 5), (4, 6), (5, 7),
 )  # fmt: skip
@@ -46,19 +46,20 @@ COCO_SKELETON = (  # as COCO's own files list it, from 1
 
 @dataclass(frozen=True)
 class Walker:
-    """Somebody's way: from (x, z) at `starts_s`, heading as a yaw, both in heights; z is the distance to the camera."""
+    """A path: starts at (x, z) at `starts_s` in direction yaw. x and z in heights; z: distance to the camera."""
 
     x: float
     z: float
     yaw: float
     starts_s: float = 0.0
-    size: float = 1.0  # against an adult's height
+    size: float = 1.0  # relative to an adult's height
     steps_per_s: float = 1.75
     energy: float = 1.0
     waves: bool = False  # stands and waves instead of walking
 
 
-# To the right is yaw pi / 2, to the left -pi / 2, to the camera 0. Distances of 1.55 to 3.5: 310 to 137 pixels tall.
+# yaw is pi / 2 to the right, -pi / 2 to the left, 0 to the camera. At distances of 1.55 to 3.5, people are 310 to 137
+# pixels tall.
 CAST = (
     Walker(x=-1.05, z=2.15, yaw=1.50, starts_s=-0.6),
     Walker(x=1.75, z=2.75, yaw=-1.62, starts_s=-0.5, steps_per_s=1.85),
@@ -85,7 +86,7 @@ def main() -> None:
 
 
 def write_clip(path: Path) -> CocoFile:
-    """Draw and encode all frames; returns the truth."""
+    """Draw and encode all frames; returns the annotations."""
     pictures: list[CocoAnnotation] = []
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=FPS, options={"crf": "22", "preset": "slow"})
@@ -125,9 +126,9 @@ def truth_of(annotations: list[CocoAnnotation], frames: int = FRAMES) -> CocoFil
 def draw_frames(
     count: int = FRAMES, *, every: int = 1, seed: int = SEED, cast: Sequence[Walker] = CAST
 ) -> Iterator[tuple[NDArray[np.uint8], list[CocoAnnotation]]]:
-    """Each frame, (480, 640, 3) uint8 BGR, with its COCO annotations (ids are given later).
+    """Each frame, (480, 640, 3) uint8 BGR, with its COCO annotations, without their ids.
 
-    Another seed gives other people on another square, another cast other ways over it.
+    The seed determines the people's looks and the background, the cast their paths.
     """
     rng = np.random.default_rng(seed)
     background = scenery(rng, SIZE_WH, kind="street", horizon=int(HORIZON))
@@ -150,7 +151,7 @@ def draw_frames(
 
 
 def _place(walker: Walker, build: body.Build, outfit: Outfit, time_s: float) -> tuple[float, Person]:
-    """The walker's distance and figure at a time."""
+    """The walker's distance and its person at a time."""
     elapsed = time_s - walker.starts_s
     if walker.waves:
         phase, walked = 0.0, 0.0
@@ -161,7 +162,7 @@ def _place(walker: Walker, build: body.Build, outfit: Outfit, time_s: float) -> 
         pose = body.gait(phase, yaw=walker.yaw, energy=walker.energy)
     x = walker.x + walked * math.sin(walker.yaw)
     z = max(walker.z - walked * math.cos(walker.yaw), 0.5)
-    # What is beside the camera's axis is seen from its own side.
+    # the camera sees people away from its axis from another angle
     seen_yaw = walker.yaw - math.atan2(x, z)
     figure = body.figure(replace(pose, yaw=seen_yaw), build)
     foot = SIZE_WH[0] / 2 + FOCAL * x / z, HORIZON + FOCAL * CAMERA_HEIGHT / z
@@ -169,7 +170,7 @@ def _place(walker: Walker, build: body.Build, outfit: Outfit, time_s: float) -> 
 
 
 def _waving(yaw: float, time_s: float) -> body.Pose:
-    """Stands, looks about, and waves with the left arm for most of every four seconds."""
+    """Standing, looking around, and waving with the left arm during most of every five seconds."""
     up = 0.5 - 0.5 * math.cos(math.pi * min(1.0, max(0.0, 2.2 - abs(time_s % 5.0 - 2.5)) / 0.8))
     wave = 0.35 * math.sin(2 * math.pi * 1.3 * time_s) * up
     return body.Pose(
@@ -184,7 +185,7 @@ def _waving(yaw: float, time_s: float) -> body.Pose:
 
 
 def _shadows(canvas: Canvas, people: list[Person]) -> None:
-    """Each body laid on the ground, away from the light, and softened."""
+    """Darken the ground by a blurred projection of each body, away from the light."""
     dark = np.zeros(canvas.owner.shape, np.uint8)
     bones = [(body.CHEST, body.PELVIS), (body.CHEST, body.HEAD)]
     for side in (body.LEFT, body.RIGHT):
@@ -206,7 +207,7 @@ def _shadows(canvas: Canvas, people: list[Person]) -> None:
 def _annotations(
     index: int, canvas: Canvas, keypoints: NDArray[np.float32], areas: NDArray[np.float32], track_ids: Sequence[int]
 ) -> list[CocoAnnotation]:
-    """COCO annotations of the people of whom a pixel shows."""
+    """COCO annotations of the people with at least one visible pixel."""
     result: list[CocoAnnotation] = []
     for number, (joints, area) in enumerate(zip(keypoints, areas, strict=True)):
         rows, columns = np.nonzero(canvas.owner // PARTS == number)

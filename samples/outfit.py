@@ -1,4 +1,4 @@
-"""Clothes, skin and hair, drawn at random."""
+"""Random clothes, skin and hair."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from samples.paint import Cloth, Colour
 
-SKIN_LIGHT, SKIN_DARK = (165, 195, 235), (40, 62, 100)  # BGR; tones between
+SKIN_LIGHT, SKIN_DARK = (165, 195, 235), (40, 62, 100)  # BGR; skin tones are interpolated between the two
 HAIR = ((28, 24, 24), (30, 45, 70), (60, 100, 150), (110, 170, 205), (150, 150, 152), (30, 50, 120), (215, 215, 215))
 HAIR_SHARES = (0.34, 0.24, 0.14, 0.10, 0.08, 0.05, 0.05)
 PATTERNS = ("rings", "lines", "checks", "dots")
@@ -17,7 +17,7 @@ PATTERNS = ("rings", "lines", "checks", "dots")
 
 @dataclass(frozen=True)
 class Outfit:
-    """sleeve, leg: how much of the upper arm and the thigh is covered, 0..1; above 1 all of arm and leg is."""
+    """sleeve, leg: the covered share of the upper arm and the thigh, 0..1; above 1 the whole arm or leg is covered."""
 
     skin: Cloth
     hair: Cloth
@@ -26,14 +26,14 @@ class Outfit:
     shoes: Cloth
     sleeve: float
     leg: float
-    skirt: float  # its length in thighs; 0: none
-    loose: float  # how wide the clothes are; 1: tight
+    skirt: float  # length, in lengths of the thigh; 0: no skirt
+    loose: float  # width of the clothes; 1: tight
     long_hair: bool
     bald: bool
 
 
 def random_outfit(rng: np.random.Generator, height: float) -> Outfit:
-    """Clothes for a person `height` pixels tall; patterns have sizes on the cloth, not in the picture."""
+    """Random clothes for a person of `height` pixels, which determines the size of patterns."""
 
     def cloth(plain: float, saturation: float) -> Cloth:
         return Cloth(
@@ -50,7 +50,7 @@ def random_outfit(rng: np.random.Generator, height: float) -> Outfit:
     hair = HAIR[int(rng.choice(len(HAIR), p=HAIR_SHARES))]
     top = cloth(plain=0.5, saturation=0.75)
     bottom = cloth(plain=0.85, saturation=0.5)
-    if rng.random() < 0.35:  # denim and its kin
+    if rng.random() < 0.35:  # like denim
         depth = float(rng.uniform(0.5, 1.1))
         bottom = Cloth((140 * depth, 95 * depth, 70 * depth), folds=0.13, offset=bottom.offset)
     skirt = float(rng.uniform(0.5, 1.4)) if rng.random() < 0.16 else 0.0
@@ -73,7 +73,7 @@ def random_outfit(rng: np.random.Generator, height: float) -> Outfit:
 
 
 def _colour(rng: np.random.Generator, saturation: float) -> Colour:
-    """Any hue, more often muted; whites, greys and blacks among them."""
+    """A random colour of any hue, often with low saturation, including white, grey and black."""
     strength = float(rng.uniform(0, saturation)) if rng.random() < 0.7 else 0.05
     red, green, blue = colorsys.hsv_to_rgb(float(rng.random()), strength, float(rng.uniform(0.12, 0.95)))
     return 255 * blue, 255 * green, 255 * red

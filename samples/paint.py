@@ -1,4 +1,4 @@
-"""The brush: tapered, shaded, textured limbs with soft edges, on a float canvas with a map of who is in front."""
+"""Draws tapered, shaded, textured limbs with soft edges on a float canvas, with a label for each pixel."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 Colour = tuple[float, float, float]  # BGR, 0..255
 
 NOTHING = -1
-# Noise with soft blobs, read by cloth coordinates: folds. Always the same; the outfit chooses where to read.
-FOLDS_SIDE = 128  # a power of two
+# Folds are a texture of smooth noise, sampled in coordinates of the cloth. Outfits differ in the offset.
+FOLDS_SIDE = 128  # of the texture, a power of two
 
 
 class Canvas(NamedTuple):
-    """image: (H, W, 3) float32 BGR. owner: (H, W) int32, the label of what is in front at each pixel, or NOTHING."""
+    """image: (H, W, 3) float32 BGR. owner: (H, W) int32, the label of the frontmost part at each pixel, or NOTHING."""
 
     image: NDArray[np.float32]
     owner: NDArray[np.int32]
@@ -25,7 +25,7 @@ class Canvas(NamedTuple):
 
 @dataclass(frozen=True)
 class Cloth:
-    """What a limb is covered with. period: of the pattern, in pixels; offset: where the folds are read."""
+    """The surface of a limb. period: of the pattern, in pixels; offset: into the texture of folds."""
 
     colour: Colour
     second: Colour = (0.0, 0.0, 0.0)
@@ -47,10 +47,10 @@ def limb(
     shade: float = 0.45,
     hem: bool = False,
 ) -> None:
-    """Paint a limb from start to end, its radius interpolated between `radii`, rounded at both ends, lit from a side.
+    """Paint a limb from start to end, with its radius interpolated between `radii`, round ends, and light from a side.
 
-    label None paints without claiming the pixels. light: where across the limb it is brightest, -1 (left) to 1.
-    hem: cut the end straight, as cloth is.
+    label: of its pixels; None keeps the labels. light: position of the brightest line across the limb, -1 (left) to 1.
+    shade: strength of the shading. hem: cut the end straight, like the end of a sleeve.
     """
     reach = max(radii) + 1.5
     height, width = canvas.owner.shape
@@ -74,7 +74,7 @@ def limb(
         cover *= np.clip(length - along + 0.5, 0, 1)
     if not cover.any():
         return
-    # The light comes from the picture's side: a limb that points up would otherwise be lit from the other one.
+    # the light comes from a side of the picture; without the sign, limbs that point up would be lit from the other side
     side = np.clip(across / np.maximum(radius, 0.5), -1, 1) * (-1.0 if uy > 0 else 1.0)
     brightness = 1.12 - shade * (side - light) ** 2 * 0.6
     if cloth.folds:
@@ -87,9 +87,9 @@ def limb(
 
 
 def _pattern(cloth: Cloth, along: NDArray[np.float32], across: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(h, w, 3) or, for plain cloth, (3,): the colour before light falls on it."""
+    """(h, w, 3) or, for plain cloth, (3,): the colour before shading."""
     first = np.asarray(cloth.colour, np.float32)
-    if cloth.pattern == "plain" or cloth.period < 2.0:  # finer than the pixels: would only flicker
+    if cloth.pattern == "plain" or cloth.period < 2.0:  # a period near the pixel size would flicker
         return first
     wave = np.float32(2 * math.pi / cloth.period)
     if cloth.pattern == "rings":
@@ -105,14 +105,14 @@ def _pattern(cloth: Cloth, along: NDArray[np.float32], across: NDArray[np.float3
 
 
 def _folds(along: NDArray[np.float32], across: NDArray[np.float32], offset: int, radius: float) -> NDArray[np.float32]:
-    step = np.float32(16.0 / max(radius, 2.0))  # the blobs grow with the limb
+    step = np.float32(16.0 / max(radius, 2.0))  # folds scale with the limb
     rows = (along * step).astype(np.int32) + offset
     columns = (across * (step * 0.7)).astype(np.int32) + offset // 7
     return np.asarray(FOLDS[rows & (FOLDS_SIDE - 1), columns & (FOLDS_SIDE - 1)], np.float32)
 
 
 def _blobs(side: int) -> NDArray[np.float32]:
-    """(side, side), periodic, mean 0, most values within -1..1: white noise through a Gaussian in frequency space."""
+    """(side, side), periodic, mean 0, most values within -1..1: white noise with a Gaussian low-pass filter."""
     noise = np.random.default_rng(7).standard_normal((side, side))
     frequency = np.fft.fftfreq(side)
     window = np.exp(-((frequency[:, None] ** 2 + frequency[None, :] ** 2) * 2 * (math.pi * 3.0) ** 2))

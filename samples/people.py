@@ -1,4 +1,4 @@
-"""Crowds of drawn people: their joints with COCO's visibility, and whole pictures for training and tests."""
+"""Crowds of synthetic people: joints with COCO's visibility, and whole pictures for training and tests."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from samples.person import FOOT, FOREARM, HAND, HEAD, PARTS, SHANK, SKIRT, THIGH
 from samples.scenery import finish, foreground, scenery
 
 JOINTS = 17
-LEAST_SHARE = 0.12  # somebody of whom less can be seen has no labelled joints, as in hand-made annotations
-FAR_SIDE = 0.045  # a shoulder or hip this far (heights) behind the middle of the body is covered by it
+MIN_VISIBLE = 0.12  # people with a smaller visible share have no labelled joints, as in manual annotations
+FAR_SIDE = 0.045  # a shoulder or hip this far (heights) behind the middle of the body is hidden by the body
 
-# The parts on which a joint lies, for the left side: it is seen where one of them is in front.
+# The parts on which a joint of the left side lies. A joint is visible if one of them is frontmost there.
 _PARTS_AT = {
     body.SHOULDERS: (UPPER_ARM,),
     body.ELBOWS: (UPPER_ARM, FOREARM),
@@ -35,17 +35,20 @@ _TRUNK_AT = {body.SHOULDERS: (TORSO,), body.HIPS: (TORSO, SKIRT)}
 def draw_picture(
     rng: np.random.Generator, size_wh: tuple[int, int], count: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
-    """A drawn picture of `count` people and its truth.
+    """A synthetic picture of `count` people and its labels.
 
     Returns the image (H, W, 3) uint8 BGR; keypoints (count, 17, 3) float32 x, y, v in pixels, pixel centres at +0.5,
-    v as `label_joints` says; areas (count,) float32, the visible pixels of each. People are in the order far to near.
+    v as in `label_joints`; areas (count,) float32, the visible pixels of each person. People are ordered far to near.
     """
     width, height = size_wh
     canvas = Canvas(scenery(rng, size_wh), np.full((height, width), NOTHING, np.int32))
     people: list[Person] = []
     for _ in range(count):
         person = random_person(rng, size_wh)
-        columns = [person.foot[0], *rng.uniform(0.04, 0.96, 2) * width]  # of three places, the freest
+        columns = [
+            person.foot[0],
+            *rng.uniform(0.04, 0.96, 2) * width,
+        ]  # of three positions, use the one with most space
         clear = [
             min((abs(x - one.foot[0]) / (person.height + one.height) for one in people), default=0) for x in columns
         ]
@@ -61,11 +64,11 @@ def draw_picture(
 
 
 def random_person(rng: np.random.Generator, size_wh: tuple[int, int]) -> Person:
-    """Somebody at least partly in the picture, a fifth to one and a half times its short side tall."""
+    """A random person, at least partly in the picture, with 0.22 to 1.4 times the height of its short side."""
     width, height = size_wh
     tall = float(np.exp(rng.uniform(math.log(0.22), math.log(1.4)))) * min(width, height)
     figure = body.figure(body.random_pose(rng), body.random_build(rng))
-    # Most heads are in the picture; who does not fit loses the legs.
+    # most heads are in the picture; of a person who does not fit, the legs are outside
     head = float(rng.uniform(0.02, 0.5)) if rng.random() < 0.9 else float(rng.uniform(-0.4, 0.0))
     foot = float(rng.uniform(0.04, 0.96)) * width, head * max(height - tall, 0.35 * height) * 1.8 + tall
     pitch, roll = float(rng.uniform(-0.05, 0.25)), float(rng.normal(0, 0.05))
@@ -73,7 +76,7 @@ def random_person(rng: np.random.Generator, size_wh: tuple[int, int]) -> Person:
 
 
 def draw_crowd(canvas: Canvas, people: Sequence[Person], light: float = -0.35) -> NDArray[np.float64]:
-    """Paint people far to near, as given. Returns (P,): the pixels each covered before the next one came."""
+    """Paint people in the given order, far to near. Returns (P,): the pixels of each before the next is painted."""
     alone = np.zeros(len(people))
     for number, person in enumerate(people):
         draw_person(canvas, person, number, light)
@@ -84,12 +87,12 @@ def draw_crowd(canvas: Canvas, people: Sequence[Person], light: float = -0.35) -
 def label_crowd(
     canvas: Canvas, people: Sequence[Person], alone: NDArray[np.float64]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(P, 17, 3) keypoints and (P,) visible areas in square pixels; `alone` is what `draw_crowd` gave."""
+    """(P, 17, 3) keypoints and (P,) visible areas in square pixels. alone: the result of `draw_crowd`."""
     owners = canvas.owner[canvas.owner != NOTHING] // PARTS
     areas = np.bincount(owners, minlength=len(people)).astype(np.float32)
     keypoints = np.zeros((len(people), JOINTS, 3), np.float32)
     for number, person in enumerate(people):
-        if areas[number] > LEAST_SHARE * alone[number]:
+        if areas[number] > MIN_VISIBLE * alone[number]:
             keypoints[number] = label_joints(canvas.owner, person, number)
     return keypoints, areas
 
@@ -97,8 +100,8 @@ def label_crowd(
 def label_joints(owner: NDArray[np.int32], person: Person, number: int) -> NDArray[np.float32]:
     """(17, 3) float32 x, y, v of person `number` on a finished canvas.
 
-    v as COCO's annotators give it: 2 seen, 1 behind something, 0 (and x, y zero) out of the picture, or a feature of a
-    face that looks away.
+    v as in COCO's annotations: 2 visible, 1 hidden, 0 (and x, y zero) outside the picture, or a feature of a face that
+    is turned away.
     """
     points = person.project()
     height, width = owner.shape

@@ -1,4 +1,4 @@
-"""One drawn person: a figure in an outfit, painted part by part from far to near."""
+"""Draws one person: a figure in an outfit, painted part by part from far to near."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody at a place. foot: the picture's point on the ground under the pelvis; height in pixels, standing."""
+    """A figure at a position. foot: the point in the picture on the ground under the pelvis; height: in pixels, when
+    standing."""
 
     figure: body.Figure
     outfit: Outfit
     foot: Point
     height: float
-    pitch: float = 0.06  # how far the camera looks down
+    pitch: float = 0.06  # of the camera, downwards
     roll: float = 0.0
 
     def project(self) -> NDArray[np.float64]:
@@ -44,15 +45,15 @@ class Person:
 
 
 def draw_person(canvas: Canvas, person: Person, number: int, light: float = -0.35) -> None:
-    """Paint one person before all that is there; the labels are number * PARTS + part.
+    """Paint one person in front of the canvas's content; the labels are number * PARTS + part.
 
-    Of what is level, legs come first, then the torso, the head and the arms.
+    Parts at the same depth are painted in the order legs, torso, head, arms.
     """
     painter = _Painter(canvas, person, number, light)
     depth = painter.points[:, 2]
     middle, head = float(depth[[body.CHEST, body.PELVIS]].mean()), float(depth[body.HEAD])
     layers: list[tuple[float, Callable[[], None]]] = [(middle + 0.02, painter.torso), (head + 0.03, painter.head)]
-    if person.outfit.long_hair:  # before the head only of who is seen from behind
+    if person.outfit.long_hair:  # in front of the head only if the person is seen from behind
         layers.append((head - 0.01 - 0.10 * math.cos(person.figure.head_yaw), painter.long_hair))
     for side in (body.LEFT, body.RIGHT):
         leg = float(depth[[body.HIPS[side], body.KNEES[side]]].mean())
@@ -63,7 +64,7 @@ def draw_person(canvas: Canvas, person: Person, number: int, light: float = -0.3
 
 
 class _Painter:
-    """The layers of one person. Radii are in heights."""
+    """Paints the layers of one person. Radii are in heights."""
 
     def __init__(self, canvas: Canvas, person: Person, number: int, light: float) -> None:
         self.canvas, self.person, self.light = canvas, person, light
@@ -121,7 +122,7 @@ class _Painter:
         shoulders, pelvis = self.at[body.CHEST], self.at[body.PELVIS]
         lower = _between(shoulders, pelvis, 0.7), _between(shoulders, pelvis, 0.94)
         self.paint(lower, (chest[3], seat), wear.bottom, TORSO)
-        # The rounded end reaches one radius beyond the shoulders: it starts lower by that much.
+        # the rounded end reaches one radius beyond the shoulders, so the shirt starts lower by one radius
         reach = min(chest[0] * height / max(math.dist(shoulders, pelvis), 1.0), 0.7)
         shirt = _between(shoulders, pelvis, reach - 0.06), _between(shoulders, pelvis, 0.98)
         self.paint(shirt, (*chest, seat * 1.06), wear.top, TORSO, hem=True)

@@ -1,4 +1,4 @@
-"""What stands behind and before the people: sky, houses, foliage, rooms, plain noise; and the camera's own noise."""
+"""Backgrounds and foregrounds: sky, houses, foliage, rooms, noise; and the camera's noise."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Fill = tuple[float, float, float]
 def scenery(
     rng: np.random.Generator, size_wh: tuple[int, int], *, kind: str | None = None, horizon: int | None = None
 ) -> Picture:
-    """A background. kind: street, park, room or noise; horizon: the row where the ground ends; None picks one."""
+    """A background. kind: street, park, room or noise; horizon: the row where the ground ends; None: random."""
     width, height = size_wh
     kind = kind or str(rng.choice(["street", "park", "room", "noise"], p=[0.32, 0.26, 0.27, 0.15]))
     horizon = int(height * rng.uniform(0.35, 0.65)) if horizon is None else horizon
@@ -35,7 +35,7 @@ def scenery(
 
 
 def octaves(rng: np.random.Generator, size_wh: tuple[int, int]) -> Picture:
-    """Noise at four scales, each half as strong and twice as fine; about -2..2."""
+    """Noise at four scales, the finer the weaker; about -2..2."""
     width, height = size_wh
     total = np.zeros((height, width, 3), np.float32)
     chroma = np.array([0.25, 0.2, 0.25], np.float32)
@@ -48,7 +48,7 @@ def octaves(rng: np.random.Generator, size_wh: tuple[int, int]) -> Picture:
 
 
 def foreground(rng: np.random.Generator, size_wh: tuple[int, int]) -> tuple[Picture, NDArray[np.bool_]]:
-    """Something that stands before everybody: (its colours, where it is). A bush, a board or a pole."""
+    """An object in front of all people, a bush, a board or a pole: its colours and its mask."""
     width, height = size_wh
     mask = np.zeros((height, width), np.uint8)
     x, top = int(rng.integers(0, width)), int(rng.uniform(0.55, 0.9) * height)
@@ -68,7 +68,7 @@ def foreground(rng: np.random.Generator, size_wh: tuple[int, int]) -> tuple[Pict
 
 
 def finish(rng: np.random.Generator, picture: Picture) -> NDArray[np.uint8]:
-    """What a camera does: exposure, a little blur, grain; then uint8."""
+    """Simulate a camera: exposure, slight blur and grain; converts to uint8."""
     if rng.random() < 0.4:
         picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.4, 1.1))), np.float32)
     colour = rng.uniform(0.9, 1.1, 3).astype(np.float32) * np.float32(rng.uniform(0.8, 1.25))
@@ -92,7 +92,7 @@ def _sky_and_ground(rng: np.random.Generator, picture: Picture, horizon: int) ->
     near = np.linspace(0.8, 1.1, height - horizon, dtype=np.float32)[:, None, None]
     picture[horizon:] = ground * near
     vanishing = int(rng.uniform(0, picture.shape[1]))
-    for offset in np.arange(-6, 7) * picture.shape[1] * 0.25:  # joints of the pavement run to one point
+    for offset in np.arange(-6, 7) * picture.shape[1] * 0.25:  # joints of the pavement, in perspective
         cv2.line(
             picture, (vanishing, horizon), (int(vanishing + offset * 3), height), tuple(ground * 0.85), 1, cv2.LINE_AA
         )

@@ -1,4 +1,4 @@
-"""The bundled clip and its truth belong together, and to the program that drew them."""
+"""The bundled clip, its annotations and the program that draws them are consistent."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_the_clip_is_small_and_has_every_frame(decoded):
 
 
 def test_the_committed_truth_is_what_the_program_draws(truth, decoded):
-    """The first frames drawn again: the same annotations to the last digit, and the same pictures but for the codec."""
+    """Draws the first frames again: the annotations are identical, the pictures differ only by the codec's loss."""
     count = 12
     drawn = []
     for index, (image, people) in enumerate(make_crowd.draw_frames(count)):
@@ -58,7 +58,7 @@ def test_image_ids_are_frame_indices_and_people_come_and_go(truth):
 
 
 def test_track_ids_follow_the_same_person_through_the_clip(truth):
-    """Unique in a frame, and what carries an id moves as a body does: a swapped pair would jump."""
+    """Ids are unique in a frame, and each moves continuously: with swapped ids a person would jump."""
     seen: dict[int, tuple[int, np.ndarray]] = {}
     jumps = []
     for one in truth["annotations"]:

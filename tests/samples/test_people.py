@@ -1,4 +1,4 @@
-"""The drawn people: anatomy, walking, and labels that agree with the pixels."""
+"""The synthetic people: anatomy, walking, and labels that agree with the pixels."""
 
 from __future__ import annotations
 
