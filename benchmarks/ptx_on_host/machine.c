@@ -57,6 +57,22 @@ static u32 matches(u32 own) {
   return lanes;
 }
 
+/* redux.sync: the smallest or the largest. */
+static u32 reduced_u32(int largest) {
+  u32 found = 0, any = 0;
+  for (u32 i = 0; i < WARP; i++)
+    if (givers >> i & 1 && (!any++ || (largest ? given[i] > found : given[i] < found))) found = given[i];
+  return found;
+}
+
+static s32 reduced_s32(int largest) {
+  s32 found = 0;
+  u32 any = 0;
+  for (u32 i = 0; i < WARP; i++)
+    if (givers >> i & 1 && (!any++ || (largest ? (s32)given[i] > found : (s32)given[i] < found))) found = (s32)given[i];
+  return found;
+}
+
 /* shfl.sync: the value of another lane, or one's own where that is out of range; limits as PTX packs them. */
 static u32 shuffled(Thread *thread, char mode, u32 b, u32 limits, pred *in_range) {
   u32 lane = thread->lane, segment = limits >> 8 & 31, low = lane & segment, high = low | (limits & 31 & ~segment);

@@ -25,6 +25,7 @@ WEIGHTS: tuple[tuple[str, float, str], ...] = (
     (r"div\.rn\.f32$", 10, "reciprocal, four fused multiply-adds, a test for the slow path"),
     (r"rcp\.rn\.f32$", 7, "approximation, two corrections, a test for the slow path"),
     (r"sqrt\.rn\.f32$", 9, "approximation, four corrections, a test for the slow path"),
+    (r"redux\.sync", 2, "into a uniform register, and a copy of that"),
     (r"cvt\.[us](64\.[us]32|32\.[us]64)$", 0.6, "one half is a copy, or nothing"),
 )
 ENDS_BLOCK = ("bra", "ret", "exit", "bar", "barrier")

@@ -82,13 +82,13 @@ class _Writer:
         """Shuffles, votes and barriers of a warp: wait for its lanes, then use their values."""
         found = re.fullmatch(
             r"bar\.warp\.(sync)|shfl\.sync\.(up|down|bfly|idx)\.b32|vote\.sync\.(ballot\.b32|any\.pred|all\.pred)"
-            r"|match\.any\.sync\.(b32)",
+            r"|match\.any\.sync\.(b32)|redux\.sync\.((?:min|max)\.[su]32)",
             item.opcode,
         )
         if found is None:
             return None
         self.waits += 1
-        barrier, shuffle, vote, match_ = found.groups()
+        barrier, shuffle, vote, match_, reduction = found.groups()
         *_, members = item.operands
         wait = f"wait_for_warp(thread, {self.waits}, {self._read(members, 'u32', item)}, "
         if barrier:
@@ -99,6 +99,10 @@ class _Writer:
             type_ = "b32" if vote == "ballot.b32" else "pred"
             return f"{wait}{self._read(given, 'pred', item)}); {self._assign(target, type_, result, item)}"
         value = self._read(given, "b32", item)
+        if reduction:
+            operation, type_ = reduction.split(".")
+            result = f"reduced_{type_}({int(operation == 'max')})"
+            return f"{wait}{value}); {self._assign(target, type_, result, item)}"
         if match_:
             return f"{wait}{value}); {self._assign(target, 'b32', f'matches({value})', item)}"
         register, _, flag = target.partition("|")

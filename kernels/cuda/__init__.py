@@ -4,7 +4,8 @@ Importing needs no GPU; building a `Workspace` does. With NUMBA_ENABLE_CUDASIM=1
 """
 
 from kernels.cuda.assignment import match
-from kernels.cuda.decode import Blocks, Workspace, decode, packed_size, unpack_people
+from kernels.cuda.decode import Blocks, Workspace, decode
+from kernels.cuda.packed import packed_size, unpack_people
 from kernels.cuda.preprocess import preprocess
 from kernels.cuda.preprocess_nv12 import preprocess_nv12
 

@@ -5,7 +5,8 @@ rounded on its own, so that kernels give the bits of NumPy and of `kernels.cpu`.
 754 says, on the device and in the simulator. `larger` and `smaller` take the number where the other is NaN.
 
 `warp_…` and `shuffle` are called by every lane of a warp, and the simulator needs every thread of the block to call
-them: a warp there is 32 threads, or the whole of a smaller block. They make what the lanes wrote before visible.
+them: a warp there is 32 threads, or the whole of a smaller block. Only `warp_barrier` makes visible to the other lanes
+what a lane wrote to memory.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ __all__ = [
     "larger",
     "limits",
     "mad",
+    "masked",
     "mul",
     "rint",
     "rounded",
@@ -105,13 +107,12 @@ if SIMULATED:
     def _of_warp(value: Value) -> list[Value]:
         """What each lane gives."""
         thread: Value = threading.current_thread()
-        given = thread._manager.__dict__.setdefault("given", {})
+        thread.turn = 1 - getattr(thread, "turn", 0)  # of two tables, so that nobody writes what others still read
+        given = thread._manager.__dict__.setdefault("given", ({}, {}))[thread.turn]
         given[thread.thread_id] = value
         thread.syncthreads()
         first = thread.thread_id // WARP * WARP
-        found = [given[lane] for lane in range(first, first + WARP) if lane in given]
-        thread.syncthreads()
-        return found
+        return [given[lane] for lane in range(first, first + WARP) if lane in given]
 
     def warp_barrier() -> None:
         thread: Value = threading.current_thread()
@@ -121,7 +122,8 @@ if SIMULATED:
         return np.uint32(sum(1 << lane for lane, raised in enumerate(_of_warp(flag)) if raised))
 
     def shuffle(value: Value, lane: Value) -> Value:
-        return _of_warp(value)[lane]
+        given = _of_warp(value)
+        return given[lane % len(given)]
 
     def warp_max(value: Value) -> Value:
         return np.fmax.reduce(_of_warp(value))
@@ -136,11 +138,16 @@ if SIMULATED:
         """a * b + c in 32 bits: Numba computes with 64-bit integers, of which each operation is several on a GPU."""
         return int(a) * int(b) + int(c)
 
+    def masked(a: Value, mask: Value) -> Value:
+        """a & mask, likewise."""
+        return int(a) & int(mask)
+
     rint, sqrt, floor, larger, smaller = np.rint, np.sqrt, np.floor, np.fmax, np.fmin
     int_min: Value = min
     int_max: Value = max
 else:
-    from numba.cuda import libdevice, types
+    from llvmlite import ir
+    from numba.cuda import cgutils, libdevice, types
     from numba.cuda.cudadrv.runtime import runtime
     from numba.cuda.extending import intrinsic
 
@@ -150,6 +157,13 @@ else:
             return builder.add(builder.mul(arguments[0], arguments[1]), arguments[2])
 
         return types.int32(types.int32, types.int32, types.int32), generate
+
+    @intrinsic
+    def masked(typing_context: Value, a: Value, mask: Value) -> Value:
+        def generate(context: Value, builder: Value, signature: Value, arguments: Value) -> Value:
+            return builder.and_(arguments[0], arguments[1])
+
+        return types.int32(types.int32, types.int32), generate
 
     device = cuda.jit(device=True)
 
@@ -181,7 +195,7 @@ else:
 
     @device
     def shuffle(value: Value, lane: Value) -> Value:
-        """The value that this lane gives."""
+        """The value that this lane gives; of its number, the last five bits count."""
         return cuda.shfl_sync(ALL_LANES, value, lane)
 
     @device
@@ -191,30 +205,63 @@ else:
             value = larger(value, cuda.shfl_xor_sync(ALL_LANES, value, 16 >> i))
         return value
 
+    @intrinsic
+    def architecture(typing_context: Value) -> Value:
+        """100 x the compute capability. NVVM puts it in: Numba lowers a device function once for GPUs of all kinds."""
+
+        def generate(context: Value, builder: Value, signature: Value, arguments: Value) -> Value:
+            text = ir.IntType(8).as_pointer()
+            reflect = ir.FunctionType(ir.IntType(32), [text])  # as CUDA's own libdevice asks
+            function = cgutils.get_or_insert_function(builder.module, reflect, "__nvvm_reflect")
+            name = cgutils.global_constant(builder, "architecture", cgutils.make_bytearray(b"__CUDA_ARCH\0"))
+            return builder.call(function, [builder.bitcast(name, text)])
+
+        return types.int32(), generate
+
+    def reduction(operation: str, kind: str, pairwise: Value) -> Value:
+        """The min or max of a warp's 32-bit integers (s32 or u32), for each lane; pairwise: of two of them."""
+        number = types.int32 if kind == "s32" else types.uint32
+
+        @intrinsic
+        def redux(typing_context: Value, value: Value) -> Value:
+            def generate(context: Value, builder: Value, signature: Value, arguments: Value) -> Value:
+                word = ir.FunctionType(ir.IntType(32), [ir.IntType(32)])
+                text = f"redux.sync.{operation}.{kind} $0, $1, {ALL_LANES};"
+                assembly = ir.InlineAsm(word, text, "=r,r", side_effect=True)
+                return builder.call(assembly, arguments, attrs=("convergent",))
+
+            return number(number), generate
+
+        @device
+        def reduce(value: Value) -> Value:
+            if architecture() >= 800:
+                return redux(value)
+            for i in range(5):
+                other = cuda.shfl_xor_sync(ALL_LANES, np.int32(value), 16 >> i)
+                value = number(pairwise(value, number(other)))  # Numba takes what umin gives for signed
+            return value
+
+        return reduce
+
+    least_signed = reduction("min", "s32", libdevice.min)
+    least_unsigned = reduction("min", "u32", libdevice.umin)
+    most_signed = reduction("max", "s32", libdevice.max)
+    most_unsigned = reduction("max", "u32", libdevice.umax)
+
     @device
     def warp_max_key(key: Value) -> Value:
         """The largest int64 of the warp, for each lane: first the upper halves are compared, then the lower."""
         upper = np.int32(key >> 32)
-        most = upper
-        for i in range(5):
-            most = int_max(most, cuda.shfl_xor_sync(ALL_LANES, most, 16 >> i))
-        lower = np.uint32(key) if upper == most else np.uint32(0)
-        for i in range(5):
-            other = np.uint32(cuda.shfl_xor_sync(ALL_LANES, np.int32(lower), 16 >> i))
-            lower = np.uint32(libdevice.umax(lower, other))  # Numba takes what umax gives for signed
+        most = most_signed(upper)
+        lower = most_unsigned(np.uint32(key) if upper == most else np.uint32(0))
         return (np.int64(most) << 32) | np.int64(lower)
 
     @device
     def warp_min_key(key: Value) -> Value:
         """The smallest, likewise."""
         upper = np.int32(key >> 32)
-        least = upper
-        for i in range(5):
-            least = int_min(least, cuda.shfl_xor_sync(ALL_LANES, least, 16 >> i))
-        lower = np.uint32(key) if upper == least else np.uint32(0xFFFFFFFF)
-        for i in range(5):
-            other = np.uint32(cuda.shfl_xor_sync(ALL_LANES, np.int32(lower), 16 >> i))
-            lower = np.uint32(libdevice.umin(lower, other))
+        least = least_signed(upper)
+        lower = least_unsigned(np.uint32(key) if upper == least else np.uint32(0xFFFFFFFF))
         return (np.int64(least) << 32) | np.int64(lower)
 
 

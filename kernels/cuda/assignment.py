@@ -6,13 +6,17 @@ Rows are inserted in order, each by a shortest augmenting path (Dijkstra over re
 Two things make that parallel without changing its result:
 
 * While a row's nearest column is free, inserting it is only that, and no potential changes. So all rows look for their
-  nearest column at once, and the rows before the first that finds its own taken are done: with tags that tell people
-  apart, all. No row looks twice, since a path only changes potentials of columns that are taken by then.
+  nearest column at once, and all rows before the first that finds its column taken are done: with tags that tell
+  people apart, all. No row looks twice, since a path only changes potentials of columns that are taken by then.
 * A row whose column is taken searches its path with one lane a column: a step is a few operations a lane and one
   smallest key of the warp.
 
+A lane keeps what belongs to its row and to its column in registers, and reads those of another lane by a shuffle. It
+has more than one row and column where there are more of them than lanes.
+
 To look for the nearest column takes 32 bits: of one row's costs the order is that of rint(D) + rint(256 D), which grows
-with both. A warp's lanes have more than one row and column each where there are more than 32 of them.
+with both. All costs of a row are raised by its value, which changes no decision: then the cost of a pair is that of
+its distance, and of an appended column, the value.
 """
 
 from __future__ import annotations
@@ -35,8 +39,10 @@ from kernels.cuda._cuda import (
     kernel,
     larger,
     mad,
+    masked,
     mul,
     rounded,
+    shuffle,
     smaller,
     u32,
     warp_ballot,
@@ -49,10 +55,10 @@ from kernels.rules import DISTANCE_WEIGHT, FAR_AWAY, FINE_BITS, FINE_STEPS, VALU
 LIMIT = 128  # rows or columns
 ROUNDED_WEIGHT = DISTANCE_WEIGHT * int(VALUE_STEPS)
 COLUMN_BITS = 7  # a key is a reduced cost above a column
+COLUMN_MASK = 2**COLUMN_BITS - 1
+READ_AHEAD = 3  # columns behind the last may be read, and must be FAR_AWAY
 # A free column has the potential 0, so that paths, like costs, are below 2^52, and potentials below 2^53.
 UNREACHED = 2**62  # above every key
-VISITED = UNREACHED + 2**61  # in place of what a column adds to a key: above UNREACHED, whatever the cost
-TAKEN = -1  # of a column's claim: by a row that is done
 
 
 @device
@@ -69,174 +75,258 @@ def pair_rank(distance):
 
 
 @device
-def pair_cost(distance, value_steps):
-    """See `kernels.rules`; above COLUMN_BITS zeros. distance: 0..255."""
-    criterion = mad(rounded(distance), ROUNDED_WEIGHT, mad(value_steps, -1, 0))
-    fine = mad(rounded(mul(distance, FINE_STEPS)), 1 << COLUMN_BITS, 0)
-    return (np.int64(criterion) << (FINE_BITS + COLUMN_BITS)) + np.int64(fine)
+def pair_cost(distance):
+    """See `kernels.rules`, without the value; above COLUMN_BITS zeros. distance: 0..255."""
+    criterion = np.int64(mad(rounded(distance), ROUNDED_WEIGHT >> (32 - FINE_BITS - COLUMN_BITS), 0)) << 32
+    return criterion | np.int64(mad(rounded(mul(distance, FINE_STEPS)), 1 << COLUMN_BITS, 0))
+
+
+@device
+def value_cost(value):
+    """The cost of an appended column."""
+    return np.int64(fixed_point(value)) << (FINE_BITS + COLUMN_BITS)
 
 
 @functools.cache
-def assign_function(limit: int, pair_distance: Kernel, lanes: int = WARP) -> Kernel:
-    """`assign` for up to `limit` rows and columns. pair_distance(pairs, row, column) gives 0..255."""
+def entry_function(shares: int, lanes: int) -> Kernel:
+    """`entry_of` for entries that lie in registers, `shares` in each lane; lanes: a power of two."""
+
+    @device
+    def entry_of(values, index):
+        """values: of this lane; returns the value of an entry of any lane. Every lane calls, with its own index."""
+        found = shuffle(values[0], index)
+        for share in range(1, shares):
+            other = shuffle(values[share], index)
+            found = other if index >= mad(share, lanes, 0) else found
+        return found
+
+    return entry_of
+
+
+@functools.cache
+def assign_function(limit: int, column_part: Kernel, distance: Kernel, numbers: int, lanes: int = WARP) -> Kernel:
+    """`assign` for up to `limit` rows and columns; lanes: a power of two.
+
+    column_part(people, column) gives two values of a column, and distance(people, row's two values, column's two
+    values) 0..255; the second are not looked at where numbers is 1.
+    """
     shares = -(-limit // lanes)  # rows, and columns, of a lane
     last = np.int32(limit - 1)
+    has_searchers = shares == 1 and lanes >= 4  # may a row have several lanes?
+
+    entry_of = entry_function(shares, lanes)
 
     @device
-    def cost(pairs, value_steps, row, column, columns):
-        """`pair_cost` of any pair; 0 for the columns that are appended where there are more rows."""
-        if column >= columns:
-            return np.int64(0)
-        return pair_cost(pair_distance(pairs, u32(row), u32(column)), value_steps[u32(row)])
+    def part_of(parts, index):
+        """As `entry_of`, of the two values that `distance` takes."""
+        first = entry_of(parts[0], index)
+        return first, entry_of(parts[1], index) if numbers == 2 else parts[1][0]
 
-    @device
-    def nearest_column(pairs, value_steps, row, rows, columns):
-        """The column of a row's least cost, the lowest on ties, and that cost, while all potentials are 0."""
-        key = np.int32(0x7FFFFFFF)  # ranks take 17 bits
-        column, end = np.uint64(0), np.uint64(columns)
-        while column < end:
-            rank = pair_rank(pair_distance(pairs, u32(row), column))
-            key = int_min(key, mad(rank, 1 << COLUMN_BITS, column))
-            column += np.uint64(1)
-        nearest = np.int32(key & ((1 << COLUMN_BITS) - 1))
-        found = cost(pairs, value_steps, row, nearest, columns)
-        if rows > columns and found > 0:
-            return columns, np.int64(0)
-        return nearest, found
+    def search_function(searchers, at_once):
+        """`search` for rows that have so many lanes each, with so many columns at once."""
+        across = lanes // searchers  # rows side by side
+
+        @device
+        def search(people, parts, share, columns, lane):
+            """The key of the column nearest to a row, of those that this lane looks at: rank, then column."""
+            own = parts[0][share], parts[1][share]
+            column, end = np.int32(0), columns
+            if searchers > 1:
+                own, column = part_of(parts, lane & (across - 1)), np.int32(u32(lane) // u32(across))
+            key = np.int32(0x7FFFFFFF)  # ranks take 17 bits
+            while column < end:
+                at = np.uint64(u32(column))
+                for i in range(at_once):
+                    rank = pair_rank(distance(people, own, column_part(people, at + np.uint64(i * searchers))))
+                    key = int_min(key, mad(rank, 1 << COLUMN_BITS, mad(column, 1, i * searchers)))
+                column = mad(column, 1, at_once * searchers)
+            return key
+
+        return search
+
+    search_alone, search_by_two, search_by_four = search_function(1, 4), search_function(2, 2), search_function(4, 1)
 
     @cuda.jit(device=True)
-    def augment(start, width, columns, pairs, value_steps, state, column_potentials):
-        """Insert row `start` along the shortest augmenting path."""
-        potentials, owner, column_of, parents, claims = state
+    def nearest_column(people, parts, share, rows, columns):
+        """The nearest column of a row, the lowest on ties. Where there are few rows, several lanes search for each."""
         t = np.int32(cuda.threadIdx.x)
-        reach, parent = cuda.local.array(shares, np.int64), cuda.local.array(shares, np.int32)  # of unvisited columns
-        adds, visited = cuda.local.array(shares, np.int64), cuda.local.array(shares, np.int64)  # visited: their keys
+        if not has_searchers or rows > lanes >> 1:
+            return masked(search_alone(people, parts, share, columns, t), COLUMN_MASK)
+        if rows > lanes >> 2:
+            key = search_by_two(people, parts, share, columns, t)
+            return masked(int_min(key, shuffle(key, t ^ (lanes >> 1))), COLUMN_MASK)
+        key = search_by_four(people, parts, share, columns, t)
+        key = int_min(key, shuffle(key, t ^ (lanes >> 1)))
+        return masked(int_min(key, shuffle(key, t ^ (lanes >> 2))), COLUMN_MASK)
+
+    @cuda.jit(device=True)
+    def find_path(start, width, columns, people, rows_state, columns_state):
+        """Search the shortest path from row `start` to a free column: that column, and the length of the path.
+
+        Leaves of each column its parent, the row before it on the way; whether it is closed: visited, or not there; and
+        its reach, the key of the shortest way to it.
+        """
+        parts, values, row_potentials = rows_state
+        owner, column_potentials, parent, reach, closed = columns_state
+        t = np.int32(cuda.threadIdx.x)
+        adds, takes = cuda.local.array(shares, np.int64), cuda.local.array(shares, np.int64)
+        owner_first, owner_second = cuda.local.array(shares, np.float32), cuda.local.array(shares, np.float32)
+        first, second = cuda.local.array(shares, np.float32), cuda.local.array(shares, np.float32)
         for share in range(shares):
             column = mad(share, lanes, t)
-            reach[share], parent[share], visited[share] = UNREACHED, start, UNREACHED
-            adds[share] = np.int64(column) - column_potentials[share] if column < width else np.int64(VISITED)
-        row, length = start, np.int64(0)
+            reach[share], parent[share], closed[share] = UNREACHED, start, column >= width
+            adds[share] = np.int64(column) - column_potentials[share]
+            takes[share] = np.int64(column) + entry_of(row_potentials, owner[share])
+            owner_first[share], owner_second[share] = part_of(parts, owner[share])
+            first[share], second[share] = column_part(people, u32(int_min(column, last)))
+        row, part = start, part_of(parts, start)
+        base = np.int64(0)
         while True:
-            base = length - potentials[u32(row)]
             key = np.int64(UNREACHED)
             for share in range(shares):
-                column = mad(share, lanes, t)
-                step = base + cost(pairs, value_steps, row, int_min(column, last), columns) + adds[share]
-                if step < reach[share]:
+                cost = pair_cost(distance(people, part, (first[share], second[share])))
+                if width > columns:  # columns are appended
+                    value = value_cost(entry_of(values, row))
+                    cost = value if mad(share, lanes, t) >= columns else cost
+                step = base + adds[share] + cost
+                if step < reach[share]:  # never of a visited one: reduced costs are not below 0
                     reach[share], parent[share] = step, row
-                key = reach[share] if shares == 1 else min(key, reach[share])
+                open_reach = np.int64(UNREACHED) if closed[share] else reach[share]
+                key = open_reach if shares == 1 else min(key, open_reach)
             key = warp_min_key(key)
-            found = np.int32(key & (2**COLUMN_BITS - 1))
-            length = key - np.int64(found)
-            row = owner[u32(found)]
+            found = masked(u32(key), COLUMN_MASK)
+            row = entry_of(owner, found)
             if row < 0:
-                break
+                return found, key - np.int64(found)
+            base = key - entry_of(takes, found)
+            part = part_of((owner_first, owner_second), found)
             for share in range(shares):
-                if mad(share, lanes, t) == found:
-                    visited[share], reach[share], adds[share] = reach[share], UNREACHED, VISITED
-        for share in range(shares):
-            column = mad(share, lanes, t)
-            if column < width:
-                parents[u32(column)] = parent[share]
-                if visited[share] != UNREACHED:
-                    gain = length + np.int64(column) - visited[share]
-                    potentials[u32(owner[u32(column)])] += gain
-                    column_potentials[share] -= gain
-        warp_barrier()
-        if t == 0:  # hand the columns along the path over
-            potentials[u32(start)] = length
-            claims[u32(found)] = TAKEN
-            row = np.int32(-1)
-            while row != start:
-                row = parents[u32(found)]
-                before = column_of[u32(row)]
-                owner[u32(found)], column_of[u32(row)] = row, found
-                found = before
-        warp_barrier()
+                closed[share] = closed[share] or mad(share, lanes, t) == found
 
     @cuda.jit(device=True)
-    def assign(rows, columns, pairs, value_steps, state):
-        """column_of[r] = the column of row r; at least `columns` if it is unmatched. Every lane of the warp calls.
+    def insert(start, width, columns, people, rows_state, columns_state, column_of):
+        """Insert row `start` along the shortest augmenting path."""
+        row_potentials, (owner, column_potentials, parent, reach, closed) = rows_state[2], columns_state
+        t = np.int32(cuda.threadIdx.x)
+        found, length = find_path(start, width, columns, people, rows_state, columns_state)
+        gain = cuda.local.array(shares, np.int64)
+        for share in range(shares):
+            column = mad(share, lanes, t)
+            gain[share] = length + np.int64(column) - reach[share] if closed[share] and column < width else np.int64(0)
+            column_potentials[share] -= gain[share]
+        for share in range(shares):
+            own_gain = entry_of(gain, column_of[share])
+            if column_of[share] >= 0:
+                row_potentials[share] += own_gain
+            if mad(share, lanes, t) == start:
+                row_potentials[share] = length
+        while True:  # hand the columns along the path over
+            row = entry_of(parent, found)
+            before = entry_of(column_of, row)
+            for share in range(shares):
+                own = mad(share, lanes, t)
+                owner[share] = row if own == found else owner[share]
+                column_of[share] = found if own == row else column_of[share]
+            if row == start:
+                break
+            found = before
 
-        pairs and value_steps (int32, of each row) are visible to all lanes. state, in shared memory and overwritten:
-        potentials int64, owner, column_of, parents and claims int32, each with an entry for each of `limit`.
+    @cuda.jit(device=True)
+    def assign(rows, columns, people, parts, values, claims, column_of):
+        """column_of = the column of each row of this lane; at least `columns` if it is unmatched. Every lane calls.
+
+        parts (two of float32) and values: of the rows of this lane. claims: int32 in shared memory, an entry for each
+        of `limit`, overwritten.
         """
-        potentials, owner, column_of, _, claims = state
         t = np.int32(cuda.threadIdx.x)
         width = int_max(rows, columns)
-        column_potentials = cuda.local.array(shares, np.int64)
-        nearest, least = cuda.local.array(shares, np.int32), cuda.local.array(shares, np.int64)
+        nearest, contested = cuda.local.array(shares, np.int32), cuda.local.array(shares, np.bool_)
+        claimant, owner = cuda.local.array(shares, np.int32), cuda.local.array(shares, np.int32)
+        parent, reach = cuda.local.array(shares, np.int32), cuda.local.array(shares, np.int64)
+        closed = cuda.local.array(shares, np.bool_)
+        row_potentials, column_potentials = cuda.local.array(shares, np.int64), cuda.local.array(shares, np.int64)
+        rows_state = parts, values, row_potentials
+        columns_state = owner, column_potentials, parent, reach, closed
         for share in range(shares):
             own = mad(share, lanes, t)
-            column_potentials[share], nearest[share], least[share] = 0, 0, 0
             if own < width:
-                owner[u32(own)], claims[u32(own)] = -1, rows
-            if own < rows:
-                column_of[u32(own)] = -1
-                nearest[share], least[share] = nearest_column(pairs, value_steps, own, rows, columns)
-                potentials[u32(own)] = 0
+                claims[u32(own)] = rows
+            nearest[share] = nearest_column(people, parts, share, rows, columns)
+            part = column_part(people, u32(nearest[share]))
+            row_potentials[share] = pair_cost(distance(people, (parts[0][share], parts[1][share]), part))
+            if rows > columns and row_potentials[share] > value_cost(values[share]):
+                nearest[share], row_potentials[share] = columns, value_cost(values[share])
+            owner[share], column_of[share], column_potentials[share] = -1, -1, 0
         warp_barrier()
+        for share in range(shares):
+            if mad(share, lanes, t) < rows:
+                cuda.atomic.min(claims, u32(nearest[share]), mad(share, lanes, t))
+        warp_barrier()
+        for share in range(shares):
+            own = mad(share, lanes, t)
+            claimant[share], contested[share] = rows, False
+            if own < width:
+                claimant[share] = claims[u32(own)]
+            if own < rows:
+                contested[share] = claims[u32(nearest[share])] != own
         start = np.int32(0)
         while start < rows:
+            stop = rows
             for share in range(shares):
                 row = mad(share, lanes, t)
-                if start <= row and row < rows:  # noqa: PLR1716 - chained, Numba computes both in 64 bits
-                    cuda.atomic.min(claims, u32(nearest[share]), row)
-            warp_barrier()
-            stop, won = rows, np.int32(0)  # won: a bit for each share whose row has its nearest column
-            for share in range(shares):
-                row = mad(share, lanes, t)
-                lost = False
-                if start <= row and row < rows:  # noqa: PLR1716
-                    lost = claims[u32(nearest[share])] != row
-                    won = won if lost else np.int32(won | (1 << share))
-                losers = warp_ballot(lost)
+                is_taken = entry_of(owner, nearest[share]) >= 0
+                losers = warp_ballot((is_taken | contested[share]) & (start <= row) & (row < rows))
                 if stop == rows and losers != 0:
                     stop = mad(share, lanes, cuda.ffs(losers) - 1)
             for share in range(shares):
                 row = mad(share, lanes, t)
-                column = u32(nearest[share])
-                if won & (1 << share):
-                    claims[column] = TAKEN if row < stop else rows
-                    if row < stop:
-                        owner[column], column_of[u32(row)] = row, nearest[share]
-                        potentials[u32(row)] = least[share]
-            warp_barrier()
+                if start <= row and row < stop:  # noqa: PLR1716
+                    column_of[share] = nearest[share]
+                if start <= claimant[share] and claimant[share] < stop:
+                    owner[share] = claimant[share]
             if stop < rows:
-                augment(stop, width, columns, pairs, value_steps, state, column_potentials)
+                insert(stop, width, columns, people, rows_state, columns_state, column_of)
             start = mad(stop, 1, 1)
 
     return assign
 
 
 @device
-def given_distance(pairs, row, column):
-    distance = pairs[row, column]
+def given_column(distances, column):
+    return np.float32(column), ZERO
+
+
+@device
+def given_distance(distances, own, part):
+    row, column = np.int32(own[0]), np.int32(part[0])
+    if column >= distances.shape[1]:
+        return FAR_AWAY
+    distance = distances[row, column]
     return distance if distance < FAR_AWAY else FAR_AWAY
 
 
 @functools.cache
 def match_kernel(limit: int, lanes: int = WARP) -> Kernel:
     """`assign` alone, for up to `limit` rows and columns; for tests and measurements."""
-    assign = assign_function(limit, given_distance, lanes)
+    shares = -(-limit // lanes)
+    assign = assign_function(limit, given_column, given_distance, 1, lanes)
 
     @kernel
     def match_pairs(distances, values, matched):
         """One block, one warp = one problem: distances (R, C) >= 0 or NaN, values (R,). Writes matched (R,) int32."""
-        value_steps = cuda.shared.array(limit, np.int32)
-        potentials = cuda.shared.array(limit, np.int64)
-        owner = cuda.shared.array(limit, np.int32)
-        column_of = cuda.shared.array(limit, np.int32)
-        parents = cuda.shared.array(limit, np.int32)
         claims = cuda.shared.array(limit, np.int32)
-        t = cuda.threadIdx.x
+        indices, own_values = cuda.local.array(shares, np.float32), cuda.local.array(shares, np.float32)
+        column_of = cuda.local.array(shares, np.int32)
+        t = np.int32(cuda.threadIdx.x)
         rows, columns = np.int32(distances.shape[0]), np.int32(distances.shape[1])
-        for row in range(t, rows, lanes):
-            value_steps[row] = fixed_point(values[row])
-        warp_barrier()
-        assign(rows, columns, distances, value_steps, (potentials, owner, column_of, parents, claims))
-        for row in range(t, rows, lanes):
-            matched[row] = column_of[row] if column_of[row] < columns else -1
+        for share in range(shares):
+            row = int_min(mad(share, lanes, t), rows - 1)
+            indices[share], own_values[share] = np.float32(row), values[row]
+        assign(rows, columns, distances, (indices, indices), own_values, claims, column_of)
+        for share in range(shares):
+            row = mad(share, lanes, t)
+            if row < rows:
+                matched[row] = column_of[share] if column_of[share] < columns else -1
 
     return match_pairs
 

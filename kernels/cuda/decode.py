@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import prod
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
 from core.joints import sigmas_for
 from kernels.cuda import filter, group, peaks, refine, select
@@ -27,6 +27,7 @@ from kernels.cuda._cuda import (
     synchronize,
     zeros,
 )
+from kernels.cuda.packed import packed_size
 from kernels.options import DecodeOptions
 
 
@@ -49,8 +50,7 @@ class Workspace:
     allocates nor waits, and a CUDA graph can capture it. One decode at a time may use a workspace, and each
     overwrites the arrays that the one before returned. Close it where its context is not always current: arrays left
     to the garbage collector cannot be freed there.
-    packed: what `decode` returns, in one flat float32 array, so that one copy brings it to the host: keypoints, scores,
-    then count, as the bits of int32; `unpack_people` takes it apart.
+    packed: what `decode` returns, in one array (see kernels/cuda/packed.py); `unpack_people` takes a host copy apart.
     Raises ValueError if the shape is not such, or the device cannot hold a launch of it.
     """
 
@@ -107,7 +107,7 @@ class Workspace:
         self.missing = zeros((N * (1 + P * K),), np.int32)
         self.searches = zeros((N * 2 * P * K,), np.int64)
         self.packed, self.people = self._people(N, P, K)
-        self.draft = self._people(N, P, K)[1] if self.filters else self.people
+        self.draft_packed, self.draft = self._people(N, P, K) if self.filters else (self.packed, self.people)
         self.result = self.people
         if len(self.shape) == 4:
             self.result = tuple(array.reshape(array.shape[1:]) for array in self.people)
@@ -122,11 +122,8 @@ class Workspace:
         N, K = self.totals.shape
         blocks, warp = self.blocks, peaks.STRIPS * self.blocks.tile
         maps = (heatmaps.reshape(heatmaps.size), tags.reshape(tags.size), self.sizes, self.orders)
-        draft, people = (
-            (keypoints.reshape(keypoints.size), scores, count) for keypoints, scores, count in (self.draft, self.people)
-        )
         search = (self.centres, self.missing, self.searches)
-        sequence = [
+        sequence: list[tuple[str, Kernel, tuple[object, ...]]] = [
             (
                 "peaks",
                 self.peaks[(*self.tiles, N * K), warp, stream],
@@ -140,15 +137,17 @@ class Workspace:
             (
                 "group",
                 self.group[N, blocks.group, stream],
-                (self.found, self.totals, self.orders, self.limits, *search, *draft),
+                (self.found, self.totals, self.orders, self.limits, *search, self.draft_packed),
             ),
         ]
         if self.options.refine:
             refine_them = self.refine[(self.searchers, N), warp, stream]
-            sequence.append(("refine", refine_them, (*maps, self.bounds, *search, draft[0])))
+            sequence.append(("refine", refine_them, (*maps, self.bounds, *search, self.draft_packed)))
         if self.filters:
             filter_them = self.filter[N, blocks.filter, stream]
-            sequence.append(("filter", filter_them, (*draft, self.sharpness, self.filter_limits, *people)))
+            sequence.append(
+                ("filter", filter_them, (self.draft_packed, self.sharpness, self.filter_limits, self.packed))
+            )
         return sequence
 
     def launch(self, heatmaps: DeviceArray, tags: DeviceArray, stream: Stream) -> None:
@@ -198,30 +197,13 @@ class Workspace:
             ),
             (
                 "shared memory (bytes) for max_people x joints",
-                max(group.shared_bytes(P, K, max(self.full_shape[1], self.tag_dims) == 2), filter.shared_bytes(P, K)),
+                max(group.shared_bytes(P, K), filter.shared_bytes(P, K)),
                 device["shared_bytes"],
             ),
             ("threads of a block", self.blocks.filter, device["threads"]),
         ):
             if need > have:
                 raise ValueError(f"{name} is {need}; the device takes at most {have}")
-
-
-def packed_size(frames: int, people: int, joints: int) -> int:
-    """Values of `Workspace.packed`."""
-    return frames * (people * joints * 3 + people + 1)
-
-
-def unpack_people(
-    packed: NDArray[np.float32], shape: tuple[int, int, int]
-) -> tuple[DeviceArray, DeviceArray, DeviceArray]:
-    """keypoints (N, P, K, 3), scores (N, P) and count (N,) int32 of a host copy of `Workspace.packed`, without a copy.
-
-    shape: N, P = max_people, K.
-    """
-    N, P, K = shape
-    keypoints, scores, count = np.split(packed, [N * P * K * 3, N * P * K * 3 + N * P])
-    return keypoints.reshape(N, P, K, 3), scores.reshape(N, P), count.view(np.int32)
 
 
 def decode(

@@ -1,10 +1,14 @@
-# ruff: noqa: PLR0912, PLR0915, PLR0917 - a kernel is one function over many arrays, without keywords; Numba types it
+# ruff: noqa: PLR0915, PLR0917 - a kernel's functions have no keywords, and stand in one that makes them
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
-"""The output filter: duplicates by OKS dropped, then weak joints zeroed. Launched only where one of them is asked for.
+"""The output filter: duplicates by OKS dropped, then weak joints zeroed. Launched only if one of them is asked for.
 
-Work for P people of K joints: P^2 x K pairs of joints at some 20 operations and an exponential, over one block (K =
-17: 340, 34 k and 310 k operations for 1, 10 and 30 people), then P rounds of two barriers; 12 x K bytes a person in,
-and as many out for max_people: 6 to 12 KB at 30. Neighbouring threads copy neighbouring keypoints.
+People are compared in pairs, one thread each: 30 people are 435 pairs. The weaker of a pair repeats the stronger if
+its OKS with that one is above the limit. A person is kept unless it repeats a kept one, which is decided in falling
+order of scores, and only for those who repeat anybody.
+
+Work for P people of K joints: P^2 / 2 x K pairs of joints at some 20 operations and an exponential, over one block (K
+= 17: 8 k and 130 k operations for 10 and 30 people); 12 x K bytes a person in, and as many out for max_people: 6 KB at
+30. Neighbouring threads copy neighbouring keypoints.
 """
 
 from __future__ import annotations
@@ -14,16 +18,33 @@ from math import exp
 
 import numpy as np
 
-from kernels.cuda._cuda import Kernel, cuda, device, div, kernel, mad, u32
+from kernels.cuda._cuda import (
+    WARP,
+    Kernel,
+    bits_float,
+    cuda,
+    device,
+    div,
+    float_bits,
+    kernel,
+    larger,
+    mad,
+    shuffle,
+    smaller,
+    u32,
+)
 from kernels.cuda.maps import ZERO
+from kernels.cuda.packed import count_place, scores_place
 
-THREADS = 512  # 30 people are two pairs a thread
+THREADS = 512  # a thread for each pair of 30 people
+LANES = 8  # of a person while it is copied: neighbours in a warp
 ONE = np.float32(1)
+NOWHERE = np.float32(np.inf)
 
 
 def shared_bytes(limit: int, joints: int) -> int:
     """Shared memory of one block."""
-    return 12 * limit * joints + 4 * joints + limit * (4 * 4 + 4 * -(-limit // 32)) + 64
+    return 12 * limit * joints + 4 * joints + limit * (5 * 4 + 4 * -(-limit // 32)) + 64
 
 
 @device
@@ -53,27 +74,70 @@ def oks(people, joints, person, reference, area, sharpness):
 
 
 @device
-def box_area(people, joints, person):
-    """Of the box around a person's found joints; -1 if none is found."""
-    found, k = False, np.int32(0)
-    left, right, top, bottom = ZERO, ZERO, ZERO, ZERO
-    at = np.int32(person * joints * 3)
-    while k < joints:
-        own = np.uint64(u32(at))
-        if people[own + np.uint64(2)] > ZERO:
-            x, y = people[own], people[own + np.uint64(1)]
-            left, right = min(left, x) if found else x, max(right, x) if found else x
-            top, bottom = min(top, y) if found else y, max(bottom, y) if found else y
-            found = True
-        k, at = mad(k, 1, 1), mad(at, 1, 3)
-    return (right - left) * (bottom - top) if found else -ONE
+def box_area(left, right, top, bottom, lane):
+    """The area of the box around the points of LANES neighbouring lanes, each with a box of its own; -1 if empty."""
+    for i in range(3):
+        other = lane ^ (LANES >> 1 >> i)
+        left, right = smaller(left, shuffle(left, other)), larger(right, shuffle(right, other))
+        top, bottom = smaller(top, shuffle(top, other)), larger(bottom, shuffle(bottom, other))
+    return (right - left) * (bottom - top) if left <= right else -ONE
 
 
 @functools.cache
 def filter_kernel(limit: int, joints: int, threads: int = THREADS) -> Kernel:
-    """The kernel for up to `limit` people of `joints` joints."""
+    """The kernel for up to `limit` people of `joints` joints; threads: a multiple of LANES."""
     words = -(-limit // 32)  # a bit for each person
     fields, masks_shape = limit * joints * 3, limit * words
+    lanes, warps = min(WARP, threads), max(1, threads // WARP)
+
+    @cuda.jit(device=True)
+    def load_people(draft, n, people, staged, areas):
+        """Copy the draft of image n to `staged`, and find the area of each person's box; -1 if no joint is found."""
+        t = np.int32(cuda.threadIdx.x)
+        lane, start = t & (LANES - 1), np.int32(0)
+        while start < people:
+            person = mad(start, 1, t // LANES)
+            left, right, top, bottom = NOWHERE, -NOWHERE, NOWHERE, -NOWHERE
+            k = lane if person < people else np.int32(joints)
+            while k < joints:
+                at = mad(mad(person, joints, k), 3, 0)
+                source, to = np.uint64(u32(mad(n, fields, at))), np.uint64(u32(at))
+                x, y, value = draft[source], draft[source + np.uint64(1)], draft[source + np.uint64(2)]
+                staged[to], staged[to + np.uint64(1)], staged[to + np.uint64(2)] = x, y, value
+                if value > ZERO:
+                    left, right = smaller(left, x), larger(right, x)
+                    top, bottom = smaller(top, y), larger(bottom, y)
+                k = mad(k, 1, LANES)
+            area = box_area(left, right, top, bottom, t & (WARP - 1))
+            if lane == 0 and person < people:
+                areas[u32(person)] = area
+            start = mad(start, 1, threads // LANES)
+
+    @cuda.jit(device=True)
+    def compare_pairs(staged, areas, scores, sharpness, most_alike, people, ranks, repeats):
+        """ranks, zeroed before: how many are stronger than each; repeats, too: bits of whom each repeats.
+
+        Returns whether this thread found one who repeats another. A thread has two people who are `apart` places apart
+        around a circle, on which each two are once.
+        """
+        t = np.int32(cuda.threadIdx.x)
+        found = np.int32(0)
+        apart = mad(t // WARP, 1, 1)
+        while mad(apart, 2, 0) <= people:
+            ends = apart if mad(apart, 2, 0) == people else people  # half around, the two would meet twice
+            p = t & (WARP - 1)
+            while p < ends:
+                q = mad(p, 1, apart)
+                q = q if q < people else mad(people, -1, q)
+                is_weaker = scores[u32(p)] < scores[u32(q)] or (scores[u32(p)] == scores[u32(q)] and p > q)
+                weak, strong = (p, q) if is_weaker else (q, p)
+                cuda.atomic.add(ranks, u32(weak), 1)
+                if most_alike <= ONE and oks(staged, joints, weak, strong, areas[u32(strong)], sharpness) > most_alike:
+                    cuda.atomic.or_(repeats, u32(mad(weak, words, strong >> 5)), u32(1 << (strong & 31)))
+                    found = np.int32(1)
+                p = mad(p, 1, lanes)
+            apart = mad(apart, 1, warps)
+        return found
 
     @cuda.jit(device=True)
     def choose(people, ranked, repeats, kept):
@@ -90,89 +154,79 @@ def filter_kernel(limit: int, joints: int, threads: int = THREADS) -> Kernel:
                 kept[u32(u32(p) >> u32(5))] |= u32(1 << (p & 31))
             rank = mad(rank, 1, 1)
 
-    @kernel
-    def filter_people(draft, draft_scores, draft_count, sharpness, limits, keypoints, scores, count):
-        """One block = one image; drafts as `group` and `refine` leave them. limits: min_joint, OKS (2: keep all).
-
-        Writes all of keypoints, flat (N, limit, K, 3) as draft is, scores (N, limit) and count (N,), zeros behind the
-        kept people.
-        """
-        staged = cuda.shared.array(fields, np.float32)
-        own_sharpness = cuda.shared.array(joints, np.float32)
-        areas = cuda.shared.array(limit, np.float32)
-        own_scores = cuda.shared.array(limit, np.float32)
-        ranked = cuda.shared.array(limit, np.int32)  # the person of each rank
-        chosen = cuda.shared.array(limit, np.int32)  # then of each row
-        repeats = cuda.shared.array(masks_shape, np.uint32)  # whom a person repeats, as bits
-        kept_bits = cuda.shared.array(words, np.uint32)
-        t, n = np.int32(cuda.threadIdx.x), np.int32(cuda.blockIdx.x)
-        people, first = draft_count[n], mad(n, fields, 0)
-        min_joint, most_alike = limits
-
-        i = t
-        while i < people * joints * 3:
-            staged[u32(i)] = draft[u32(mad(first, 1, i))]
-            i = mad(i, 1, threads)
-        i = t
-        while i < people * words:
-            repeats[u32(i)] = 0
-            i = mad(i, 1, threads)
-        if t < joints:
-            own_sharpness[t] = sharpness[t]
-        if t < people:
-            own_scores[t] = draft_scores[n, t]
-        cuda.syncthreads()
-
-        if t < people:
-            areas[t] = box_area(staged, joints, t)
-            rank, p = np.int32(0), np.int32(0)
-            while p < people:
-                stronger = own_scores[p] > own_scores[t] or (own_scores[p] == own_scores[t] and p < t)
-                rank, p = mad(stronger, 1, rank), mad(p, 1, 1)
-            ranked[rank] = t
-        cuda.syncthreads()
-
-        if most_alike <= ONE:
-            i = t
-            while i < people * people:
-                p = np.int32(u32(i) // u32(people))
-                q = mad(p, -people, i)
-                if p != q and oks(staged, joints, p, q, areas[q], own_sharpness) > most_alike:
-                    cuda.atomic.or_(repeats, mad(p, words, q >> 5), u32(1 << (q & 31)))
-                i = mad(i, 1, threads)
-        cuda.syncthreads()
-
-        if t == 0:
-            choose(people, ranked, repeats, kept_bits)
-        cuda.syncthreads()
-        kept, place = np.int32(0), np.int32(0)
+    @cuda.jit(device=True)
+    def kept_before(person, kept):
+        """How many of the kept come before a person; all of them for one beyond the last."""
+        count = np.int32(0)
         for word in range(words):
-            bits = kept_bits[word]
-            kept = mad(kept, 1, cuda.popc(bits))
-            before = t - 32 * word
+            before = mad(word, -32, person)
             if before >= 32:
-                place = mad(place, 1, cuda.popc(bits))
+                count = mad(count, 1, cuda.popc(kept[word]))
             elif before > 0:
-                place = mad(place, 1, cuda.popc(u32(bits & u32((1 << before) - 1))))
-        if t < people and kept_bits[u32(t) >> u32(5)] >> u32(t & 31) & u32(1):
-            chosen[place] = t
-            scores[n, place] = own_scores[t]
-        if kept <= t and t < limit:  # noqa: PLR1716 - chained, Numba computes both in 64 bits
-            scores[n, t] = ZERO
-        if t == 0:
-            count[n] = kept
-        cuda.syncthreads()
+                count = mad(count, 1, cuda.popc(u32(kept[word] & u32((1 << before) - 1))))
+        return count
 
-        i = t
+    @cuda.jit(device=True)
+    def write_people(staged, chosen, kept, min_joint, n, packed):
+        """The keypoints of image n: the chosen people without their weak joints, zeros behind them."""
+        i = np.int32(cuda.threadIdx.x)
         while i < limit * joints:
             p = np.int32(u32(i) // u32(joints))
             x, y, value = ZERO, ZERO, ZERO
             if p < kept:
-                own = np.uint64(u32(mad(mad(chosen[p], joints, mad(p, -joints, i)), 3, 0)))
+                own = np.uint64(u32(mad(mad(chosen[u32(p)], joints, mad(p, -joints, i)), 3, 0)))
                 if staged[own + np.uint64(2)] >= min_joint:
                     x, y, value = staged[own], staged[own + np.uint64(1)], staged[own + np.uint64(2)]
-            to = np.uint64(u32(mad(i, 3, first)))
-            keypoints[to], keypoints[to + np.uint64(1)], keypoints[to + np.uint64(2)] = x, y, value
+            to = np.uint64(u32(mad(n, fields, mad(i, 3, 0))))
+            packed[to], packed[to + np.uint64(1)], packed[to + np.uint64(2)] = x, y, value
             i = mad(i, 1, threads)
+
+    @kernel
+    def filter_people(draft, sharpness, limits, packed):
+        """One block = one image. limits: min_joint, OKS (2: keep all).
+
+        draft: packed, as `group` and `refine` leave it. Writes all of packed, zeros behind the kept people.
+        """
+        staged = cuda.shared.array(fields, np.float32)
+        own_sharpness = cuda.shared.array(joints, np.float32)
+        areas = cuda.shared.array(limit, np.float32)
+        scores = cuda.shared.array(limit, np.float32)
+        ranks = cuda.shared.array(limit, np.int32)
+        ranked = cuda.shared.array(limit, np.int32)  # the person of each rank
+        chosen = cuda.shared.array(limit, np.int32)  # then of each row
+        repeats = cuda.shared.array(masks_shape, np.uint32)  # whom a person repeats, as bits
+        kept_bits = cuda.shared.array(words, np.uint32)
+        t, n, frames = np.int32(cuda.threadIdx.x), np.int32(cuda.blockIdx.x), np.int32(cuda.gridDim.x)
+        scores_at, count_at = scores_place(n, frames, limit, fields), count_place(n, frames, limit, fields)
+        people, min_joint = float_bits(draft[u32(count_at)]), limits[0]
+
+        load_people(draft, n, people, staged, areas)
+        if t < joints:
+            own_sharpness[t] = sharpness[t]
+        if t < people:
+            scores[t], ranks[t] = draft[u32(mad(scores_at, 1, t))], 0
+            for word in range(words):
+                repeats[u32(mad(t, words, word))] = 0
+        cuda.syncthreads()
+        found = compare_pairs(staged, areas, scores, own_sharpness, limits[1], people, ranks, repeats)
+        place, kept, stays = t, people, t < people
+        if cuda.syncthreads_or(found):
+            if t < people:
+                ranked[u32(ranks[t])] = t
+            cuda.syncthreads()
+            if t == 0:
+                choose(people, ranked, repeats, kept_bits)
+            cuda.syncthreads()
+            place, kept = kept_before(t, kept_bits), kept_before(np.int32(32 * words), kept_bits)
+            stays = stays and kept_bits[u32(t) >> u32(5)] >> u32(t & 31) & u32(1) != 0
+        if stays:
+            chosen[u32(place)] = t
+            packed[u32(mad(scores_at, 1, place))] = scores[t]
+        if kept <= t and t < limit:  # noqa: PLR1716 - chained, Numba computes both in 64 bits
+            packed[u32(mad(scores_at, 1, t))] = ZERO
+        if t == 0:
+            packed[u32(count_at)] = bits_float(kept)
+        cuda.syncthreads()
+        write_people(staged, chosen, kept, min_joint, n, packed)
 
     return filter_people

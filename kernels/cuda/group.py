@@ -1,11 +1,10 @@
-# ruff: noqa: PLR0912, PLR0915, PLR0917 - a kernel is one function over many arrays, without keywords; Numba types it
+# ruff: noqa: PLR0915, PLR0917 - a kernel's functions have no keywords, and stand in one that makes them
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 """Candidates into people: joint by joint, one warp an image; then scores, and the first filter.
 
-What it touches more than once lies in shared memory. A lane has a candidate of the current joint while it is matched,
-and a person at the end; more than one of each where max_people is above 32. The next joint's candidates are loaded
-while the current ones are matched. During the walk only one byte is kept for a person and joint: which candidate it
-took. Nothing waits for a block.
+A lane has a candidate of the current joint and a person, in registers; more than one of each where max_people is above
+32. It reads those of another lane by a shuffle. Shared memory holds what any lane may write, and a table of what each
+person took of each joint. The next joint's candidates are loaded while the current ones are matched.
 
 Work at K = 17, T = 1 and 1, 10, 30 people: 20 bytes a candidate in, 12 bytes x K x max_people out (7 KB at 30). Neither
 that nor the arithmetic is the bound, but one warp's chain of instructions: benchmarks/kernels_ptx.md counts it.
@@ -18,120 +17,245 @@ import functools
 
 import numpy as np
 
-from kernels.cuda._cuda import WARP, Kernel, cuda, device, div, kernel, mad, smaller, u32, warp_ballot, warp_barrier
-from kernels.cuda.assignment import assign_function, fixed_point
+from kernels.cuda._cuda import (
+    WARP,
+    Kernel,
+    bits_float,
+    cuda,
+    device,
+    div,
+    kernel,
+    mad,
+    smaller,
+    u32,
+    warp_ballot,
+    warp_barrier,
+)
+from kernels.cuda.assignment import READ_AHEAD, assign_function, entry_function
 from kernels.cuda.maps import ZERO
+from kernels.cuda.packed import count_place, scores_place
 from kernels.cuda.tags import tag_distance, tag_mean, tag_sum
 from kernels.rules import FAR_AWAY
 
 UNSEARCHED = -(2**63)  # below every key of `refine`
 NOBODY = 255  # of a person and joint: no candidate was taken; candidates are at most 128
-X, Y, VALUE, TAG = 0, 1, 2, 3  # fields of a candidate; the second tag comes last
+NOWHERE = np.float32(np.nan)  # the tag of a person who is not there: FAR_AWAY from all
+X, Y, VALUE, TAG = 0, 1, 2, 3  # fields of a candidate; the second number of its tag comes last
 FIELDS = 5
 
 
-def shared_bytes(limit: int, joints: int, paired: bool) -> int:
+def shared_bytes(limit: int, joints: int) -> int:
     """Shared memory of one block."""
-    tables = 3 if paired else 2
-    return joints * limit * (1 + 4 * tables) + limit * (8 + 11 * 4) + 64
+    return joints * limit * (1 + 3 * 4) + (limit + READ_AHEAD) * 2 * 4 + limit * 2 * 4 + 64
 
 
 @device
-def only_tag(pairs, row, column):
-    """The distance of two tags of one value: the root of its square is its size, but for some below 1e-19."""
-    own, _, people, _ = pairs
-    return smaller(abs(own[row] - people[column]), FAR_AWAY)
+def one_number(people, column):
+    return people[column], ZERO
 
 
 @device
-def both_tags(pairs, row, column):
-    own0, own1, people0, people1 = pairs
-    return tag_distance(own0[row], own1[row], people0[column], people1[column])
+def distance_of_one(people, own, other):
+    """The distance of two tags of one number: the root of its square is its size, but for some below 1e-19."""
+    return smaller(abs(own[0] - other[0]), FAR_AWAY)
+
+
+@device
+def distance_of_two(people, own, other):
+    return tag_distance(own[0], own[1], other[0], other[1])
 
 
 @functools.cache
 def group_kernel(limit: int, joints: int, paired: bool, lanes: int = WARP) -> Kernel:
-    """The kernel for up to `limit` people of `joints` joints; paired: a tag is two values. A block is one warp."""
+    """The kernel for up to `limit` people of `joints` joints; paired: a tag is two numbers. A block is one warp.
+
+    lanes: of the warp; fewer, a power of two, serve the simulator.
+    """
     shares = -(-limit // lanes)  # candidates, and people, of a lane
-    cells = joints * limit
-    more_cells = cells if paired else 1
-    pair_distance = both_tags if paired else only_tag
-    assign = assign_function(limit, pair_distance, lanes)
+    cells, columns = joints * limit, limit + READ_AHEAD
+    table_cells, tag_cells = 3 * cells, 2 * columns
+    TAGS, MORE = np.uint64(cells), np.uint64(2 * cells)  # parts of a table, behind the values
+    second = np.uint64(columns)  # of the tags' second numbers in an array of tags
+    numbers = 2 if paired else 1
+    distance = distance_of_two if paired else distance_of_one
 
     @device
-    def joined_tags(person, tag0, tag1, joined, tables, sums, centres):
-        """One more tag for a person: its mean anew, in the order of `tag_mean`."""
-        n = mad(joined[u32(person)], 1, 1)
-        joined[u32(person)] = n
-        total = sums[0][u32(person)] + tag0
-        if paired:
-            more = sums[1][u32(person)] + tag1
-            sums[1][u32(person)] = more
-            centres[1][u32(person)] = div(more, np.float32(n))
-        else:
-            tables[0][u32(mad(n, limit, mad(person, 1, -limit)))] = tag0
-            if n & 7 == 0:
-                total = tag_sum(tables[0], person, limit, n, True)
-        sums[0][u32(person)] = total
-        centres[0][u32(person)] = div(total, np.float32(n))
+    def two_numbers(people, column):
+        return people[column], people[column + second]
+
+    assign = assign_function(limit, two_numbers if paired else one_number, distance, numbers, lanes)
+    entry_of = entry_function(shares, lanes)
 
     @cuda.jit(device=True)
-    def lists_by_joint(found, orders, n, people, taken, values, tables):
-        """values, tables (joints, limit) = the value and the tags of each person's joints, by joint; value 0: none."""
-        i = np.int32(cuda.threadIdx.x)
-        while i < people * joints:
-            k = np.int32(u32(i) // u32(people))
-            person = mad(k, -people, i)
-            step = orders[2, u32(k)]
-            row = u32(taken[u32(mad(step, limit, person))])
-            value, tag0, tag1 = ZERO, ZERO, ZERO
-            if row != NOBODY:
-                at = mad(mad(mad(n, joints, step), FIELDS, 0), limit, row)
-                value = found[u32(mad(VALUE, limit, at))]
-                tag0, tag1 = found[u32(mad(TAG, limit, at))], found[u32(mad(TAG + 1, limit, at))]
-            to = u32(mad(k, limit, person))
-            values[to], tables[0][to] = value, tag0
-            if paired:
-                tables[1][to] = tag1
-            i = mad(lanes, 1, i)
-        warp_barrier()
+    def load_candidates(found, n, step, candidates):
+        """Values and tags of the lane's candidates of one step; beyond as many as there are, something old."""
+        values, tags0, tags1 = candidates
+        first = mad(mad(n, joints, step), FIELDS * limit, cuda.threadIdx.x)
+        for share in range(shares):
+            if mad(share, lanes, cuda.threadIdx.x) < limit:
+                at = np.uint64(u32(mad(share, lanes, first)))
+                values[share], tags0[share] = found[at + np.uint64(VALUE * limit)], found[at + np.uint64(TAG * limit)]
+                if paired:
+                    tags1[share] = found[at + np.uint64((TAG + 1) * limit)]
+
+    @cuda.jit(device=True)
+    def find_people(rows, people, threshold, candidates, means, centres, claims, arrivals):
+        """arrivals[person] = the candidate (row) that joins it, or that opens it. Returns how many people there are."""
+        values, tags0, tags1 = candidates
+        t, opened = np.int32(cuda.threadIdx.x), np.int32(0)
+        column_of = cuda.local.array(shares, np.int32)
+        for share in range(shares):
+            column_of[share] = limit
+        if people > 0:
+            assign(rows, people, centres, (tags0, tags1), values, claims, column_of)
+        for share in range(shares):
+            row, person = mad(share, lanes, t), column_of[share]
+            mean = entry_of(means[0], person), entry_of(means[1], person) if paired else ZERO
+            is_near = distance(centres, (tags0[share], tags1[share]), mean) < threshold
+            opens = row < rows and not (person < people and is_near)
+            bits = warp_ballot(opens)
+            if opens:
+                person = mad(people, 1, mad(opened, 1, cuda.popc(u32(bits & u32((1 << t) - 1)))))
+            opened = mad(opened, 1, cuda.popc(bits))
+            if row < rows and person < limit:
+                arrivals[u32(person)] = row
+        return min(np.int32(limit), mad(people, 1, opened))
+
+    @cuda.jit(device=True)
+    def join_people(k, candidates, arrivals, tables, members, means, centres):
+        """Each person's candidate of joint k into the tables, and its tag into the person's mean."""
+        values, tags0, tags1 = candidates
+        taken, table = tables
+        joined, sums0, sums1 = members
+        for share in range(shares):
+            own = mad(share, lanes, cuda.threadIdx.x)
+            row = arrivals[u32(own)] if own < limit else np.int32(NOBODY)
+            value, tag0 = entry_of(values, row), entry_of(tags0, row)
+            tag1 = entry_of(tags1, row) if paired else ZERO
+            if own < limit:
+                at = np.uint64(u32(mad(k, limit, own)))
+                arrivals[u32(own)], taken[at] = NOBODY, row
+                table[at], table[at + TAGS] = value if row != NOBODY else ZERO, tag0
+                if row != NOBODY:
+                    n = mad(joined[share], 1, 1)
+                    total = sums0[share] + tag0
+                    if paired:
+                        table[at + MORE] = tag1
+                        sums1[share] += tag1
+                        means[1][share] = div(sums1[share], np.float32(n))
+                        centres[np.uint64(u32(own)) + second] = means[1][share]
+                    else:  # in the order in which they joined, for `tag_sum`
+                        table[u32(mad(n, limit, mad(own, 1, 2 * cells - limit)))] = tag0
+                        if n & 7 == 0:
+                            total = tag_sum(table, mad(own, 1, 2 * cells), limit, n, True)
+                    joined[share], sums0[share], means[0][share] = n, total, div(total, np.float32(n))
+                    centres[u32(own)] = means[0][share]
+
+    @cuda.jit(device=True)
+    def walk_joints(found, totals, orders, n, threshold, centres, claims, arrivals, tables):
+        """Match the candidates of each joint, in order, with the people so far. Returns how many people there are."""
+        candidates = (
+            cuda.local.array(shares, np.float32),
+            cuda.local.array(shares, np.float32),
+            cuda.local.array(shares, np.float32),
+        )
+        ahead = (
+            cuda.local.array(shares, np.float32),
+            cuda.local.array(shares, np.float32),
+            cuda.local.array(shares, np.float32),
+        )
+        members = (
+            cuda.local.array(shares, np.int32),
+            cuda.local.array(shares, np.float32),
+            cuda.local.array(shares, np.float32),
+        )
+        means = cuda.local.array(shares, np.float32), cuda.local.array(shares, np.float32)
+        for share in range(shares):
+            for i in range(3):
+                candidates[i][share], ahead[i][share] = ZERO, ZERO
+            members[0][share], members[1][share], members[2][share] = 0, ZERO, ZERO
+            means[0][share], means[1][share] = NOWHERE, NOWHERE
+        people, step = np.int32(0), np.int32(0)
+        next_rows = totals[n, u32(step)]
+        load_candidates(found, n, step, ahead)
+        while step < joints:
+            rows, k = next_rows, orders[1, u32(step)]
+            for share in range(shares):
+                for i in range(3):
+                    candidates[i][share] = ahead[i][share]
+            step = mad(step, 1, 1)
+            if step < joints:
+                next_rows = totals[n, u32(step)]
+                load_candidates(found, n, step, ahead)
+            if rows > 0:
+                people = find_people(rows, people, threshold, candidates, means, centres, claims, arrivals)
+            warp_barrier()
+            join_people(k, candidates, arrivals, tables, members, means, centres)
+            warp_barrier()
+        return people
 
     @device
-    def centre_of(person, values, tables):
+    def centre_of(person, table):
         """The mean tag of a person's joints, in joint order."""
         n, more = np.int32(0), ZERO
-        to = np.int32(person)
-        at = np.int32(person)
+        to, i = mad(person, 1, cells), np.int32(person)
         for _ in range(np.int32(joints)):
-            if values[u32(at)] > ZERO:
-                tables[0][u32(to)] = tables[0][u32(at)]
+            at = np.uint64(u32(i))
+            if table[at] > ZERO:
+                table[u32(to)] = table[at + TAGS]
                 if paired:
-                    more += tables[1][u32(at)]
+                    more += table[at + MORE]
                 to, n = mad(to, 1, limit), mad(n, 1, 1)
-            at = mad(at, 1, limit)
-        return tag_mean(tables[0], person, limit, n, not paired), div(more, np.float32(n))
+            i = mad(i, 1, limit)
+        return tag_mean(table, mad(person, 1, cells), limit, n, not paired), div(more, np.float32(n))
 
     @cuda.jit(device=True)
-    def write_people(found, n, kept, chosen, orders, taken, values, keypoints):
-        """keypoints of image n: the chosen people's joints, zeros behind them."""
+    def keep_strong(people, min_score, table, chosen, n, centres, packed):
+        """The people whose score is at least min_score: chosen, scores, centres and their count, which it returns."""
+        t, frames, kept = np.int32(cuda.threadIdx.x), np.int32(cuda.gridDim.x), np.int32(0)
+        scores_at = scores_place(n, frames, limit, 3 * cells)
+        for share in range(shares):
+            person = mad(share, lanes, t)
+            stays, score = False, ZERO
+            if person < people:
+                score = tag_mean(table, person, limit, np.int32(joints), True)
+                stays = score >= min_score
+            bits = warp_ballot(stays)
+            if stays:
+                p = mad(kept, 1, cuda.popc(u32(bits & u32((1 << t) - 1))))
+                chosen[u32(p)] = person
+                packed[u32(mad(scores_at, 1, p))] = score
+                centre = mad(mad(n, limit, p), 2, 0)
+                centres[u32(centre)], centres[u32(mad(centre, 1, 1))] = centre_of(person, table)
+            kept = mad(kept, 1, cuda.popc(bits))
+        for share in range(shares):
+            p = mad(share, lanes, t)
+            if kept <= p and p < limit:  # noqa: PLR1716 - chained, Numba computes both in 64 bits
+                packed[u32(mad(scores_at, 1, p))] = ZERO
+        if t == 0:
+            packed[u32(count_place(n, frames, limit, 3 * cells))] = bits_float(kept)
+        return kept
+
+    @cuda.jit(device=True)
+    def write_people(found, orders, kept, tables, chosen, n, packed):
+        """The keypoints of image n: the chosen people's joints, zeros behind them."""
         i = np.int32(cuda.threadIdx.x)
         while i < cells:
             x, y, value = ZERO, ZERO, ZERO
             if i < kept * joints:
                 p = np.int32(u32(i) // u32(joints))
-                k, person = mad(p, -joints, i), chosen[u32(p)]
-                value = values[u32(mad(k, limit, person))]
+                k = mad(p, -joints, i)
+                own = np.uint64(u32(mad(k, limit, chosen[u32(p)])))
+                value = tables[1][own]
                 if value > ZERO:
-                    step = orders[2, u32(k)]
-                    row = u32(taken[u32(mad(step, limit, person))])
-                    at = mad(mad(mad(n, joints, step), FIELDS, 0), limit, row)
-                    x, y = found[u32(mad(X, limit, at))], found[u32(mad(Y, limit, at))]
+                    at = mad(mad(n, joints, orders[2, u32(k)]), FIELDS * limit, tables[0][own])
+                    x, y = found[u32(at)], found[u32(mad(Y, limit, at))]
             to = np.uint64(u32(mad(mad(n, cells, i), 3, 0)))
-            keypoints[to], keypoints[to + np.uint64(1)], keypoints[to + np.uint64(2)] = x, y, value
-            i = mad(lanes, 1, i)
+            packed[to], packed[to + np.uint64(1)], packed[to + np.uint64(2)] = x, y, value
+            i = mad(i, 1, lanes)
 
     @cuda.jit(device=True)
-    def list_missing(n, kept, chosen, values, missing, searches):
+    def list_missing(kept, table, chosen, n, missing, searches):
         """The joints that the kept people lack, for `refine`."""
         t = np.int32(cuda.threadIdx.x)
         listed = np.int32(0)
@@ -141,7 +265,7 @@ def group_kernel(limit: int, joints: int, paired: bool, lanes: int = WARP) -> Ke
             lacks = False
             if i < kept * joints:
                 p = np.int32(u32(i) // u32(joints))
-                lacks = not values[u32(mad(mad(p, -joints, i), limit, chosen[u32(p)]))] > ZERO
+                lacks = not table[u32(mad(mad(p, -joints, i), limit, chosen[u32(p)]))] > ZERO
             bits = warp_ballot(lacks)
             if lacks:
                 below = np.int32(cuda.popc(u32(bits & u32((1 << t) - 1))))
@@ -154,122 +278,32 @@ def group_kernel(limit: int, joints: int, paired: bool, lanes: int = WARP) -> Ke
             missing[u32(mad(n, 1 + cells, 0))] = listed
 
     @kernel
-    def group_people(found, totals, orders, limits, centres, missing, searches, keypoints, scores, count):
-        """One block, one warp = one image. limits: tag_threshold, min_score. found and keypoints are flat.
+    def group_people(found, totals, orders, limits, centres, missing, searches, packed):
+        """One block, one warp = one image. found: flat; limits: tag_threshold, min_score.
 
         orders: each joint's twin, the joint of each step, the step of each joint.
-        Writes all of keypoints (N, limit, K, 3), scores (N, limit) and count (N,), zeros behind the kept people. For
-        `refine`, flat: centres (N, limit, 2), each person's mean tag; missing (N, 1 + limit * K), first their number,
-        then the places person * K + joint that are missing; and searches (N, 2, limit * K), reset at those places.
+        Writes all of packed, zeros behind the kept people. For `refine`, flat: centres (N, limit, 2), each person's
+        mean tag; missing (N, 1 + limit * K), first their number, then the places person * K + joint that are missing;
+        and searches (N, 2, limit * K), reset at those places.
         """
-        taken = cuda.shared.array(cells, np.uint8)
-        values = cuda.shared.array(cells, np.float32)
-        table0 = cuda.shared.array(cells, np.float32)  # each person's tags as they joined (T = 1), then by joint
-        table1 = cuda.shared.array(more_cells, np.float32)
-        value_steps = cuda.shared.array(limit, np.int32)
-        own_tag0 = cuda.shared.array(limit, np.float32)
-        own_tag1 = cuda.shared.array(limit, np.float32)
-        person_tag0 = cuda.shared.array(limit, np.float32)
-        person_tag1 = cuda.shared.array(limit, np.float32)
-        sum0 = cuda.shared.array(limit, np.float32)
-        sum1 = cuda.shared.array(limit, np.float32)
-        joined = cuda.shared.array(limit, np.int32)
-        potentials = cuda.shared.array(limit, np.int64)
-        owner = cuda.shared.array(limit, np.int32)
-        column_of = cuda.shared.array(limit, np.int32)
-        parents = cuda.shared.array(limit, np.int32)
+        taken = cuda.shared.array(cells, np.uint8)  # of each joint and person: the row of its candidate
+        table = cuda.shared.array(table_cells, np.float32)  # values, 0 if there is none; tags; their second numbers
+        people_tags = cuda.shared.array(tag_cells, np.float32)  # each person's mean tag: first numbers, then second
         claims = cuda.shared.array(limit, np.int32)
-        next_value = cuda.local.array(shares, np.float32)
-        next_tag0 = cuda.local.array(shares, np.float32)
-        next_tag1 = cuda.local.array(shares, np.float32)
-        state = potentials, owner, column_of, parents, claims
-        pairs = own_tag0, own_tag1, person_tag0, person_tag1
-        tables, sums, means = (table0, table1), (sum0, sum1), (person_tag0, person_tag1)
+        arrivals = cuda.shared.array(limit, np.int32)
         t, n = np.int32(cuda.threadIdx.x), np.int32(cuda.blockIdx.x)
-
-        for share in range(shares):
-            own = mad(share, lanes, t)
-            next_value[share], next_tag0[share], next_tag1[share] = ZERO, ZERO, ZERO
-            if own < limit:
-                sum0[u32(own)], sum1[u32(own)], joined[u32(own)], person_tag1[u32(own)] = ZERO, ZERO, 0, ZERO
-        people, next_rows = np.int32(0), np.int32(0)
-        step = np.int32(-1)
-        while step < joints:
-            rows = next_rows
-            if step >= 0 and rows > 0:
-                for share in range(shares):
-                    own = mad(share, lanes, t)
-                    if own < limit:
-                        own_tag0[u32(own)] = next_tag0[share]
-                        if paired:
-                            own_tag1[u32(own)] = next_tag1[share]
-                        value_steps[u32(own)] = fixed_point(next_value[share])
-            if step + 1 < joints:
-                next_rows = totals[n, u32(mad(step, 1, 1))]
-                for share in range(shares):
-                    own = mad(share, lanes, t)
-                    if own < limit:  # beyond next_rows something old
-                        at = mad(mad(mad(n, joints, mad(step, 1, 1)), FIELDS, 0), limit, own)
-                        next_value[share] = found[u32(mad(VALUE, limit, at))]
-                        next_tag0[share] = found[u32(mad(TAG, limit, at))]
-                        if paired:
-                            next_tag1[share] = found[u32(mad(TAG + 1, limit, at))]
-            if step >= 0:
-                first = mad(step, limit, 0)
-                for share in range(shares):
-                    own = mad(share, lanes, t)
-                    if own < limit:
-                        taken[u32(mad(first, 1, own))] = NOBODY
-                if rows > 0:
-                    warp_barrier()
-                    if people > 0:
-                        assign(rows, people, pairs, value_steps, state)
-                    opened = np.int32(0)
-                    for share in range(shares):
-                        row = mad(share, lanes, t)
-                        person, joins = np.int32(limit), False
-                        if row < rows and people > 0 and column_of[u32(row)] < people:
-                            person = column_of[u32(row)]
-                            joins = pair_distance(pairs, u32(row), u32(person)) < limits[0]
-                        opens = row < rows and not joins
-                        bits = warp_ballot(opens)
-                        if opens:
-                            below = cuda.popc(u32(bits & u32((1 << t) - 1)))
-                            person = mad(people, 1, mad(opened, 1, below))
-                        opened = mad(opened, 1, cuda.popc(bits))
-                        if row < rows and person < limit:
-                            taken[u32(mad(first, 1, person))] = row
-                            tag1 = own_tag1[u32(row)] if paired else ZERO
-                            joined_tags(person, own_tag0[u32(row)], tag1, joined, tables, sums, means)
-                    people = min(np.int32(limit), mad(people, 1, opened))
-                    warp_barrier()
-            step = mad(step, 1, 1)
-
+        tables = taken, table
+        i = t
+        while i < 2 * columns:
+            people_tags[u32(i)] = NOWHERE
+            if i < limit:
+                arrivals[u32(i)] = NOBODY
+            i = mad(i, 1, lanes)
         warp_barrier()
-        lists_by_joint(found, orders, n, people, taken, values, tables)
-        kept = np.int32(0)
-        for share in range(shares):
-            person = mad(share, lanes, t)
-            stays, score = False, ZERO
-            if person < people:
-                score = tag_mean(values, person, limit, np.int32(joints), True)
-                stays = score >= limits[1]
-            bits = warp_ballot(stays)
-            if stays:
-                p = mad(kept, 1, cuda.popc(u32(bits & u32((1 << t) - 1))))
-                owner[u32(p)] = person
-                scores[n, u32(p)] = score
-                centre = mad(mad(n, limit, p), 2, 0)
-                centres[u32(centre)], centres[u32(mad(centre, 1, 1))] = centre_of(person, values, tables)
-            kept = mad(kept, 1, cuda.popc(bits))
-        for share in range(shares):
-            p = mad(share, lanes, t)
-            if kept <= p and p < limit:  # noqa: PLR1716 - chained, Numba computes both in 64 bits
-                scores[n, u32(p)] = ZERO
-        if t == 0:
-            count[n] = kept
+        people = walk_joints(found, totals, orders, n, limits[0], people_tags, claims, arrivals, tables)
+        kept = keep_strong(people, limits[1], table, claims, n, centres, packed)
         warp_barrier()
-        write_people(found, n, kept, owner, orders, taken, values, keypoints)
-        list_missing(n, kept, owner, values, missing, searches)
+        write_people(found, orders, kept, tables, claims, n, packed)
+        list_missing(kept, table, claims, n, missing, searches)
 
     return group_people

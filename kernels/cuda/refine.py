@@ -344,7 +344,10 @@ def refine_kernel(limit: int, joints: int, mirrored: bool, project: bool, tile: 
             to = mad(mad(n, limit, person), 2, 0)
             centre = centres[u32(to)], centres[u32(mad(to, 1, 1))]
             search = mad(n, 2 * cells, target)
-            best = searches[u32(search)]  # what other shares found so far
+            best = np.int64(UNSEARCHED)
+            if t == 0:  # one lane reads what other shares found so far: all lanes must go on from the same
+                best = searches[u32(search)]
+            best = shuffle(best, 0)
             least = unordered(np.int32(best >> 32))
             start = share
             while start < tiles:

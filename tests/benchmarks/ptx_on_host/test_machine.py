@@ -86,6 +86,20 @@ def test_five_exchanges_give_each_warp_its_own_maximum():
     assert counts.barriers == 0 and counts.warps == 3
 
 
+@pytest.mark.parametrize("seed", [0, 3])
+def test_a_reduction_gives_every_lane_the_least_or_the_greatest(seed):
+    lanes = "sub.s32 %r2, %r1, 5;\n"  # -5 to 26; as unsigned numbers, the first five are the greatest
+    for operation, wanted in (("min.s32", -5), ("max.s32", 26), ("min.u32", 0), ("max.u32", -1)):
+        found, counts = run(f"{lanes}redux.sync.{operation} %r9, %r2, -1;", seed=seed)
+        assert set(found.view(np.int32)) == {wanted}
+    weight = sum(instruction.weight for block in counts.entry.blocks for instruction in block)
+    plain = run(f"{lanes}mov.u32 %r9, %r2;")[1].entry.blocks
+    assert weight == pytest.approx(sum(i.weight for block in plain for i in block) - 0.3 + 2)
+    some = "setp.gt.u32 %p1, %r1, 15;\n@%p1 bra END;\nredux.sync.min.u32 %r9, %r1, -1;\nEND:\n"
+    with pytest.raises(LaunchFailed, match="wait for others that have ended"):
+        run(some)
+
+
 def test_votes_and_matches():
     odd = "and.b32 %r2, %r1, 1;\nsetp.eq.s32 %p1, %r2, 1;\n"
     assert set(run(odd + "vote.sync.ballot.b32 %r9, %p1, -1;")[0]) == {0xAAAAAAAA}

@@ -101,7 +101,7 @@ def _decode_cases(
     yield Case(
         f"group{suffix}",
         group_kernel(limit, K, T == 2),
-        (FLAT, INTS, INTS, PAIR, FLAT, COUNTS, SEARCHES, FLAT, FLOATS, COUNTS),
+        (FLAT, INTS, INTS, PAIR, FLAT, COUNTS, SEARCHES, FLAT),
         WARP,
     )
     yield Case(
@@ -113,7 +113,7 @@ def _decode_cases(
     yield Case(
         f"filter{suffix}",
         filter_kernel(limit, K),
-        (FLAT, FLOATS, COUNTS, FLAT, PAIR, FLAT, FLOATS, COUNTS),
+        (FLAT, FLAT, PAIR, FLAT),
         FILTER_THREADS,
     )
 

@@ -1,9 +1,9 @@
 """A race detector for the simulator: who touched which element between two barriers, and with what.
 
-Between two barriers of a block, an element that one thread writes may not be touched by another, unless all of them use
-atomics. Shared memory may not be read before it was written, and all threads of a block wait at the same barriers.
-Blocks run one after another in the simulator, so races
-between blocks are not seen.
+Between two barriers of a block or of a warp, an element that one thread writes may not be touched by another, unless
+all of them use atomics; shuffles and votes are no barriers. Shared memory may not be read before it was written, and
+all threads of a block wait at the same barriers. Blocks run one after another in the simulator, so races between blocks
+are not seen.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ class Races:
         self._shared.append(array)
         self._spans.append((array.ctypes.data, array.ctypes.data + array.nbytes))
 
-    def note_barrier(self, epoch: int, line: str) -> None:
+    def note_barrier(self, number: int, line: str) -> None:
         with self._lock:
-            if self._barriers.setdefault(epoch, line) != line:
-                self.found.add(f"{line}: some threads wait here, others at {self._barriers[epoch]}")
+            if self._barriers.setdefault(number, line) != line:
+                self.found.add(f"{line}: some threads wait here, others at {self._barriers[number]}")
 
     def note(self, array: np.ndarray[Any, Any], index: Any, kind: str) -> None:
         thread = threading.current_thread()
@@ -128,9 +128,11 @@ def watch() -> Iterator[Races]:
         return Array(devicearray.FakeCUDAArray(self._allocations[key]))
 
     def counted_wait(self: Any) -> None:
-        races.note_barrier(getattr(self, "epoch", 0), _line())
+        self.waits = getattr(self, "waits", 0) + 1
+        races.note_barrier(self.waits, _line())
         wait(self)
-        self.epoch = getattr(self, "epoch", 0) + 1
+        if sys._getframe(1).f_code is not _cuda._of_warp.__code__:  # shuffles and votes order nothing in memory
+            self.epoch = getattr(self, "epoch", 0) + 1
 
     def separate_run(self: Any, *arguments: Any) -> None:
         races.new_block()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernels.cpu import match as host_match
-from kernels.cuda.assignment import COLUMN_BITS, match, match_kernel, pair_cost, pair_rank
+from kernels.cuda.assignment import COLUMN_BITS, match, match_kernel, pair_cost, pair_rank, value_cost
 from tests.kernels.cuda.simulator import examples, on_device
 from tests.reference.decode import costs
 from tests.reference.decode import match as reference
@@ -57,14 +57,14 @@ DISTANCES = np.concatenate([np.arange(0, 255, 0.37), np.arange(0, 4, 1 / 512), [
 
 
 def test_the_cost_of_a_pair_is_exact():
-    found = [int(pair_cost(d, round(0.625 * 2**14))) for d in DISTANCES]
+    found = [int(pair_cost(d)) - int(value_cost(np.float32(0.625))) for d in DISTANCES]
     assert [c >> COLUMN_BITS for c in found] == costs(DISTANCES[None], np.array([0.625], np.float32))[0]
     assert not any(c & (2**COLUMN_BITS - 1) for c in found)
 
 
 def test_ranks_order_as_costs_do():
     ranks = np.array([int(pair_rank(d)) for d in DISTANCES])
-    found = np.array([int(pair_cost(d, 0)) for d in DISTANCES])
+    found = np.array([int(pair_cost(d)) for d in DISTANCES])
     np.testing.assert_array_equal(np.unique(ranks, return_inverse=True)[1], np.unique(found, return_inverse=True)[1])
     assert ranks.max() < 2 ** (31 - COLUMN_BITS)
 

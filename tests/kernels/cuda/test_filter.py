@@ -9,34 +9,30 @@ from hypothesis import strategies as st
 
 from core.joints import sigmas_for
 from kernels.cuda.filter import filter_kernel
+from kernels.cuda.packed import packed_size, unpack_people
 from kernels.options import DecodeOptions
 from tests.kernels.cuda.simulator import examples, flat, on_device
 from tests.reference.decode import filter_people as reference
 
 pytestmark = [pytest.mark.sim]
-LIMIT, THREADS = 5, 20
+LIMIT, THREADS = 5, 16
 
 
 def filtered(people, scores, options):
     P, K = people.shape[:2]
-    draft, draft_scores = np.zeros((1, LIMIT, K, 3), np.float32), np.zeros((1, LIMIT), np.float32)
-    draft[0, :P], draft_scores[0, :P] = people, scores
+    draft = np.zeros(packed_size(1, LIMIT, K), np.float32)
+    keypoints, out_scores, count = unpack_people(draft, (1, LIMIT, K))
+    keypoints[0, :P], out_scores[0, :P], count[0] = people, scores, P
     limits = (np.float32(options.min_joint), np.float32(options.duplicate_oks or 2))
-    keypoints, out_scores = on_device(np.full(draft.size, 7, np.float32)), on_device(np.full_like(draft_scores, 7))
-    count = on_device(np.array([-1], np.int32))
+    packed = on_device(np.full_like(draft, 7))
     sharpness = on_device([1 / (8 * sigma**2) for sigma in sigmas_for(K)], np.float32)
     filter_kernel(LIMIT, K, THREADS)[1, THREADS](
         flat(draft),
-        on_device(draft_scores),
-        on_device(np.array([P], np.int32)),
         sharpness,
         limits,
-        keypoints,
-        out_scores,
-        count,
+        packed,
     )
-    keypoints = keypoints.copy_to_host().reshape(draft.shape)[0]
-    out_scores, count = out_scores.copy_to_host()[0], count.copy_to_host()[0]
+    (keypoints,), (out_scores,), (count,) = unpack_people(packed.copy_to_host(), (1, LIMIT, K))
     assert not keypoints[count:].any() and not out_scores[count:].any()
     return keypoints[:count], out_scores[:count]
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernels.cuda.group import UNSEARCHED, group_kernel, shared_bytes
+from kernels.cuda.packed import packed_size, unpack_people
 from kernels.options import DecodeOptions
 from tests.kernels.cuda.simulator import examples, flat, on_device, orders_of
 from tests.reference.decode import group as reference
@@ -34,8 +35,8 @@ def grouped(candidates, heat, tag, options, lanes=LANES):
         ]
     centres = on_device(np.full(limit * 2, 7, np.float32))
     missing = on_device(np.full(1 + limit * K, -1, np.int32))
-    searches, count = on_device(np.full(2 * limit * K, 7, np.int64)), on_device(np.array([-1], np.int32))
-    keypoints, scores = on_device(np.full(limit * K * 3, 7, np.float32)), on_device(np.full((1, limit), 7, np.float32))
+    searches = on_device(np.full(2 * limit * K, 7, np.int64))
+    packed = on_device(np.full(packed_size(1, limit, K), 7, np.float32))
     limits = (np.float32(options.tag_threshold), np.float32(options.min_score))
     group_kernel(limit, K, T == 2, lanes)[1, lanes](
         flat(found),
@@ -45,12 +46,10 @@ def grouped(candidates, heat, tag, options, lanes=LANES):
         centres,
         missing,
         searches,
-        keypoints,
-        scores,
-        count,
+        packed,
     )
-    keypoints, centres = keypoints.copy_to_host().reshape(limit, K, 3), centres.copy_to_host().reshape(limit, 2)
-    scores, count = scores.copy_to_host()[0], count.copy_to_host()[0]
+    (keypoints,), (scores,), (count,) = unpack_people(packed.copy_to_host(), (1, limit, K))
+    centres = centres.copy_to_host().reshape(limit, 2)
     missing, searches = missing.copy_to_host(), searches.copy_to_host().reshape(2, limit * K)
     places = missing[1 : 1 + missing[0]]
     assert sorted(places) == list(np.flatnonzero(keypoints[:count, :, 2].ravel() == 0))  # each missing joint once
@@ -130,4 +129,4 @@ def test_equal_tags_open_two_people():
 
 
 def test_shared_memory_of_128_people_fits_every_device():
-    assert shared_bytes(128, 17, True) <= 48 * 1024
+    assert shared_bytes(128, 17) <= 48 * 1024

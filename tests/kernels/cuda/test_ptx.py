@@ -17,16 +17,17 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 
-# The most registers a thread may take; what they are, and by which compilers: benchmarks/kernels_ptx.md.
+# The most registers a thread may take; what they are, and by which compilers: benchmarks/kernels_ptx.md. `group` and
+# `match` are one warp an image; for 128 people each of its lanes has four rows and columns.
 REGISTERS = {
     "preprocess": 40,
     "preprocess_nv12": 40,
     "peaks": 64,
     "select": 64,
-    "group": 104,
+    "group": 144,
     "refine": 104,
-    "filter": 40,
-    "match": 88,
+    "filter": 48,
+    "match": 136,
 }
 OTHER_COMPILERS = 8  # more than that: NVVM of CUDA 13.0 takes 138 where that of 13.5 takes 130
 # The most of a kernel's code, by the weight of what it becomes, that may be arithmetic of 64-bit integers: an index
@@ -85,7 +86,7 @@ def test_variants_build(case):
 def test_shared_memory_is_what_the_workspace_reckons():
     cases = {case.name: case for case in (*main_cases(), *other_cases())}
     group_bytes = compile_case(cases["group, FP16, 128 people"], (9, 0)).shared_bytes
-    assert group_bytes <= group.shared_bytes(128, 17, False) <= SHARED_BYTES
+    assert group_bytes <= group.shared_bytes(128, 17) <= SHARED_BYTES
     filter_bytes = compile_case(cases["filter, FP16, 128 people"], (9, 0)).shared_bytes
     assert filter_bytes <= filter.shared_bytes(128, 17) <= SHARED_BYTES
     assert compile_case(cases["peaks"], (9, 0)).shared_bytes == tiling(2, True).shared_bytes
