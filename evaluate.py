@@ -35,7 +35,7 @@ from evaluation import (
 )
 from export.zoo import MODELS
 from kernels.options import DecodeOptions
-from pipeline.models import DEVICES, ENGINES, open_step
+from pipeline.models import DEVICES, ENGINES, StepOptions, open_step
 from pipeline.step import FrameStep, HostStep
 
 PROG = "evaluate.py"
@@ -83,20 +83,26 @@ class OpenModel:
     """A model ready to run. All are opened before the first image, so that a wrong name is reported at once."""
 
     def __init__(self, model: str, arguments: argparse.Namespace) -> None:
-        options = DecodeOptions(project=arguments.decode == "full")
-        chosen = {"size": arguments.size, "flip": arguments.flip, "options": options}
+        options = StepOptions(
+            engine=arguments.engine,
+            device=arguments.device,
+            gpu=arguments.gpu,
+            size=arguments.size,
+            flip=arguments.flip,
+            decode=DecodeOptions(project=arguments.decode == "full"),
+        )
         self.name = model if model in MODELS else Path(model).name
         self.save: Path | None = save_path(arguments.save_json, self.name, len(arguments.model))
-        self.step: FrameStep = open_step(
-            model, engine=arguments.engine, device=arguments.device, gpu=arguments.gpu, **chosen
-        )
+        self.step: FrameStep = open_step(model, options)
         if arguments.scales not in ([], [1.0]):
             if not isinstance(self.step, HostStep):
                 self.step.close()
                 raise ValueError(
                     f"--scales needs an engine of the host, got {self.step.engine}; add --engine onnxruntime"
                 )
-            self.step = ScalesStep(self.step, arguments.scales, **chosen)
+            self.step = ScalesStep(
+                self.step, arguments.scales, size=options.size, flip=options.flip, options=options.decode
+            )
 
     def __enter__(self) -> OpenModel:
         return self

@@ -6,7 +6,7 @@ import hashlib
 import importlib.util
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,81 +39,85 @@ DEFAULT_WH = (640, 480)  # of frames, if their size is not known
 Shape = tuple[int, int, int]
 
 
-@dataclass(frozen=True)
-class _Wanted:
-    """The arguments of `open_step`, with defaults filled in."""
+@dataclass(frozen=True, kw_only=True)
+class StepOptions:
+    """How `open_step` runs a model.
 
-    model: str
-    size: int | None
-    flip: bool
-    device: str
-    gpu: int
-    frame_wh: tuple[int, int]
-    batch: int
-    options: DecodeOptions
-    progress: Progress
-
-
-def open_step(
-    model: str,
-    *,
-    engine: str,
-    size: int | None,
-    flip: bool,
-    device: str | None = None,
-    gpu: int | None = None,
-    frame_wh: tuple[int, int] | None = None,
-    options: DecodeOptions,
-    batch: int = 1,
-    progress: Progress = unseen,
-) -> FrameStep:
-    """The step for a model on an engine; its `about` names both in one line and gives the reason for the engine.
-
+    engine: one of ENGINES. size: short side of the input, instead of the model's own. flip: average with the mirror.
     device: one of DEVICES, for OpenVINO; None: the CPU.
     gpu: index of the NVIDIA GPU, among those that CUDA_VISIBLE_DEVICES shows; None: the first.
-    frame_wh: width and height of the frames, if known: if "auto" chooses a GPU, the step processes a frame of this size
-        before it is returned, so that the CPU is used if that fails.
-    progress: called during slow work: a download, an export, building a plan.
-    Raises ValueError for an unknown name or a size that the model cannot use, ModelError, EngineError, DownloadError.
+    frame_wh: width and height of the frames, if known. batch: frames per pass.
+    Raises ValueError for an unknown name, an invalid size, and a GPU together with an engine of the host.
     """
-    if engine not in ENGINES:
-        raise ValueError(f"engine is {engine!r}; expected one of {', '.join(ENGINES)}")
-    if size is not None and (size < SIDE_MULTIPLE or size % SIDE_MULTIPLE):
-        raise ValueError(f"size is {size}; expected a positive multiple of {SIDE_MULTIPLE}, such as 256 or 512")
-    if device is not None and device not in DEVICES:
-        raise ValueError(f"device is {device!r}; expected one of {', '.join(DEVICES)}")
+
+    engine: str = "auto"
+    size: int | None = None
+    flip: bool = False
+    device: str | None = None
+    gpu: int | None = None
+    frame_wh: tuple[int, int] | None = None
+    batch: int = 1
+    decode: DecodeOptions = field(default_factory=DecodeOptions)
+
+    def __post_init__(self) -> None:
+        engine, size, device = self.engine, self.size, self.device
+        if engine not in ENGINES:
+            raise ValueError(f"engine is {engine!r}; expected one of {', '.join(ENGINES)}")
+        if size is not None and (size < SIDE_MULTIPLE or size % SIDE_MULTIPLE):
+            raise ValueError(f"size is {size}; expected a positive multiple of {SIDE_MULTIPLE}, such as 256 or 512")
+        if device is not None and device not in DEVICES:
+            raise ValueError(f"device is {device!r}; expected one of {', '.join(DEVICES)}")
+        if self.gpu is not None and (device is not None or engine in HOST_ENGINES):
+            used = engine if device is None else "openvino"
+            raise ValueError(f"--gpu {self.gpu} is for an NVIDIA GPU, got --engine {used}")
+
+
+@dataclass(frozen=True)
+class _Request:
+    """The arguments of `open_step`."""
+
+    model: str
+    options: StepOptions
+    progress: Progress
+
+    @property
+    def gpu(self) -> int:
+        return self.options.gpu or 0
+
+
+def open_step(model: str, options: StepOptions, progress: Progress = unseen) -> FrameStep:
+    """The step for a model on an engine; its `about` names both in one line and gives the reason for the engine.
+
+    If "auto" chooses a GPU, the step processes a frame of `options.frame_wh` before it is returned, so that the CPU is
+    used if that fails. progress: called during slow work: a download, an export, building a plan.
+    Raises ValueError for options that the model cannot use, ModelError, EngineError, DownloadError.
+    """
     check_model(model)
-    wanted = _Wanted(
-        model,
-        size,
-        flip,
-        device or "CPU",
-        gpu or 0,
-        frame_wh or DEFAULT_WH,
-        batch=batch,
-        options=options,
-        progress=progress,
-    )
+    request, engine, device = _Request(model, options, progress), options.engine, options.device
     is_plan = Path(model).suffix == PLAN_SUFFIX
-    if gpu is not None and (device is not None or engine in HOST_ENGINES):
-        raise ValueError(f"--gpu {gpu} is for an NVIDIA GPU, got --engine {engine if device is None else 'openvino'}")
     if device is not None and (is_plan or engine not in ("auto", "openvino")):
         raise ValueError(f"--device {device} is for --engine openvino, got {model if is_plan else engine}; omit it")
     if is_plan:
-        return _open_plan(wanted, engine)
+        return _open_plan(request, engine)
     if engine != "auto":
-        return _on_host(wanted, engine, "as asked") if engine in HOST_ENGINES else _on_gpu(wanted, engine, "as asked")
+        return _on_host(request, engine, "as asked") if engine in HOST_ENGINES else _on_gpu(request, engine, "as asked")
     if device is not None:
-        return _on_host(wanted, "openvino", "for its device")
-    picked, why = _pick(model, wanted.gpu)
+        return _on_host(request, "openvino", "for its device")
+    return _open_auto(request)
+
+
+def _open_auto(request: _Request) -> FrameStep:
+    """The best engine that is installed and works."""
+    options = request.options
+    picked, why = _pick(request.model, request.gpu)
     if picked is not None:
         try:
-            return _warmed_up(_on_gpu(wanted, picked, why), wanted.frame_wh)
+            return _warmed_up(_on_gpu(request, picked, why), options.frame_wh or DEFAULT_WH)
         except EngineError as error:
             why = f"{picked} was tried: {error}"
-    if gpu is not None:
-        raise EngineError(f"--gpu {gpu} cannot be used: {why}; omit it to run on the CPU")
-    return _on_best_host(wanted, why)
+    if options.gpu is not None:
+        raise EngineError(f"--gpu {options.gpu} cannot be used: {why}; omit it to run on the CPU")
+    return _on_best_host(request, why)
 
 
 def _warmed_up(step: FrameStep, frame_wh: tuple[int, int]) -> FrameStep:
@@ -144,23 +148,23 @@ def _pick(model: str, index: int = 0) -> tuple[str | None, str]:
     return None, f"{gpu.name} was found, but no TensorRT for it is installed: make gpu"
 
 
-def _on_best_host(wanted: _Wanted, why: str) -> FrameStep:
+def _on_best_host(request: _Request, why: str) -> FrameStep:
     """OpenVINO if it is installed and can run the model, else onnxruntime."""
     if platform.machine().lower() in X86 and importlib.util.find_spec("openvino") is not None:
         try:
-            return _on_host(wanted, "openvino", why)
+            return _on_host(request, "openvino", why)
         except (EngineError, ModelError) as error:
             why = f"{why}; openvino was tried: {error}"
-    return _on_host(wanted, "onnxruntime", why)
+    return _on_host(request, "onnxruntime", why)
 
 
-def _on_host(wanted: _Wanted, engine: str, why: str) -> FrameStep:
+def _on_host(request: _Request, engine: str, why: str) -> FrameStep:
     from kernels.cpu import warm_up
 
-    path = _onnx_of(wanted, fp16=False)
-    runner, where = _open_host_runner(path, engine, wanted.device)
+    path = _onnx_of(request, fp16=False)
+    runner, where = _open_host_runner(path, engine, request.options.device or "CPU")
     try:
-        _check_fixed(wanted, path, runner.spec, 2 if runner.batch is None else runner.batch)
+        _check_fixed(request, path, runner.spec, 2 if runner.batch is None else runner.batch)
     except ValueError:
         runner.close()
         raise
@@ -170,10 +174,10 @@ def _on_host(wanted: _Wanted, engine: str, why: str) -> FrameStep:
         runner.spec,
         engine=runner.engine,
         about=f"{runner.spec.name} on {engine}, {where} ({why})",
-        options=wanted.options,
-        size=wanted.size,
-        flip=wanted.flip,
-        batch=wanted.batch,
+        options=request.options.decode,
+        size=request.options.size,
+        flip=request.options.flip,
+        batch=request.options.batch,
         parallel=runner,
         on_close=runner.close,
     )
@@ -193,8 +197,8 @@ def _open_host_runner(path: Path, engine: str, device: str) -> tuple[OnnxRunner 
     return openvino, f"{openvino.precision}, {where}"
 
 
-def _on_gpu(wanted: _Wanted, engine: str, why: str) -> FrameStep:
-    _require_gpu(engine, wanted.gpu)
+def _on_gpu(request: _Request, engine: str, why: str) -> FrameStep:
+    _require_gpu(engine, request.gpu)
     flavor: Flavor = "tensorrt-rtx" if engine == "tensorrt-rtx" else "tensorrt"
     # report missing packages before anything is downloaded, exported or built
     if engine == "torch":
@@ -203,28 +207,28 @@ def _on_gpu(wanted: _Wanted, engine: str, why: str) -> FrameStep:
         load_torch()
     else:
         _require_tensorrt(flavor)
-    onnx = _onnx_of(wanted, fp16=True)
+    onnx = _onnx_of(request, fp16=True)
     from engine.onnx_file import read_spec
 
     spec = read_spec(onnx)
-    _check_fixed(wanted, onnx, spec, 1)
+    _check_fixed(request, onnx, spec, 1)
     if engine == "torch":
-        return _on_device(wanted, spec, engine, why, _torch_networks(wanted, spec))
-    return _on_device(wanted, spec, engine, why, _tensorrt_networks(wanted, onnx, flavor))
+        return _on_device(request, spec, engine, why, _torch_networks(request, spec))
+    return _on_device(request, spec, engine, why, _tensorrt_networks(request, onnx, flavor))
 
 
-def _open_plan(wanted: _Wanted, engine: str) -> FrameStep:
+def _open_plan(request: _Request, engine: str) -> FrameStep:
     from engine.tensorrt.plan import OpenPlan
     from engine.tensorrt.runner import TensorRTRunner
     from engine.tensorrt.sidecar import read_sidecar
 
-    plan = Path(wanted.model)
+    plan = Path(request.model)
     sidecar = read_sidecar(plan)
     if engine not in ("auto", sidecar.flavor):
         raise ValueError(f"{plan} is a plan of {sidecar.flavor}, which {engine} cannot run; omit --engine")
-    if wanted.size is not None and sidecar.shapes.is_static:
+    if request.options.size is not None and sidecar.shapes.is_static:
         raise ValueError(f"{plan} is built for {sidecar.shapes} (NxHxW) and cannot do --size; run its .onnx instead")
-    _require_gpu(sidecar.flavor, wanted.gpu)
+    _require_gpu(sidecar.flavor, request.gpu)
     opened: list[OpenPlan] = []  # opened once for all shapes; the device closes it
 
     def network_for(shape: Shape, device: Device) -> DeviceNetwork:
@@ -232,16 +236,16 @@ def _open_plan(wanted: _Wanted, engine: str) -> FrameStep:
             opened.append(OpenPlan(plan, device))
         return TensorRTRunner(opened[0], device).bound(shape)
 
-    return _on_device(wanted, sidecar.spec, sidecar.flavor, "as the plan was built", network_for)
+    return _on_device(request, sidecar.spec, sidecar.flavor, "as the plan was built", network_for)
 
 
 def _on_device(
-    wanted: _Wanted, spec: ModelSpec, engine: str, why: str, network_for: Callable[[Shape, Device], DeviceNetwork]
+    request: _Request, spec: ModelSpec, engine: str, why: str, network_for: Callable[[Shape, Device], DeviceNetwork]
 ) -> FrameStep:
     from engine.device import Device
     from pipeline.device_step import DeviceStep
 
-    device = Device(wanted.gpu)
+    device = Device(request.gpu)
     try:
         return DeviceStep(
             device,
@@ -249,22 +253,22 @@ def _on_device(
             spec,
             engine=engine,
             about=f"{spec.name} on {engine} ({why})",
-            options=wanted.options,
-            size=wanted.size,
-            flip=wanted.flip,
-            batch=wanted.batch,
+            options=request.options.decode,
+            size=request.options.size,
+            flip=request.options.flip,
+            batch=request.options.batch,
         )
     except BaseException:
         device.close()
         raise
 
 
-def _tensorrt_networks(wanted: _Wanted, onnx: Path, flavor: Flavor) -> Callable[[Shape, Device], DeviceNetwork]:
+def _tensorrt_networks(request: _Request, onnx: Path, flavor: Flavor) -> Callable[[Shape, Device], DeviceNetwork]:
     from engine.tensorrt.plan_cache import cached_plan
     from engine.tensorrt.runner import TensorRTRunner
 
     def network_for(shape: Shape, device: Device) -> DeviceNetwork:
-        plan = cached_plan(onnx, shape, flavor, progress=wanted.progress, device=device)
+        plan = cached_plan(onnx, shape, flavor, progress=request.progress, device=device)
         return TensorRTRunner(plan, device).bound(shape)
 
     return network_for
@@ -286,10 +290,10 @@ def torch_graph(model: str, spec: ModelSpec) -> Any:
     return graph.half() if spec.precision == "fp16" else graph
 
 
-def _torch_networks(wanted: _Wanted, spec: ModelSpec) -> Callable[[Shape, Device], DeviceNetwork]:
+def _torch_networks(request: _Request, spec: ModelSpec) -> Callable[[Shape, Device], DeviceNetwork]:
     from engine.torch_runner import TorchNetwork
 
-    graph = torch_graph(wanted.model, spec)
+    graph = torch_graph(request.model, spec)
     return lambda shape, device: TorchNetwork(graph, spec, shape, device)
 
 
@@ -317,12 +321,12 @@ def _require_gpu(engine: str, index: int) -> None:
         raise EngineError(f"engine {engine} needs pycuda, which is not installed; run `make gpu`")
 
 
-def _check_fixed(wanted: _Wanted, path: Path, spec: ModelSpec, batch: int) -> None:
+def _check_fixed(request: _Request, path: Path, spec: ModelSpec, batch: int) -> None:
     """Raises ValueError if a file exported with --fixed is asked for another size, or for more than `batch` images."""
-    if spec.fixed_hw is None or (wanted.size is None and not (wanted.flip and batch == 1)):
+    if spec.fixed_hw is None or (request.options.size is None and not (request.options.flip and batch == 1)):
         return
     h, w = spec.fixed_hw
-    asked = "--size" if wanted.size is not None else "--flip"
+    asked = "--size" if request.options.size is not None else "--flip"
     raise ValueError(
         f"{path} is fixed to 1x3x{h}x{w} and cannot do {asked}; export it without --fixed: "
         f"python -m export {spec.name} --out {path.name}"
@@ -339,9 +343,9 @@ def check_model(model: str) -> None:
     raise ValueError(f"no model is called {model!r}; expected a file, or one of {', '.join(zoo.MODELS)}")
 
 
-def _onnx_of(wanted: _Wanted, *, fp16: bool) -> Path:
+def _onnx_of(request: _Request, *, fp16: bool) -> Path:
     """The ONNX file of a model: itself, the bundled one, or one that is exported once and then cached."""
-    model = wanted.model
+    model = request.model
     if Path(model).suffix == ONNX_SUFFIX:
         return Path(model)
     if model in zoo.MODELS and zoo.MODELS[model].url is None:
@@ -355,13 +359,13 @@ def _onnx_of(wanted: _Wanted, *, fp16: bool) -> Path:
             "pip install torch onnx safetensors, or use the bundled --model tiny"
         )
 
-    weights = zoo.locate(model, progress=wanted.progress) if model in zoo.MODELS else Path(model)
+    weights = zoo.locate(model, progress=request.progress) if model in zoo.MODELS else Path(model)
     with weights.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
     path = cache_folder("onnx") / f"{weights.stem}-{digest}-{'fp16' if fp16 else 'fp32'}.onnx"
     if not path.is_file():
         from export.to_onnx import export_checkpoint
 
-        wanted.progress(f"exporting {model} to ONNX", None)
+        request.progress(f"exporting {model} to ONNX", None)
         export_checkpoint(model, path, fp16=fp16)
     return path

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from core.progress import Progress, unseen
 from kernels.options import DecodeOptions
 from pipeline.channel import Channel
-from pipeline.models import open_step
+from pipeline.models import StepOptions, open_step
 from pipeline.people import PeopleStep, people_steps
 from pipeline.sources import Source
 from pipeline.stages import Job, captured, join, run_concurrently, stage
@@ -71,8 +71,7 @@ class PosePipeline:
         step: FrameStep | None = None,
     ) -> None:
         if step is None:
-            step = open_step(
-                model,
+            step_options = StepOptions(
                 engine=engine,
                 size=size,
                 flip=flip,
@@ -80,9 +79,9 @@ class PosePipeline:
                 gpu=gpu,
                 frame_wh=frame_wh,
                 batch=batch,
-                options=options,
-                progress=progress,
+                decode=options,
             )
+            step = open_step(model, step_options, progress)
         self.step = step
         self._busy = threading.Lock()
         self._closed = False

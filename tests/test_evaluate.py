@@ -28,9 +28,9 @@ def oracle(data, monkeypatch):  # noqa: F811
     folder, file, people, sizes = data
     opened = []
 
-    def open_step(model, *, engine, device, gpu, size, flip, options):
+    def open_step(model, options):
         opened.append(OracleRunner(people, sizes, off=2.0 if model == "w32-512" else 0.0))
-        return oracle_step(opened[-1], flip=flip, options=options)
+        return oracle_step(opened[-1], flip=options.flip, options=options.decode)
 
     monkeypatch.setattr(evaluate, "open_step", open_step)
     yield ["--images", str(folder), "--annotations", str(file)]

@@ -11,16 +11,15 @@ import pytest
 from core.errors import EngineError, ModelError
 from core.spec import ModelSpec
 from engine.gpu import Gpu
-from kernels.options import DecodeOptions
 from pipeline import models
-from pipeline.models import open_step
+from pipeline.models import StepOptions, open_step
 from tests.pipeline.onnx_models import blob_spec, write_blob_model
 
 GPU = Gpu("NVIDIA Test", (8, 6), 1 << 33, (13, 0))
 
 
-def opened(model, engine="auto", *, size=None, flip=False, device=None, gpu=None):
-    return open_step(str(model), engine=engine, size=size, flip=flip, device=device, gpu=gpu, options=DecodeOptions())
+def opened(model, engine="auto", **options):
+    return open_step(str(model), StepOptions(engine=engine, **options))
 
 
 @pytest.fixture
@@ -182,21 +181,14 @@ def test_a_model_is_exported_once(tmp_path, monkeypatch):
     monkeypatch.setattr(to_onnx, "export_checkpoint", export_checkpoint)
     weights = tmp_path / "mine.pth"
     weights.write_bytes(b"first")
-    told: list[str] = []
+    reported: list[str] = []
     for content in (b"first", b"first", b"second"):
         weights.write_bytes(content)
-        step = open_step(
-            str(weights),
-            engine="onnxruntime",
-            size=None,
-            flip=False,
-            options=DecodeOptions(),
-            progress=lambda what, share: told.append(what),
-        )
+        step = open_step(str(weights), StepOptions(engine="onnxruntime"), lambda what, share: reported.append(what))
         assert step.spec.name == "mine"
         step.close()
     assert exported == [False, False]
-    assert told == [f"exporting {weights} to ONNX"] * 2
+    assert reported == [f"exporting {weights} to ONNX"] * 2
 
 
 def test_a_plan_goes_to_the_tensorrt_it_was_built_by(tmp_path, no_gpu):

@@ -10,10 +10,9 @@ import kernels.cuda  # noqa: F401  # before find_spec is replaced: numba-cuda as
 from core.errors import EngineError, ModelError
 from engine.gpu import find_gpu
 from engine.shapes import ShapeRange
-from kernels.options import DecodeOptions
 from pipeline import models
 from pipeline.device_step import DeviceStep
-from pipeline.models import open_step
+from pipeline.models import StepOptions, open_step
 from tests.engine.fake_pycuda import FakeDriver
 from tests.engine.tensorrt.fake_tensorrt import PORTABLE, FakeTensorRT, written
 from tests.pipeline.onnx_models import blob_spec
@@ -49,8 +48,7 @@ def test_a_gpu_that_fails_at_its_first_frame_leaves_auto_on_the_cpu(onnx, monkey
     failing = Failing(error)
     monkeypatch.setattr(models, "_pick", lambda model, index: ("tensorrt", "a GPU"))
     monkeypatch.setattr(models, "_on_gpu", lambda *_: failing)
-    options = DecodeOptions()
-    step = open_step(str(onnx), engine="auto", size=None, flip=False, frame_wh=frame_wh, options=options)
+    step = open_step(str(onnx), StepOptions(frame_wh=frame_wh))
     assert words in step.about
     assert failing.warmed == [frame_wh or (640, 480)]
     assert failing.closed == 1
