@@ -20,7 +20,7 @@ from websockets.sync.client import connect
 
 from pipeline.sinks.web.messages import pack_frame
 from tests.pipeline.onnx_models import blob_frame
-from tests.pipeline.sinks.web.serving import Seen
+from tests.pipeline.sinks.web.serving import Received
 from tests.run_video.outcomes import WH, refused
 
 ROOT = Path(__file__).parents[2]
@@ -55,7 +55,7 @@ def test_the_address_comes_at_once_and_people_are_on_its_page(clip, model):
         with urllib.request.urlopen(url, timeout=10) as answer:
             assert answer.status == 200 and "<title>HigherPose</title>" in answer.read().decode()
         with connect(url.replace("http", "ws") + "ws", max_size=None) as connection:
-            seen = Seen(connection)
+            seen = Received(connection)
             indices: list[int] = []
             while not indices or indices[-1] < 40:  # the clip has fewer frames: it is played again
                 frame = seen.next("frame", within_s=100)
@@ -73,7 +73,7 @@ def test_a_visitors_camera_comes_back_with_people(model):
         command("browser", "--model", model) as (process, url),
         connect(url.replace("http", "ws") + "ws", max_size=None) as connection,
     ):
-        seen = Seen(connection)
+        seen = Received(connection)
         assert seen.next("hello")["sources"][0]["state"] == "waiting"
         connection.send('{"type":"camera"}')
         assert seen.next("camera")["granted"]
@@ -101,7 +101,7 @@ def test_when_the_sources_end_the_command_ends_and_the_page_says_so(typed, clip,
         for _ in range(400):
             try:
                 with connect(f"ws://127.0.0.1:{port[0]}/ws", max_size=None) as connection:
-                    ends.append(Seen(connection).next("end", within_s=100)["text"])
+                    ends.append(Received(connection).next("end", within_s=100)["text"])
                 return
             except OSError:
                 time.sleep(0.02)

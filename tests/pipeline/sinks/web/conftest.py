@@ -24,14 +24,14 @@ ARGUMENTS = [
     "--disable-quic",
     "--disable-sync",
     "--no-first-run",
-    "--deny-permission-prompts",  # a test grants the camera, or nobody does
+    "--deny-permission-prompts",  # only a test grants access to the camera
     "--use-fake-device-for-media-stream",
 ]
 
 
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """One for all tests. Skips where there is none, but fails there under CI=true."""
+    """One browser for all tests. Without a browser tests are skipped, or fail if CI=true."""
     program = next(filter(None, map(shutil.which, NAMES)), None)
     if program is None:
         missing = f"no browser found (looked for {', '.join(NAMES)})"
@@ -51,7 +51,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
-    """A browser without a memory; closing it closes its tabs."""
+    """A browser context without stored data; closing it closes its tabs."""
     made = browser.new_context(viewport={"width": 720, "height": 440})
     made.set_default_timeout(10_000)
     yield made
@@ -60,14 +60,14 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 
 @pytest.fixture
 def tab(context: BrowserContext) -> Iterator[Page]:
-    """A tab whose page must not complain: an error in its console fails the test."""
-    complaints: list[str] = []
+    """A tab; an error or a warning in its console fails the test."""
+    messages: list[str] = []
     made = context.new_page()
-    made.on("pageerror", lambda error: complaints.append(str(error)))
-    made.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
+    made.on("pageerror", lambda error: messages.append(str(error)))
+    made.on("console", lambda said: messages.append(said.text) if said.type in ("error", "warning") else None)
     yield made
-    # a page that goes on trying to connect after the test's server has gone says so
-    assert [text for text in complaints if "ERR_CONNECTION_REFUSED" not in text] == []
+    # a page that tries to reconnect after the test's server has ended logs this error
+    assert [text for text in messages if "ERR_CONNECTION_REFUSED" not in text] == []
 
 
 @pytest.fixture(scope="session")

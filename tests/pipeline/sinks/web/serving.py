@@ -1,4 +1,4 @@
-"""A served page in a `with` block, and what a test asks of it: pages by http.client, the socket by websockets."""
+"""Helpers of the tests of the web page: a served page, HTTP requests and WebSocket connections."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import numpy as np
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from pipeline.sinks.web import Address, WebSink
@@ -22,7 +24,7 @@ WAIT_S = 10.0
 def result(
     index: int, *, source: str = "a.mp4", wh: tuple[int, int] = (64, 48), people: People | None = None
 ) -> Result:
-    """A grey frame; captured now."""
+    """A result with a grey frame, captured now."""
     image = np.full((wh[1], wh[0], 3), 40 + index % 200, np.uint8)
     return Result(Frame(image, index, index / 30, time.monotonic(), source), people or People.nobody())
 
@@ -52,8 +54,8 @@ def get(sink: WebSink, path: str = "/", **headers: str) -> tuple[int, str, dict[
         connection.close()
 
 
-def viewer(sink: WebSink, *, query: str = "", **options) -> ClientConnection:
-    """A socket, without the page."""
+def connect_viewer(sink: WebSink, *, query: str = "", **options) -> ClientConnection:
+    """Connect a WebSocket, as the page does."""
     port = urlsplit(sink.url).port
     options.setdefault("max_size", None)
     options.setdefault("open_timeout", WAIT_S)
@@ -61,14 +63,14 @@ def viewer(sink: WebSink, *, query: str = "", **options) -> ClientConnection:
     return made
 
 
-class Seen:
-    """What a viewer receives, sorted by kind."""
+class Received:
+    """The messages that a viewer receives, selected by kind."""
 
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
 
     def next(self, kind: str, *, within_s: float = WAIT_S) -> dict:
-        """The next message of a kind; others are passed over. Raises TimeoutError."""
+        """The next message of this kind; others are skipped. Raises TimeoutError."""
         deadline = time.monotonic() + within_s
         while True:
             message = unpack(self.connection.recv(timeout=max(0.0, deadline - time.monotonic())))
@@ -76,7 +78,7 @@ class Seen:
                 return message
 
     def frames(self, *, for_s: float) -> list[dict]:
-        """The frames that come in this time, none of them acknowledged."""
+        """The frames received in this time, without acknowledging them."""
         deadline = time.monotonic() + for_s
         found = []
         while True:
@@ -90,7 +92,7 @@ class Seen:
 
 
 def unpack(message: str | bytes) -> dict:
-    """A message as a dict; of a frame the header, with the picture as "jpeg"."""
+    """A message as a dict; for a frame, its header with the picture as "jpeg"."""
     if isinstance(message, str):
         return dict(json.loads(message))
     length = int.from_bytes(message[:4], "big")
@@ -104,3 +106,20 @@ def eventually(fact: Callable[[], bool], *, within_s: float = WAIT_S) -> bool:
             return False
         time.sleep(0.01)
     return True
+
+
+def refusal_status(sink: WebSink, **options) -> int:
+    """The HTTP status with which the server refuses a WebSocket."""
+    with pytest.raises(InvalidStatus) as caught:
+        connect_viewer(sink, **options)
+    return int(caught.value.response.status_code)
+
+
+def wait_for_close(connection: ClientConnection) -> tuple[int, str]:
+    """The code and reason with which the server closes the connection; reads the messages before it."""
+    with pytest.raises(ConnectionClosed) as caught:
+        for _ in range(1000):
+            connection.recv(timeout=10)
+    close = caught.value.rcvd
+    assert close is not None
+    return close.code, close.reason
