@@ -121,7 +121,7 @@ class PosePipeline:
         steps: applied to people after the decode, in order; by default `people_steps()`, which removes impossible parts
             of skeletons and assigns ids. Steps with state belong to one run: make new ones for each run.
         limit: stop after this many frames. serial: run one stage after the other in the caller's thread, to measure.
-        A failure is raised once, after the results before it: SourceError, or StageError with its cause.
+        Raises SourceError, or StageError with its cause, once, after the results before the failure.
         """
         recorder = recorder if recorder is not None else Recorder()
         steps = people_steps() if steps is None else steps
