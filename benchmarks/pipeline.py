@@ -66,9 +66,9 @@ class Nothing:
     """A FrameStep whose every stage takes 0 ms."""
 
     spec, engine, about, slots, concurrency, batch = Sleeper.spec, "nothing", "", SLOTS, 1, 1
-    precision = "fp32"
+    precision, device = "fp32", None
 
-    def prepare(self, slot: int, images: object) -> None:
+    def prepare(self, slot: int, pictures: object) -> None:
         pass
 
     def infer(self, slot: int) -> None:

@@ -15,6 +15,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from math import prod
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
@@ -87,6 +88,16 @@ class DeviceArray:
             self._allocation = None
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Rows of bytes in device memory that another library owns. pitch: bytes from the start of a row to the next."""
+
+    pointer: int
+    pitch: int
+    width_bytes: int
+    count: int
+
+
 class PinnedArray:
     """Page-locked host memory, which the device reads and writes directly: `array`, C-contiguous."""
 
@@ -127,8 +138,9 @@ class Event:
     def __init__(self, event: CudaObject) -> None:
         self.raw = event
 
-    def record(self, stream: Stream) -> None:
-        self.raw.record(stream.raw)
+    def record(self, stream: Stream | None) -> None:
+        """Mark the end of the stream's work up to now; None: of the default stream's, where other libraries work."""
+        self.raw.record(*(() if stream is None else (stream.raw,)))
 
     def wait(self) -> None:
         """Block until the work before the last `record` is done; sleeps, does not spin. EngineError if it failed."""
@@ -164,6 +176,25 @@ class Stream:
         pointer = _pointer(source, target)
         with _as_engine_error():
             _pycuda().memcpy_dtoh_async(target, pointer, self.raw)
+
+    def copy_rows(self, target: DeviceArray, first: int, source: Rows) -> None:
+        """Copy into `target`, a uint8 array, from its row `first` on; its last axis is a row, all others count rows.
+
+        What a row of `target` has beyond the source's width stays as it is. Raises ValueError where they do not fit.
+        """
+        pitch, rows = target.shape[-1], prod(target.shape[:-1])
+        if target.dtype != np.uint8 or source.width_bytes > pitch or not 0 <= first <= rows - source.count:
+            raise ValueError(
+                f"{source.count} rows of {source.width_bytes} bytes do not fit into {target.dtype} {target.shape} "
+                f"from row {first} on"
+            )
+        driver = _bindings()
+        copy = driver.CUDA_MEMCPY2D()
+        copy.srcMemoryType = copy.dstMemoryType = driver.CUmemorytype.CU_MEMORYTYPE_DEVICE
+        copy.srcDevice, copy.srcPitch = source.pointer, source.pitch
+        copy.dstDevice, copy.dstPitch = target.pointer + first * pitch, pitch
+        copy.WidthInBytes, copy.Height = source.width_bytes, source.count
+        _check(driver.cuMemcpy2DAsync(copy, driver.CUstream(self.handle)), "copy a picture on the device")
 
     def wait_for(self, event: Event) -> None:
         """Work enqueued here from now on starts after the event's last `record`; the host does not wait."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from kernels.options import DecodeOptions
 from pipeline.letterbox import Letterbox
 from pipeline.step import HostStep, people_in_frame
-from pipeline.types import People
+from pipeline.types import People, Picture, on_host
 
 Floats = NDArray[np.float32]
 
@@ -46,10 +46,10 @@ class ScalesStep(HostStep):
         self._parts: list[list[tuple[Floats, Floats | None]]] = [[] for _ in range(self.slots)]
         self._bases: list[Letterbox | None] = [None] * self.slots
 
-    def prepare(self, slot: int, images: Sequence[NDArray[np.uint8]]) -> None:
+    def prepare(self, slot: int, pictures: Sequence[Picture]) -> None:
         from kernels.cpu import preprocess
 
-        (image,) = images
+        image = on_host(*pictures)
         frame_wh = image.shape[1], image.shape[0]
         self._bases[slot] = self._letterbox(frame_wh, 1.0)
         self._images[slot] = []

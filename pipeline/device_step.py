@@ -1,7 +1,8 @@
 """DeviceStep: processes frames on a GPU; only people are copied back to the host.
 
-    prepare   copy the frame into the slot's pinned memory and start its upload              (copy stream)
-    infer     after the upload, one graph launch: preprocess, network, decode, download      (compute stream)
+    prepare   copy the frame into the slot's pinned memory and start its upload; a frame in
+              device memory (a Surface) is copied there                                      (copy stream)
+    infer     after the copy, one graph launch: preprocess, network, decode, download        (compute stream)
     finish    wait for the slot's event, read the people
 
 A slot owns its frame, in pinned and in device memory, and its people in pinned memory. All slots share the network, the
@@ -14,7 +15,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -28,7 +30,7 @@ from engine.runner import DeviceNetwork
 from kernels.options import DecodeOptions
 from pipeline.letterbox import Letterbox
 from pipeline.step import SLOTS, people_in_frame
-from pipeline.types import People
+from pipeline.types import Layout, People, Picture, on_host
 
 logger = logging.getLogger(__name__)
 
@@ -45,8 +47,9 @@ class _Shape:
     maps: tuple[DeviceArray, DeviceArray]  # the network's heatmaps and tags, (N, T, K, h, w)
     used: int = 0  # number of the last frame of this shape; the least recently used shape is closed
     # The thread of the last first pass, in which kernels are compiled and plans chosen. PyTorch chooses plans per
-    # thread and synchronises then, which a capture forbids: each thread needs a first pass before it captures.
-    warmed_by: threading.Thread | None = None
+    # thread and synchronises then, which a capture forbids: each thread needs a first pass before it captures. By
+    # whether the frames are Surfaces, which have a kernel of their own.
+    warmed_by: dict[bool, threading.Thread] = field(default_factory=dict)
 
     def close(self) -> None:
         """Free both. No frame of this shape may be pending."""
@@ -59,10 +62,13 @@ class _Slot:
     uploaded: Event
     done: Event
     people: PinnedArray  # a copy of the workspace's `packed`
+    decoded: Event  # the end of the work that made the slot's Surfaces
+    layout: Layout | None = None
     letterbox: Letterbox | None = None
     count: int = 0  # frames prepared, at most the batch
-    pinned: PinnedArray | None = None  # (batch, H, W, 3) uint8
-    frames: DeviceArray | None = None  # likewise
+    pinned: PinnedArray | None = None  # (batch, H, W, 3) uint8; None for Surfaces
+    frames: DeviceArray | None = None  # likewise; of Surfaces (batch, H + ceil(H / 2), W rounded up to even)
+    surfaces: Sequence[Picture] = ()  # those that are copied into `frames`: they must live until that is done
     graph: Graph | None = None
     graph_shape: _Shape | None = None  # the shape whose buffers the graph uses
 
@@ -113,21 +119,24 @@ class DeviceStep:
                     device.event(),
                     device.event(),
                     device.pinned((kernels.packed_size(batch, people, joints),), np.float32),
+                    device.event(),
                 )
                 for _ in range(self.slots)
             ]
 
-    def prepare(self, slot: int, images: Sequence[NDArray[np.uint8]]) -> None:
-        buffers = self._slots[slot]
+    def prepare(self, slot: int, pictures: Sequence[Picture]) -> None:
+        buffers, layout = self._slots[slot], Layout.of(pictures[0])
         with self.device.current():
-            if buffers.pinned is None or buffers.frames is None or buffers.pinned.array.shape[1:] != images[0].shape:
-                self._resize(buffers, images[0].shape)
-            assert buffers.pinned is not None
+            if buffers.layout != layout:
+                self._change_layout(buffers, layout)
             assert buffers.frames is not None
-            buffers.count = len(images)
-            for pinned, image in zip(buffers.pinned.array, images, strict=False):
-                np.copyto(pinned, image)
-            self._copy.upload(buffers.frames, buffers.pinned.array)
+            buffers.count = len(pictures)
+            if buffers.pinned is None:
+                self._copy_surfaces(buffers, pictures)
+            else:
+                for pinned, picture in zip(buffers.pinned.array, pictures, strict=False):
+                    np.copyto(pinned, on_host(picture))
+                self._copy.upload(buffers.frames, buffers.pinned.array)
             buffers.uploaded.record(self._copy)
 
     def infer(self, slot: int) -> None:
@@ -138,10 +147,10 @@ class DeviceStep:
             self._compute.wait_for(buffers.uploaded)
             if self.graphs and buffers.graph is not None and buffers.graph_shape is shape:
                 buffers.graph.launch(self._compute)
-            elif shape.warmed_by is not threading.current_thread():
+            elif shape.warmed_by.get(buffers.pinned is None) is not threading.current_thread():
                 with exclusive():
                     self._enqueue(buffers, shape)
-                shape.warmed_by = threading.current_thread()
+                shape.warmed_by[buffers.pinned is None] = threading.current_thread()
             elif (graph := self._slot_graph(buffers, shape)) is not None:
                 graph.launch(self._compute)
             else:
@@ -252,14 +261,32 @@ class DeviceStep:
             self._shapes.clear()
         self.device.close()
 
-    def _resize(self, buffers: _Slot, image_shape: tuple[int, ...]) -> None:
-        """Allocate buffers for frames of another size. The slot is free, so the old buffers are not in use."""
+    def _change_layout(self, buffers: _Slot, layout: Layout) -> None:
+        """Allocate buffers for frames of another layout. The slot is free, so the old buffers are not in use."""
         self._drop_graph(buffers)
         self.device.free(*(thing for thing in (buffers.frames, buffers.pinned) if thing is not None))
-        buffers.pinned = buffers.frames = None
-        buffers.letterbox = Letterbox.for_model((image_shape[1], image_shape[0]), self.spec, self._size)
-        buffers.pinned = self.device.pinned((self.batch, *image_shape), np.uint8)
-        buffers.frames = self.device.empty((self.batch, *image_shape), np.uint8)
+        buffers.pinned = buffers.frames = buffers.layout = None
+        buffers.surfaces = ()
+        buffers.letterbox = Letterbox.for_model(layout.wh, self.spec, self._size)
+        w, h = layout.wh
+        if layout.colour is None:
+            buffers.pinned = self.device.pinned((self.batch, h, w, 3), np.uint8)
+            buffers.frames = self.device.empty((self.batch, h, w, 3), np.uint8)
+        else:
+            buffers.frames = self.device.empty((self.batch, h + (h + 1) // 2, w + w % 2), np.uint8)
+        buffers.layout = layout
+
+    def _copy_surfaces(self, buffers: _Slot, surfaces: Sequence[Picture]) -> None:
+        """Copy decoded pictures into the slot, on the copy stream: a graph needs fixed addresses."""
+        assert buffers.frames is not None
+        rows = buffers.frames.shape[1]
+        buffers.surfaces = tuple(surfaces)
+        buffers.decoded.record(None)
+        self._copy.wait_for(buffers.decoded)
+        for n, surface in enumerate(surfaces):
+            assert not isinstance(surface, np.ndarray)
+            self._copy.copy_rows(buffers.frames, n * rows, surface.luma)
+            self._copy.copy_rows(buffers.frames, n * rows + surface.luma.count, surface.chroma)
 
     def _shape(self, nhw: tuple[int, int, int]) -> _Shape:
         self._frames += 1
@@ -344,11 +371,15 @@ class DeviceStep:
 
     def _work(self, buffers: _Slot, shape: _Shape) -> dict[str, Callable[[], None]]:
         """The parts of the slot's frame by name, in order; each enqueues and returns."""
-        arrays, letterbox, stream = shape.network.arrays, buffers.letterbox, self._compute
+        arrays, letterbox, layout, stream = shape.network.arrays, buffers.letterbox, buffers.layout, self._compute
         assert letterbox is not None
+        assert layout is not None
+        kernel = self._kernels.preprocess
+        if layout.colour is not None:
+            kernel = partial(self._kernels.preprocess_nv12, frame_wh=layout.wh, colour=layout.colour)
 
         def preprocess() -> None:
-            self._kernels.preprocess(
+            kernel(
                 buffers.frames,
                 arrays["image"],
                 scale=letterbox.scale,

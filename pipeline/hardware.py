@@ -24,6 +24,8 @@ CHOICES: tuple[Choice, ...] = ("auto", "cpu", "gpu")
 # The formats in which FFmpeg copies NVDEC's pictures to the host. Its software decoders use the first six for none of
 # the codecs that NVDEC has.
 DOWNLOADED = frozenset({"nv12", "p010le", "p016le", "nv16", "p210le", "p216le", "yuv444p", "yuv444p16le"})
+ON_DEVICE = "cuda"  # FFmpeg's format of a picture that stays in device memory, whatever its pixels are
+CAN_STAY = hasattr(av.VideoFrame, "sw_format")  # PyAV 18 and newer say what a picture on the device is made of
 TRIAL_SIDE = 256  # pixels; every codec of every card takes it
 
 # Constant quality as in X264 (sinks/video.py): NVENC's scale of `cq` is H.264's quantiser, as x264's `crf` is. Without
@@ -76,18 +78,25 @@ def find_encoder(choice: Choice = "auto", gpu: int = 0) -> VideoUnit:
     return unit
 
 
-def nvdec(gpu: int = 0, *, allow_software_fallback: bool = True) -> HWAccel:
-    """For `av.open`: decode on the GPU, and copy each picture to the host.
+def nvdec(gpu: int = 0, *, allow_software_fallback: bool = True, stays: bool = False) -> HWAccel:
+    """For `av.open`: decode on the GPU, and copy each picture to the host, unless it `stays` on the device.
 
-    FFmpeg makes a CUDA context of its own: it refuses the one that the network shares if that was made first, with
-    other flags.
+    FFmpeg makes a CUDA context of its own, or for pictures that stay takes the one that is current in this thread.
+    Asked for the primary context by name, it would refuse one that somebody else made, for its flags.
     """
-    return HWAccel("cuda", device=str(gpu), allow_software_fallback=allow_software_fallback)
+    options: dict[str, object] = {"primary_ctx": "0", "current_ctx": "1"} if stays else {}
+    return HWAccel(
+        "cuda",
+        device=str(gpu),
+        allow_software_fallback=allow_software_fallback,
+        options=options,
+        is_hw_owned=stays,
+    )
 
 
 def is_from_gpu(frame: av.VideoFrame, codec: VideoCodecContext) -> bool:
     """Whether NVDEC decoded this frame. FFmpeg falls back to software without a word where the GPU lacks the codec."""
-    return codec.pix_fmt == "cuda" and frame.format.name in DOWNLOADED
+    return codec.pix_fmt == "cuda" and frame.format.name in DOWNLOADED | {ON_DEVICE}
 
 
 def nvenc_for(wh: tuple[int, int]) -> str:

@@ -126,6 +126,8 @@ class PosePipeline:
         recorder = recorder if recorder is not None else Recorder()
         steps = people_steps() if steps is None else steps
         with self._alone(), source:
+            if self.step.device is not None:
+                source.leave_on(self.step.device)
             batch = self.step.batch if source.keeps_newest or not source.live else 1  # a camera's frame never waits
             jobs = captured(source, recorder, batch=batch, limit=limit)
             done = self._serially(jobs, steps) if serial else self._threaded(jobs, source, recorder, steps)
@@ -204,7 +206,7 @@ class PosePipeline:
     def _prepare(self, slot_and_job: tuple[int, Job]) -> Job:
         job = slot_and_job[1]
         job.slot = slot_and_job[0]
-        job.timed("preprocess", self.step.prepare, job.slot, [frame.image for frame in job.frames])
+        job.timed("preprocess", self.step.prepare, job.slot, [frame.picture for frame in job.frames])
         return job
 
     def _infer(self, job: Job) -> Job:

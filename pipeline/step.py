@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.spec import ModelSpec
+from engine.device import Device
 from engine.runner import Heads, Images, ParallelRunner, Runner
 from kernels.options import DecodeOptions
 from pipeline.letterbox import Letterbox
-from pipeline.types import People
+from pipeline.types import People, Picture, on_host
 
 SLOTS = 3  # one being prepared, one in the engine, one being grouped
 
@@ -40,13 +41,20 @@ class FrameStep(Protocol):
     concurrency: int  # passes that `infer_concurrent` should run at the same time; 1 if that is not faster
 
     @property
+    def device(self) -> Device | None:
+        """Where `prepare` takes Surfaces from; None: it copies them to the host."""
+        ...
+
+    @property
     def precision(self) -> str:
         """The precision of the network's arithmetic: "fp32", "fp16" or "bf16"."""
         ...
 
-    def prepare(self, slot: int, images: Sequence[NDArray[np.uint8]]) -> None:
-        """Resize and normalise 1 to `batch` frames, all (H, W, 3) uint8 BGR, into the slot. They may change after the
-        call."""
+    def prepare(self, slot: int, pictures: Sequence[Picture]) -> None:
+        """Resize and normalise the pictures of 1 to `batch` frames, all of one Layout, into the slot.
+
+        Arrays may change after the call.
+        """
 
     def infer(self, slot: int) -> None:
         """Run the network on the slot, or queue it."""
@@ -132,13 +140,16 @@ class HostStep:
         self._on_close = on_close
         self._slots: Sequence[_Slot] = [_Slot() for _ in range(self.slots)]
 
+    device: Device | None = None
+
     @property
     def precision(self) -> str:
         return self.spec.precision if self._parallel is None else self._parallel.precision
 
-    def prepare(self, slot: int, images: Sequence[NDArray[np.uint8]]) -> None:
+    def prepare(self, slot: int, pictures: Sequence[Picture]) -> None:
         from kernels.cpu import preprocess
 
+        images = [on_host(picture) for picture in pictures]
         buffers = self._slots[slot]
         letterbox = Letterbox.for_model((images[0].shape[1], images[0].shape[0]), self.spec, self._size)
         if buffers.letterbox is None or buffers.letterbox.input_hw != letterbox.input_hw:

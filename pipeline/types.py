@@ -4,18 +4,64 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.coco import CocoResult
+from engine.device import Rows
+from kernels.colour import Colour
+
+
+class Surface(Protocol):
+    """A picture in device memory as a video decoder leaves it (NV12): h rows of Y, and ceil(h / 2) rows of U and V.
+
+    wh: width and height h. colour: how its Y, U and V become red, green and blue.
+    luma, chroma: its rows; unchanged as long as this object lives. The work that writes them was put on the device's
+    default stream before the object was made.
+    """
+
+    wh: tuple[int, int]
+    colour: Colour
+    luma: Rows
+    chroma: Rows
+
+    def to_host(self) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 BGR, C-contiguous, as if it had been decoded into host memory; from any thread.
+
+        Copied at the first call. Raises SourceError if the device has failed.
+        """
+        ...
+
+
+Picture = NDArray[np.uint8] | Surface  # BGR in host memory, or NV12 on the device
+
+
+class Layout(NamedTuple):
+    """What pictures that share a buffer have in common. colour: of Surfaces; None for BGR in host memory."""
+
+    wh: tuple[int, int]
+    colour: Colour | None
+
+    @classmethod
+    def of(cls, picture: Picture) -> Layout:
+        if isinstance(picture, np.ndarray):
+            return cls((picture.shape[1], picture.shape[0]), None)
+        return cls(picture.wh, picture.colour)
+
+
+def on_host(picture: Picture) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 BGR: the array itself, or a Surface's copy."""
+    return picture if isinstance(picture, np.ndarray) else picture.to_host()
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
     """One picture of a source.
 
-    image: (H, W, 3) uint8 BGR, upright, C-contiguous; read-only by convention, since stages share it.
+    picture: (H, W, 3) uint8 BGR, upright, C-contiguous; read-only by convention, since stages share it. Or a Surface:
+        such a frame occupies device memory as long as it lives, and `image` copies it to the host when first used.
     index: 0, 1, 2 … within its source; a dropped frame leaves a gap.
     time_s: presentation time from the source's start, seconds.
     captured_at: `time.monotonic()` when the picture was read.
@@ -24,7 +70,7 @@ class Frame:
         none (images, cameras).
     """
 
-    image: NDArray[np.uint8]
+    picture: Picture
     index: int = 0
     time_s: float = 0.0
     captured_at: float = 0.0
@@ -32,7 +78,9 @@ class Frame:
     time_base: Fraction | None = None
 
     def __post_init__(self) -> None:
-        image = self.image
+        image = self.picture
+        if hasattr(image, "to_host"):
+            return
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             got = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
             raise ValueError(f"frame is {got}; expected a uint8 BGR array (H, W, 3)")
@@ -40,8 +88,17 @@ class Frame:
             raise ValueError(f"frame is empty: shape {image.shape}")
 
     @property
+    def image(self) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 BGR in host memory, C-contiguous."""
+        return on_host(self.picture)
+
+    @property
     def wh(self) -> tuple[int, int]:
-        return self.image.shape[1], self.image.shape[0]
+        return self.layout.wh
+
+    @property
+    def layout(self) -> Layout:
+        return Layout.of(self.picture)
 
 
 @dataclass(frozen=True, eq=False)

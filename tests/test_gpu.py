@@ -89,7 +89,8 @@ def test_ten_thousand_frames_leave_memory_flat(engine):
         seen = []
         for result in pose.run(Noise(10_000)):
             if result.frame.index in (1_000, 9_999):
-                with pose.step.device.current():  # type: ignore[attr-defined]  # of DeviceStep
+                assert pose.step.device is not None
+                with pose.step.device.current():
                     seen.append((host_bytes(), device_bytes()))
     (host_early, device_early), (host_late, device_late) = seen
     print(f"{engine}: host {(host_late - host_early) >> 10} KiB, device {(device_late - device_early) >> 10} KiB more")

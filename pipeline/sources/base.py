@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
+from engine.device import Device
 from pipeline.types import Frame
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
@@ -45,7 +46,7 @@ class Source(ABC):
         """Raises SourceError if the source cannot be read further."""
 
     def batches(self, size: int) -> Iterator[list[Frame]]:
-        """The frames in lists of up to `size` frames of one shape. A failure is raised after the frames before it."""
+        """The frames in lists of up to `size` frames of one layout. A failure is raised after the frames before it."""
         batch: list[Frame] = []
         failure: Exception | None = None
         frames = iter(self)
@@ -57,7 +58,7 @@ class Source(ABC):
             except Exception as error:
                 failure = error
                 break
-            if batch and frame.image.shape != batch[0].image.shape:
+            if batch and frame.layout != batch[0].layout:
                 yield batch
                 batch = []
             batch.append(frame)
@@ -68,6 +69,9 @@ class Source(ABC):
             yield batch
         if failure is not None:
             raise failure
+
+    def leave_on(self, device: Device) -> None:  # noqa: B027  (most have their pictures in host memory)
+        """The reader takes pictures in this device's memory too. Called before the first frame, if at all."""
 
     def interrupt(self) -> None:  # noqa: B027  (most sources never wait)
         """End a wait of the iterating thread, if it waits. May be called from any thread."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 
 import av
 import numpy as np
@@ -14,9 +15,11 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from core.errors import SourceError
-from pipeline.hardware import Choice, find_decoder, is_from_gpu, nvdec, one_line
+from engine.device import Device
+from pipeline.hardware import CAN_STAY, Choice, find_decoder, is_from_gpu, nvdec, one_line
 from pipeline.sources.pipe import PipeReader
 from pipeline.sources.pixels import planar
+from pipeline.sources.surfaces import stays_on_device
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +29,7 @@ class Decoding:
 
     name: for messages. where: a URL, "file:" and a path, or a pipe; it can be opened a second time if `again`.
     decoder: "auto" decodes on the CPU what the GPU does not take, which is logged; "gpu" raises SourceError instead.
+    device: pictures that `preprocess_nv12` can take stay there, once it is set; they have FFmpeg's format "cuda".
     slices: decode with threads that share a picture. Threads with a picture each are faster, but hold pictures back.
     skips: leave out packets that cannot be decoded, as those of a stream that was joined in its middle.
     Raises what `av.open` raises, and SourceError without a video stream of a known codec.
@@ -49,7 +53,9 @@ class Decoding:
         self._options, self._timeout = dict(options), timeout
         self.on_gpu = find_decoder(decoder, gpu).on_gpu  # until the codec or the first frame shows that it is not
         self._proved = not self.on_gpu
+        self._stays = False
         self._reformatter = VideoReformatter()
+        self.device: Device | None = None
         self._wh = (0, 0)
         self._cut = (0, 0)
         self.container = self._open()
@@ -68,7 +74,14 @@ class Decoding:
         return self.stream.codec_context
 
     def frames(self) -> Iterator[av.VideoFrame]:
-        """Every frame, in the formats of FFmpeg's software decoders. Raises FFmpegError where it cannot go on."""
+        """Every frame, in the formats of FFmpeg's software decoders, but for what stays on the device.
+
+        Raises FFmpegError where it cannot go on.
+        """
+        wanted = CAN_STAY and self._again and self.device is not None and self.device.index == self._gpu
+        if self.on_gpu and wanted and not self._stays:
+            self._stays = True
+            self._open_again()
         for packet in self.container.demux(self.stream):
             try:
                 frames = packet.decode()
@@ -85,9 +98,7 @@ class Decoding:
         else:
             return
         # No frame was given out yet: from the start again, with all threads that software can use.
-        self.container.close()
-        self.container = self._open()
-        self._choose_threads()
+        self._open_again()
         yield from self.frames()
 
     def held_back(self) -> Iterator[av.VideoFrame]:
@@ -102,11 +113,15 @@ class Decoding:
     def close(self) -> None:
         self.container.close()
 
+    def _open_again(self) -> None:
+        self.container.close()
+        self.container = self._open()
+        self._choose_threads()
+
     def _open(self) -> InputContainer:
         if self.on_gpu:
             try:
-                accelerated = nvdec(self._gpu)
-                return av.open(self._where, "r", options=self._options, timeout=self._timeout, hwaccel=accelerated)
+                return self._open_on_gpu()
             except (av.error.FFmpegError, OSError, RuntimeError) as error:
                 waited = isinstance(error, av.error.ExitError)  # FFmpeg's word for the time limit
                 if self._decoder == "gpu" or waited or not (self._again or self._timeout):
@@ -115,6 +130,12 @@ class Decoding:
                 self._take_cpu(one_line(error))  # the file opens: it was the GPU
                 return container
         return av.open(self._where, "r", options=self._options, timeout=self._timeout)
+
+    def _open_on_gpu(self) -> InputContainer:
+        stays = self._stays and self.device is not None
+        with self.device.current() if stays and self.device is not None else nullcontext():
+            accelerated = nvdec(self._gpu, stays=stays)
+            return av.open(self._where, "r", options=self._options, timeout=self._timeout, hwaccel=accelerated)
 
     def _choose_threads(self) -> None:
         if not self.container.streams.video or self.container.format.name == "tty":  # tty: FFmpeg draws text files
@@ -149,4 +170,5 @@ class Decoding:
             if wh != self._wh:  # FFmpeg crops hardware frames at the right and bottom alone
                 self._wh = wh
                 self._cut = max(0, wh[0] - self.codec.width), max(0, wh[1] - self.codec.height)
-            yield planar(frame, self._reformatter)
+            stays = self._stays and self._cut == (0, 0) and stays_on_device(frame)
+            yield frame if stays else planar(frame, self._reformatter)

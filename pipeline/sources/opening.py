@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from core.errors import SourceError
+from engine.device import Device
 from pipeline.hardware import Choice, find_decoder
 from pipeline.sources.base import (
     IMAGE_SUFFIXES,
@@ -130,6 +131,7 @@ class Chain(Source):
     def __init__(self, names: Sequence[str], open_part: OpenPart) -> None:
         self.name = f"{len(names)} sources"
         self._names, self._open_part = names, open_part
+        self._device: Device | None = None
         self._current: Source | None = None
         self._interrupted = False
         counts: list[int | None] = []
@@ -149,7 +151,12 @@ class Chain(Source):
             if self._interrupted:
                 return
             with self._open_part(name) as self._current:
+                if self._device is not None:
+                    self._current.leave_on(self._device)
                 yield from self._current
+
+    def leave_on(self, device: Device) -> None:
+        self._device = device
 
     def interrupt(self) -> None:
         self._interrupted = True

@@ -11,6 +11,8 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
+from pipeline.hardware import CAN_STAY
+
 PQ_TRANSFER = 16  # SMPTE ST 2084, as FFmpeg numbers it. HLG (18) is made to look right on a screen that knows no HDR.
 WHITE_NITS = 203.0  # reference white of HDR pictures (ITU-R BT.2408)
 PLANAR = {  # NVDEC's formats, U and V interleaved, and those of FFmpeg's software decoders with the same values
@@ -54,11 +56,15 @@ def deinterlaced(frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
 
 
 def planar(frame: av.VideoFrame, reformatter: VideoReformatter) -> av.VideoFrame:
-    """A frame from NVDEC as software would have decoded it, to the bit; other formats as they are.
+    """A frame from NVDEC, on the device or not, as software would have decoded it, to the bit; others as they are.
 
     FFmpeg converts interleaved and planar frames to BGR by different code, with different results.
     """
-    as_from_software = PLANAR.get(frame.format.name)
+    on_device = frame.sw_format if CAN_STAY else None
+    if on_device is not None:
+        as_from_software: str | None = PLANAR.get(on_device.name, on_device.name)
+    else:
+        as_from_software = PLANAR.get(frame.format.name)
     return frame if as_from_software is None else reformatter.reformat(frame, format=as_from_software)
 
 

@@ -174,7 +174,7 @@ class Several(Source):
         for lane in ready:
             frame = lane.waiting
             assert frame is not None
-            if len(batch) < size and (not batch or frame.image.shape == batch[0].image.shape):
+            if len(batch) < size and (not batch or frame.layout == batch[0].layout):
                 batch.append(frame)
                 lane.waiting = None
                 lane.served_at = now

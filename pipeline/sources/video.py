@@ -14,14 +14,16 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from core.errors import SourceError
-from pipeline.hardware import Choice
+from engine.device import Device
+from pipeline.hardware import ON_DEVICE, Choice
 from pipeline.sources.base import Source, is_stream, is_url
 from pipeline.sources.decoding import Decoding
 from pipeline.sources.names import public_name
 from pipeline.sources.pipe import PipeReader, is_pipe
 from pipeline.sources.pixels import deinterlaced, to_bgr
+from pipeline.sources.surfaces import DecodedSurface, Downloads
 from pipeline.sources.truncation import is_cut_short
-from pipeline.types import Frame
+from pipeline.types import Frame, Picture
 
 OPEN_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 10.0
@@ -86,7 +88,7 @@ class VideoSource(Source):
         self.frame_wh = wh[::-1] if lies_on_its_side else wh
 
     def __iter__(self) -> Iterator[Frame]:
-        reformatter = VideoReformatter()
+        reformatter, downloads = VideoReformatter(), Downloads()
         stream = self._decoding.stream
         time_base = stream.time_base or Fraction(1, 90_000)
         interval = 1 / Fraction(stream.average_rate or stream.guessed_rate or 25)
@@ -99,8 +101,14 @@ class VideoSource(Source):
                 time_s = at - first_s
             elif index:
                 time_s += interval  # a stream without timestamps, such as raw H.264
-            image = _upright(self._decoding.cropped(to_bgr(decoded, reformatter)), decoded.rotation)
-            yield Frame(image, index, float(time_s), time.monotonic(), self.name, time_base)
+            if decoded.format.name == ON_DEVICE:
+                picture: Picture = DecodedSurface(decoded, self.name, downloads)
+            else:
+                picture = _upright(self._decoding.cropped(to_bgr(decoded, reformatter)), decoded.rotation)
+            yield Frame(picture, index, float(time_s), time.monotonic(), self.name, time_base)
+
+    def leave_on(self, device: Device) -> None:
+        self._decoding.device = device
 
     def interrupt(self) -> None:
         if self._pipe is not None:

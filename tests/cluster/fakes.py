@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,8 +26,8 @@ PLAIN, KILLS, RAISES, SLEEPS = 0, 10, 20, 30
 class PictureStep(FakeStep):
     """One person in each picture, at (green, red) of its first pixel. Blue: nothing, die, raise, or take a second."""
 
-    def prepare(self, slot: int, images: Sequence[np.ndarray]) -> None:
-        self.pixel = [int(value) for value in images[0][0, 0]]
+    def prepare(self, slot: int, pictures: Sequence[Any]) -> None:
+        self.pixel = [int(value) for value in pictures[0][0, 0]]
         self.in_slot[slot] = [0]
 
     def infer(self, slot: int) -> None:

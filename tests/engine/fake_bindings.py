@@ -36,7 +36,22 @@ class FakeBindings:
         self.executables: dict[Capture, int] = {}  # that live, and how often each was launched
         self.refuses = ""  # the name of a call that fails
         self.CUresult, self.CUstream = CUresult, int
+        self.CUDA_MEMCPY2D = SimpleNamespace
+        self.CUmemorytype = SimpleNamespace(CU_MEMORYTYPE_DEVICE="device")
         self.CUstreamCaptureMode = SimpleNamespace(CU_STREAM_CAPTURE_MODE_RELAXED="relaxed")
+
+    def cuMemcpy2DAsync(self, copy, stream):
+        """Between allocations of the FakeDriver, by the addresses within them."""
+        assert copy.srcMemoryType == copy.dstMemoryType == "device"
+        source, target = (self.driver.rows(pointer) for pointer in (copy.srcDevice, copy.dstDevice))
+
+        def run():
+            for row in range(copy.Height):
+                there, here = row * copy.srcPitch, row * copy.dstPitch
+                target[here : here + copy.WidthInBytes] = source[there : there + copy.WidthInBytes]
+
+        self.driver.put(stream, run)
+        return (OK,)
 
     def cuCtxPopCurrent(self):
         return OK, self.driver.current().pop()

@@ -117,9 +117,9 @@ class FakeDriver(ModuleType):
                 fake.need_context("Event")
                 self.flags, self.captured = flags, None
 
-            def record(self, stream):
-                fake.log.append("record")
-                self.captured = fake.captures.get(stream.handle)
+            def record(self, stream=None):
+                fake.log.append("record" if stream is not None else "record default stream")
+                self.captured = None if stream is None else fake.captures.get(stream.handle)
 
             def synchronize(self):
                 if self.captured is not None:
@@ -179,6 +179,11 @@ class FakeDriver(ModuleType):
         self.need_context("memcpy_dtoh_async")
         there = self.memory[pointer]
         self.put(stream.handle, lambda: np.copyto(target.reshape(-1).view(np.uint8), there))
+
+    def rows(self, pointer):
+        """The bytes of an allocation from this address on."""
+        start = max(address for address in self.memory if address <= pointer)
+        return self.memory[start][pointer - start :]
 
     def put(self, handle, operation):
         """What a copy or a kernel's launch does on a stream."""

@@ -14,7 +14,7 @@ import pytest
 
 from core.errors import EngineError
 from engine import device as device_module
-from engine.device import Device
+from engine.device import Device, Rows
 from tests.engine.fake_pycuda import Error, FakeDriver
 
 
@@ -157,6 +157,33 @@ def test_a_copy_of_the_wrong_size_is_refused_before_it_overruns(driver):
         for wrong in (np.zeros((2, 2), np.float32), np.zeros((2, 3), np.float64), np.zeros((3, 2), np.float32).T):
             with pytest.raises(ValueError, match="same number of bytes, C-contiguous"):
                 stream.upload(array, wrong)
+
+
+def test_rows_of_another_library_are_copied_without_their_padding(driver):
+    with Device() as device, device.current():
+        stream, event = device.stream(), device.event()
+        theirs, ours, back = (
+            device.empty((3, 8), np.uint8),
+            device.empty((2, 4, 6), np.uint8),
+            np.zeros((8, 6), np.uint8),
+        )
+        stream.upload(theirs, np.arange(24, dtype=np.uint8).reshape(3, 8))
+        stream.upload(ours, np.full((2, 4, 6), 99, np.uint8))
+        event.record(None)
+        stream.wait_for(event)
+        stream.copy_rows(ours, 5, Rows(theirs.pointer, 8, 5, 3))  # the last three rows of the second image
+        stream.download(back.reshape(2, 4, 6), ours)
+        assert (back[:5] == 99).all()
+        assert back[5:, :5].tolist() == [[0, 1, 2, 3, 4], [8, 9, 10, 11, 12], [16, 17, 18, 19, 20]]
+        assert (back[5:, 5] == 99).all()
+        assert "record default stream" in driver.log
+        for first, rows in (
+            (6, Rows(theirs.pointer, 8, 5, 3)),
+            (-1, Rows(theirs.pointer, 8, 5, 3)),
+            (0, Rows(0, 8, 7, 3)),
+        ):
+            with pytest.raises(ValueError, match=r"do not fit into uint8 \(2, 4, 6\) from row"):
+                stream.copy_rows(ours, first, rows)
 
 
 def test_the_array_interface_names_the_memory(driver):
@@ -354,3 +381,12 @@ def test_every_cuda_bindings_name_exists_in_the_installed_package():
     assert {"cuGraphLaunch", "cuStreamBeginCapture"} <= used
     assert [name for name in sorted(used) if not hasattr(real, name)] == []
     assert hasattr(real.CUstreamCaptureMode, "CU_STREAM_CAPTURE_MODE_RELAXED")
+
+
+def test_the_description_of_a_copy_takes_what_it_is_given():
+    driver = pytest.importorskip("cuda.bindings.driver")
+    copy = driver.CUDA_MEMCPY2D()
+    copy.srcMemoryType = copy.dstMemoryType = driver.CUmemorytype.CU_MEMORYTYPE_DEVICE
+    copy.srcDevice, copy.srcPitch, copy.dstDevice, copy.dstPitch = 2**40, 512, 2**41, 256
+    copy.WidthInBytes, copy.Height = 200, 10
+    assert (int(copy.srcDevice), int(copy.dstDevice), copy.WidthInBytes, copy.Height) == (2**40, 2**41, 200, 10)

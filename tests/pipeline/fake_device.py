@@ -49,7 +49,7 @@ class FakeEvent:
         self.stream, self.position = None, 0
 
     def record(self, stream):
-        self.stream, self.position = stream, stream.enqueued
+        self.stream, self.position = stream, 0 if stream is None else stream.enqueued
 
     def wait(self):
         self.device.check()
@@ -118,9 +118,20 @@ class FakeStream:
         assert target.shape == source.shape
         self.enqueue(lambda: np.copyto(target, source.values))
 
+    def copy_rows(self, target, first, source):
+        """source.pointer: the array (count, pitch) itself, or what holds it: it is looked up when the copy runs."""
+        rows = target.values.reshape(-1, target.shape[-1])
+        assert first + source.count <= len(rows)
+
+        def copy():
+            there = source.pointer()
+            rows[first : first + source.count, : source.width_bytes] = there[: source.count, : source.width_bytes]
+
+        self.enqueue(copy)
+
     def wait_for(self, event):
         stream, position = event.stream, event.position
-        self.enqueue(lambda: stream.run_to(position))
+        self.enqueue(lambda: None if stream is None else stream.run_to(position))
 
     def synchronize(self):
         self.device.check()
@@ -140,6 +151,8 @@ class FakeStream:
 
 
 class FakeDevice:
+    index = 0
+
     def __init__(self, *, eager=False):
         self.eager = eager
         self.streams, self.log, self.lock = {}, [], threading.RLock()
@@ -234,6 +247,7 @@ class FakeKernels:
 
     def __init__(self, device):
         self.device = device
+        self.colours = []  # of each launch of preprocess_nv12
 
     @staticmethod
     def packed_size(frames, people, joints):
@@ -258,6 +272,20 @@ class FakeKernels:
 
         def run():
             out.values[:] = np.repeat(frames.values[:, 0, 0, 0], passes)[:, None, None, None]
+
+        self.device.streams[stream].enqueue(run)
+
+    def preprocess_nv12(self, frames, out, *, frame_wh, colour, stream, mirror, **geometry):
+        """As preprocess: hands on the first Y of each frame, if its last V is the same."""
+        assert geometry.keys() == {"scale", "center", "mean", "std"}
+        w, h = frame_wh
+        assert frames.values.shape[1:] == (h + (h + 1) // 2, w + w % 2)
+        self.colours.append(colour)
+        passes = 2 if mirror else 1
+
+        def run():
+            first, last = frames.values[:, 0, 0], frames.values[:, -1, -1]
+            out.values[:] = np.repeat(np.where(first == last, first, 0), passes)[:, None, None, None]
 
         self.device.streams[stream].enqueue(run)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import av
 import pytest
 from av.codec.context import Flags2
+from av.video.reformatter import VideoReformatter
 
 from pipeline.hardware import VideoUnit
 
@@ -26,6 +28,7 @@ class FakeNvdec:
     """takes: whether the card decodes the video; if not, FFmpeg falls back to software without a word.
 
     knows: whether FFmpeg's decoder of this codec can use the GPU. refuses: what opening raises.
+    Where pictures stay on the device, they are `OnDevice`: FFmpeg's conversions take what they wrap.
     opened: for each `av.open`, whether it was on the GPU. codecs: of those on the GPU.
     """
 
@@ -33,11 +36,15 @@ class FakeNvdec:
         self.takes, self.knows, self.refuses = takes, knows, refuses
         self.opened: list[bool] = []
         self.codecs: list[Any] = []
+        self.current = False  # whether the device's context is
+        self.contexts: list[bool] = []  # the same, at each opening on the GPU
         self._open: Callable[..., Any] = av.open
 
     def use(self, patch: pytest.MonkeyPatch) -> FakeNvdec:
         patch.setattr("pipeline.sources.decoding.find_decoder", lambda choice, gpu: VideoUnit(choice != "cpu", "fake"))
-        patch.setattr("pipeline.sources.decoding.nvdec", lambda gpu: f"nvdec {gpu}")
+        patch.setattr("pipeline.sources.decoding.nvdec", lambda gpu, stays: "stays" if stays else "comes")
+        for module in ("decoding", "surfaces"):
+            patch.setattr(f"pipeline.sources.{module}.VideoReformatter", _Reformatter)
         patch.setattr("pipeline.sources.decoding.av.open", self.open)
         return self
 
@@ -49,6 +56,9 @@ class FakeNvdec:
         if self.refuses is not None:
             raise self.refuses
         container = _Container(self._open(where, *arguments, **options), takes=self.takes, knows=self.knows)
+        for stream in container.video:
+            stream.codec_context.stays = hwaccel == "stays"
+        self.contexts.append(self.current)
         self.codecs += [stream.codec_context for stream in container.video]
         return container
 
@@ -60,6 +70,7 @@ class _Codec:
         self._codec, self._takes, self.is_hwaccel = codec, takes, knows
         self.width, self.height = codec.width, codec.height
         self.pix_fmt = "cuda"
+        self.stays = False
         self.thread_count = 0
         if takes:
             codec.flags2 |= Flags2.ignore_crop
@@ -76,8 +87,9 @@ class _Codec:
             return frames
         return [self._interleaved(frame) for frame in frames]
 
-    def _interleaved(self, frame: av.VideoFrame) -> av.VideoFrame:
-        return frame.reformat(format=INTERLEAVED.get(frame.format.name, frame.format.name))
+    def _interleaved(self, frame: av.VideoFrame) -> Any:
+        interleaved = frame.reformat(format=INTERLEAVED.get(frame.format.name, frame.format.name))
+        return OnDevice(interleaved) if self.stays else interleaved
 
 
 class _Wrapped:
@@ -86,6 +98,23 @@ class _Wrapped:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.wrapped, name)
+
+
+class OnDevice(_Wrapped):
+    """A frame whose pixels only the device reads."""
+
+    def __init__(self, frame: av.VideoFrame) -> None:
+        super().__init__(frame)
+        self.sw_format = frame.format
+        self.format = SimpleNamespace(name="cuda")
+
+
+class _Reformatter:
+    def __init__(self) -> None:
+        self._real = VideoReformatter()
+
+    def reformat(self, frame: Any, *, format: str) -> av.VideoFrame:
+        return self._real.reformat(frame.wrapped if isinstance(frame, OnDevice) else frame, format=format)
 
 
 class _Stream(_Wrapped):

@@ -56,7 +56,7 @@ class FakeSource(Source):
 class FakeStep:
     """Finds one person in each frame, at (index, 0); checks that no slot is written while it is in use."""
 
-    engine, about, precision = "fake", "a fake", "fp32"
+    engine, about, precision, device = "fake", "a fake", "fp32", None
 
     def __init__(
         self,
@@ -80,11 +80,11 @@ class FakeStep:
         self.passing: set[int] = set()
         self.closed = 0
 
-    def prepare(self, slot: int, images: Sequence[np.ndarray]) -> None:
+    def prepare(self, slot: int, pictures: Sequence[Any]) -> None:
         assert self.in_slot[slot] is None, "a slot was given out twice"
-        assert 1 <= len(images) <= self.batch
-        assert len({image.shape for image in images}) == 1
-        indices = [int(image[0, 0, 0]) for image in images]
+        assert 1 <= len(pictures) <= self.batch
+        assert len({picture.shape for picture in pictures}) == 1
+        indices = [int(picture[0, 0, 0]) for picture in pictures]
         for index in indices:
             self.faults["prepare"](index)
         self.in_slot[slot] = indices

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import threading
+import weakref
+from typing import Any
 
 import numpy as np
 import pytest
 
 from core.errors import EngineError, StageError
 from core.spec import ModelSpec
+from engine.device import Rows
+from kernels.colour import Colour
 from kernels.options import DecodeOptions
 from pipeline.device_step import MAX_SHAPES, TIMED_PASSES, DeviceStep
 from pipeline.pose import PosePipeline
@@ -16,6 +20,7 @@ from pipeline.sources import Source
 from pipeline.types import Frame
 from tests.pipeline.fake_device import OPERATION_MS, FakeDevice, FakeKernels, FakeNetwork
 
+BT709 = Colour("bt709")
 SPEC = ModelSpec(name="fake", short_side=64)
 
 
@@ -205,3 +210,97 @@ def test_a_batch_gives_each_frame_its_own_people(device, batch, flip):
     with PosePipeline(step=step) as pose:
         assert [number(result.people) for result in pose.run(Pictures(sizes))] == list(range(1, 10))
     assert step.input_shape((80, 64))[0] == batch * (2 if flip else 1)
+
+
+class FakeSurface:
+    """NV12 in device memory, with padding; its bytes are overwritten as soon as nobody holds the object."""
+
+    def __init__(self, value, wh, colour=BT709):
+        w, h = wh
+        self.wh, self.colour, self.copies = wh, colour, 0
+        self.value = value
+        planes = [np.full((h, w + 7), value, np.uint8), np.full(((h + 1) // 2, w + w % 2 + 5), value, np.uint8)]
+        widths = w, w + w % 2
+        self.luma, self.chroma = (
+            Rows(lambda plane=plane: plane, plane.shape[1], width, len(plane))  # type: ignore[arg-type]
+            for plane, width in zip(planes, widths, strict=True)
+        )
+        for plane in planes:
+            weakref.finalize(self, plane.fill, 0)
+
+    def to_host(self):
+        self.copies += 1
+        return np.full((self.wh[1], self.wh[0], 3), self.value, np.uint8)
+
+
+class Surfaces(Source):
+    """A picture for each value, which counts up from 1: on the device for a size, in host memory for ("host", size)."""
+
+    def __init__(self, kinds, colours=(BT709,)):
+        self.kinds, self.colours = kinds, colours
+        self.device: Any = None
+        self.copies = 0
+
+    def leave_on(self, device):
+        self.device = device
+
+    def __iter__(self):
+        for index, kind in enumerate(self.kinds):
+            if kind[0] == "host":
+                yield Frame(np.full((*kind[1][::-1], 3), index + 1, np.uint8), index)
+                continue
+            surface = FakeSurface(index + 1, kind, self.colours[index % len(self.colours)])
+            yield Frame(surface, index)
+            self.copies += surface.copies
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("graphs", [True, False])
+def test_frames_that_stay_on_the_device_are_not_uploaded(device, batch, flip, graphs):
+    """And nobody but the step holds them while they are copied."""
+    step = make_step(device, batch=batch, flip=flip, graphs=graphs)
+    source = Surfaces([(80, 64)] * 11 + [(65, 49)] * 6 + [(80, 64)] * 3)
+    with PosePipeline(step=step) as pose:
+        assert [number(result.people) for result in pose.run(source)] == list(range(1, 21))
+        assert source.device is device
+        assert source.copies == 0
+        assert not any(type(thing).__name__ == "FakePinned" and thing.array.ndim > 1 for thing in device.owned)
+        assert set(step._kernels.colours) == {BT709}
+    assert ("graph" in device.log) == graphs
+
+
+def test_a_slot_whose_frames_change_their_place_or_colours_gets_new_buffers_and_graphs(device):
+    step = make_step(device)
+    kinds = [(80, 64), ("host", (80, 64))] * 6 + [(80, 64)] * 12
+    with PosePipeline(step=step) as pose:
+        source = Surfaces(kinds, colours=[BT709, BT709, BT709, Colour()])
+        assert numbers(pose.run(source)) == list(range(1, 25))
+    assert set(step._kernels.colours) == {BT709, Colour()}
+
+
+def test_the_kernel_of_surfaces_has_run_before_it_is_captured(device):
+    """The shape is warm, but with the other kernel: a first run compiles, which a capture must not."""
+    step = make_step(device)
+    runs = []
+    launch = step._kernels.preprocess_nv12
+
+    def watched(*arguments, **named):
+        runs.append(any(stream.recording is not None for stream in device.streams.values()))
+        launch(*arguments, **named)
+
+    step._kernels.preprocess_nv12 = watched
+    step.warm_up((80, 64))
+    with PosePipeline(step=step) as pose:
+        assert numbers(pose.run(Surfaces([(80, 64)] * 12))) == list(range(1, 13))
+    assert runs[0] is False
+    assert any(runs)
+
+
+def test_after_leaving_early_no_surface_is_still_to_be_copied(device):
+    with PosePipeline(step=make_step(device)) as pose:
+        results = pose.run(Surfaces([(80, 64)] * 50))
+        assert number(next(results).people) == 1
+        results.close()
+        assert all(stream.done == stream.enqueued for stream in device.streams.values())
+        assert numbers(pose.run(Surfaces([(80, 64)] * 9))) == list(range(1, 10))

@@ -12,7 +12,7 @@ import pytest
 from core.errors import SinkError, SourceError
 from engine.gpu import Gpu, find_gpu
 from pipeline import hardware
-from pipeline.hardware import CHOICES, VideoUnit, find_decoder, find_encoder, nvenc_for
+from pipeline.hardware import CHOICES, VideoUnit, find_decoder, find_encoder, nvdec, nvenc_for
 
 CLAIMED = Gpu("Claimed 1", (9, 0), 80 << 30, (13, 0))
 NO_GPU = find_gpu()[0] is None
@@ -175,6 +175,13 @@ def test_every_option_of_nvenc_is_one_that_ffmpeg_knows():
 )
 def test_large_pictures_are_coded_as_hevc(wh, name):
     assert nvenc_for(wh) == name
+
+
+def test_pictures_that_stay_are_made_in_the_context_that_is_current():
+    """FFmpeg refuses a primary context with other flags than its own; PyAV asks for it unless told not to."""
+    stays, comes = nvdec(2, stays=True), nvdec(2)
+    assert (stays.is_hw_owned, stays.device_id, stays.options) == (True, 2, {"primary_ctx": "0", "current_ctx": "1"})
+    assert (comes.is_hw_owned, comes.options) == (False, {})
 
 
 @pytest.mark.gpu

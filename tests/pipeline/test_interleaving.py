@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
+from typing import Any
 
-import numpy as np
 import pytest
 
 import pipeline.channel
@@ -183,8 +183,8 @@ class Pausing(FakeStep):
         super().__init__(**faults)  # type: ignore[arg-type]
         self._pause = scheduler.pause
 
-    def prepare(self, slot: int, images: Sequence[np.ndarray]) -> None:
-        super().prepare(slot, images)
+    def prepare(self, slot: int, pictures: Sequence[Any]) -> None:
+        super().prepare(slot, pictures)
         self._pause()
 
     def infer(self, slot: int) -> None:

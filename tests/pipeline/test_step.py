@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from pipeline.step import HostStep
 from pipeline.types import Frame, People
 from tests.pipeline.fakes import FakeSource
 from tests.pipeline.onnx_models import blob_frame, blob_spec, write_blob_model
+from tests.pipeline.test_types import OnDevice
 
 PEOPLE = [(60.0, 50.0, 0.1), (200.0, 130.0, 0.5), (130.0, 180.0, 0.9)]
 
@@ -206,7 +208,7 @@ class Pictures(FakeSource):
 
     def __iter__(self) -> Iterator[Frame]:
         for frame, image in zip(super().__iter__(), self.images, strict=True):
-            yield replace(frame, image=image)
+            yield replace(frame, picture=image)
 
 
 class Moving(FakeSource):
@@ -216,6 +218,27 @@ class Moving(FakeSource):
         for index in range(self.count):
             wh = (256, 224) if index < 4 else (224, 256)
             yield Frame(blob_frame(wh, [(60.0 + 8 * index, 50.0, 0.5)]), index, source="moving")
+
+
+class Copied(OnDevice):
+    """A picture on a device that this step knows nothing of."""
+
+    def __init__(self, image: np.ndarray) -> None:
+        self.image, self.wh = image, (image.shape[1], image.shape[0])
+
+    def to_host(self) -> np.ndarray:
+        return self.image
+
+
+def test_pictures_on_a_device_are_copied_to_the_host(blobs):
+    image = blob_frame((256, 224), PEOPLE)
+    pictures: list[Any] = [image, Copied(image)]
+    with blobs() as pose:
+        assert pose.step.device is None
+        found = [pose.run(Pictures([picture])) for picture in pictures]
+        (host,), (device,) = (list(results) for results in found)
+    assert len(device.people) == 3
+    np.testing.assert_array_equal(device.people.keypoints, host.people.keypoints)
 
 
 @pytest.mark.parametrize("flip", [False, True])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.types import People
+from engine.device import Rows
+from kernels.colour import Colour
+from pipeline.types import Frame, Layout, People
 from tests.pipeline.people.bodies import crowd, standing
 
 
@@ -46,3 +48,28 @@ def test_picked_people_keep_all_that_is_theirs():
             before = people.ids.tolist().index(person)
             assert np.array_equal(picked.keypoints[number], people.keypoints[before])
             assert picked.scores[number] == people.scores[before]
+
+
+class OnDevice:
+    """A Surface whose copy is grey."""
+
+    wh, colour = (8, 6), Colour("bt709")
+    luma, chroma = Rows(1, 8, 8, 6), Rows(2, 8, 8, 3)
+
+    def to_host(self):
+        return np.full((6, 8, 3), 99, np.uint8)
+
+
+def test_a_frame_on_the_device_has_a_size_and_an_image_as_any_other():
+    frame = Frame(OnDevice(), 3)
+    assert (frame.wh, frame.layout) == ((8, 6), Layout((8, 6), Colour("bt709")))
+    assert (frame.image == 99).all()
+    host = Frame(frame.image)
+    assert (host.wh, host.layout) == ((8, 6), Layout((8, 6), None))
+    assert host.picture is host.image
+
+
+@pytest.mark.parametrize("wrong", [None, np.zeros((4, 4)), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)])
+def test_what_is_no_picture_is_refused(wrong):
+    with pytest.raises(ValueError, match="frame is"):
+        Frame(wrong)
