@@ -143,6 +143,11 @@ def refine_kernel(limit: int, joints: int, mirrored: bool, project: bool, tile: 
     paired, flipped = values == 2, numbers == 1  # the second value
 
     @device
+    def tiles_across(side):
+        """How many tiles a side of the heatmap has."""
+        return np.int32(u32(side + tile - 1) // u32(tile))
+
+    @device
     def tile_bound(bounds, at, tiles, tag0, tag1):
         """No cell of the tile has a higher score. at: of its first entry in bounds."""
         low, high = -bounds[u32(mad(tiles, 1, at))], bounds[u32(mad(tiles, 2, at))]
@@ -308,6 +313,72 @@ def refine_kernel(limit: int, joints: int, mirrored: bool, project: bool, tile: 
             keypoints[u32(mad(to, 1, 1))] = (np.float32(y) + shift_y) * cell
             keypoints[u32(mad(to, 1, 2))] = own
 
+    @device
+    def planes_of(image, k, twin, K, hw):
+        """Where joint k's planes begin, in an image's two frames: heat and twin's heat, first and second tags."""
+        cells_of_map, cells_of_tags = mad(hw[0], hw[1], 0), mad(hw[0] >> 1, hw[1] >> 1, 0)
+        return (
+            plane_start(image, k, K, cells_of_map),
+            plane_start(mad(image, 1, 1), twin, K, cells_of_map),
+            tag_start(image, k, twin, K, cells_of_tags, numbers, 0),
+            tag_start(image, k, twin, K, cells_of_tags, numbers, 1),
+        )
+
+    @cuda.jit(device=True)
+    def search_share(maps, planes, hw, bounds_at, part, centre, best):
+        """The best key of the tiles share, share + shares, ..., or `best` if that is better. part: share, shares.
+
+        maps: heatmaps, tags, bounds; bounds_at: of the joint's first tile. A warp calls.
+        """
+        heatmaps, tags, bounds = maps
+        share, shares = part
+        t, across = np.int32(cuda.threadIdx.x), tiles_across(hw[1])
+        tiles = mad(across, tiles_across(hw[0]), 0)
+        least = unordered(np.int32(best >> 32))
+        start = share
+        while start < tiles:
+            own = mad(t, shares, start)
+            bound = NOTHING
+            if own < tiles:
+                bound = tile_bound(bounds, mad(bounds_at, 1, own), tiles, centre[0], centre[1])
+            while True:
+                highest = warp_max(bound)
+                if highest == NOTHING or highest < least:
+                    break
+                lane = np.int32(cuda.ffs(warp_ballot(bound == highest)) - 1)
+                if t == lane:
+                    bound = NOTHING
+                i = mad(lane, shares, start)
+                row = np.int32(u32(i) // u32(across))
+                corner = mad(row, tag_tile, 0), mad(mad(row, -across, i), tag_tile, 0)
+                found = search_tile(heatmaps, tags, planes, hw, corner, t, centre, least)
+                best = max(best, warp_max_key(found))
+                least = unordered(np.int32(best >> 32))
+            start = mad(shares, lanes, start)
+        return best
+
+    @cuda.jit(device=True)
+    def hand_in(searches, search, shares, best):
+        """Add a share's best key to a search. The index of the best cell of all for the last share, else -1."""
+        index = np.int32(-1)
+        if cuda.threadIdx.x == 0:
+            cuda.atomic.max(searches, u32(search), best)
+            cuda.threadfence()
+            if cuda.atomic.add(searches, u32(mad(search, 1, cells)), 1) == shares - 1:
+                cuda.threadfence()
+                best = cuda.atomic.max(searches, u32(search), UNSEARCHED)
+                if best > UNSEARCHED:
+                    index = np.int32(LAST_INDEX - (best & LAST_INDEX))
+        return shuffle(index, 0)
+
+    @cuda.jit(device=True)
+    def found_so_far(searches, search):
+        """The best key that other shares have handed in. One lane reads it: all lanes must go on from the same."""
+        best = np.int64(UNSEARCHED)
+        if cuda.threadIdx.x == 0:
+            best = searches[u32(search)]
+        return shuffle(best, 0)
+
     @kernel
     def refine(heatmaps, tags, sizes, orders, bounds, centres, missing, searches, keypoints):
         """The blocks of an image, one warp each, share its missing joints, and where there are more blocks, the tiles.
@@ -316,71 +387,28 @@ def refine_kernel(limit: int, joints: int, mirrored: bool, project: bool, tile: 
         whatever the order; searches[n, 1] counts the shares done, and who does the last one writes the joint into
         keypoints, flat (N, limit, K, 3). `group` resets both.
         """
-        t, n = np.int32(cuda.threadIdx.x), np.int32(cuda.blockIdx.y)
-        K, h, w = sizes
-        across = np.int32(u32(w + tile - 1) // u32(tile))
-        tiles = mad(across, np.int32(u32(h + tile - 1) // u32(tile)), 0)
+        n, (K, h, w) = np.int32(cuda.blockIdx.y), sizes
+        tiles = mad(tiles_across(w), tiles_across(h), 0)
         listed = missing[u32(mad(n, 1 + cells, 0))]
         if listed == 0:
             return
         warps = np.int32(cuda.gridDim.x)
         shares = int_min(int_max(np.int32(u32(warps) // u32(listed)), np.int32(1)), tiles)
-        first = mad(n, images, 0)
         item = np.int32(cuda.blockIdx.x)
         while item < mad(listed, shares, 0):
             entry = np.int32(u32(item) // u32(shares))
-            share = mad(entry, -shares, item)  # its tiles: share, share + shares, ...
+            part = mad(entry, -shares, item), shares
             target = missing[u32(mad(n, 1 + cells, mad(entry, 1, 1)))]
             person = np.int32(u32(target) // u32(joints))
             k = mad(person, -joints, target)
-            twin = orders[0, u32(k)]
-            plane, tag_plane = mad(h, w, 0), mad(h >> 1, w >> 1, 0)
-            planes = (
-                plane_start(first, k, K, plane),
-                plane_start(mad(first, 1, 1), twin, K, plane),
-                tag_start(first, k, twin, K, tag_plane, numbers, 0),
-                tag_start(first, k, twin, K, tag_plane, numbers, 1),
-            )
+            planes = planes_of(mad(n, images, 0), k, orders[0, u32(k)], K, (h, w))
             to = mad(mad(n, limit, person), 2, 0)
             centre = centres[u32(to)], centres[u32(mad(to, 1, 1))]
             search = mad(n, 2 * cells, target)
-            best = np.int64(UNSEARCHED)
-            if t == 0:  # one lane reads what other shares found so far: all lanes must go on from the same
-                best = searches[u32(search)]
-            best = shuffle(best, 0)
-            least = unordered(np.int32(best >> 32))
-            start = share
-            while start < tiles:
-                own = mad(t, shares, start)
-                bound = NOTHING
-                if own < tiles:
-                    at = mad(mad(mad(n, K, k), BOUNDS, 0), tiles, own)
-                    bound = tile_bound(bounds, at, tiles, centre[0], centre[1])
-                while True:
-                    highest = warp_max(bound)
-                    if highest == NOTHING or highest < least:
-                        break
-                    lane = np.int32(cuda.ffs(warp_ballot(bound == highest)) - 1)
-                    if t == lane:
-                        bound = NOTHING
-                    i = mad(lane, shares, start)
-                    row = np.int32(u32(i) // u32(across))
-                    corner = mad(row, tag_tile, 0), mad(mad(row, -across, i), tag_tile, 0)
-                    found = search_tile(heatmaps, tags, planes, (h, w), corner, t, centre, least)
-                    best = max(best, warp_max_key(found))
-                    least = unordered(np.int32(best >> 32))
-                start = mad(shares, lanes, start)
-
-            index = np.int32(-1)
-            if t == 0:
-                cuda.atomic.max(searches, u32(search), best)
-                cuda.threadfence()
-                if cuda.atomic.add(searches, u32(mad(search, 1, cells)), 1) == shares - 1:
-                    cuda.threadfence()
-                    best = cuda.atomic.max(searches, u32(search), UNSEARCHED)
-                    if best > UNSEARCHED:
-                        index = np.int32(LAST_INDEX - (best & LAST_INDEX))
-            index = shuffle(index, 0)
+            best = found_so_far(searches, search)
+            bounds_at = mad(mad(mad(n, K, k), BOUNDS, 0), tiles, 0)
+            best = search_share((heatmaps, tags, bounds), planes, (h, w), bounds_at, part, centre, best)
+            index = hand_in(searches, search, shares, best)
             if index >= 0:
                 to = mad(mad(n, cells, target), 3, 0)
                 write_joint(heatmaps, planes[0], planes[1], (h, w), index, keypoints, to)
