@@ -19,7 +19,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -117,7 +116,8 @@ def draw_people(step: DeviceStep, people: int) -> None:
 
 
 def row(pose: PosePipeline, baseline: PosePipeline | None, frame_wh: tuple[int, int], frames: int) -> list[str]:
-    step: Any = pose.step
+    step = pose.step
+    assert isinstance(step, DeviceStep)
     pose.warm_up(frame_wh)
     engine_ms = np.percentile(step.time_engine(frame_wh, seconds=2.0), (50, 95))
     try:

@@ -6,14 +6,13 @@ TensorRT, the CUDA graph, and that here 4 to 20 MB of maps are downloaded for ev
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Self
 
 import torch
-from numpy.typing import NDArray
 
 from benchmarks.drawn_maps import DrawnRunner
 from core.spec import ModelSpec
-from engine.runner import Heads, Runner
+from engine.runner import Heads, Images, Runner
 from kernels.options import DecodeOptions
 from pipeline.models import torch_graph
 from pipeline.step import HostStep
@@ -28,11 +27,13 @@ class HostTorch:
         self.spec = spec
         self._device = torch.device(device)
         torch.backends.cudnn.benchmark = True
-        self._graph = torch_graph(model, spec).to(device=self._device, memory_format=torch.channels_last)
+        graph = torch_graph(model, spec)
+        self._graph: torch.nn.Module | None = graph.to(device=self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs lack it
 
     @torch.inference_mode()
-    def infer(self, images: NDArray[Any]) -> Heads:
+    def infer(self, images: Images) -> Heads:
         tensor = torch.from_numpy(images).to(self._device).contiguous(memory_format=torch.channels_last)
+        assert self._graph is not None, "closed"
         heatmaps, tags = self._graph(tensor)
         return Heads(heatmaps.cpu().numpy(), tags.cpu().numpy())
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from types import ModuleType
 
 from core.errors import EngineError
 
 
-def load_onnxruntime() -> Any:
+def load_onnxruntime() -> ModuleType:
     """The module, with telemetry disabled to protect the people in the images. From 1.29 on it reports models and
     sessions to its makers over HTTPS unless disabled before its first import. ORT_DISABLE_TELEMETRY=0 is respected.
 
@@ -19,4 +19,5 @@ def load_onnxruntime() -> Any:
         import onnxruntime
     except ImportError as error:
         raise EngineError(f"onnxruntime cannot be loaded ({error}); pip install onnxruntime") from error
-    return onnxruntime
+    module: ModuleType = onnxruntime
+    return module

@@ -9,13 +9,16 @@ each thread, which waits for the device and so cannot be captured.
 from __future__ import annotations
 
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING
 
 from core.errors import EngineError
 from core.spec import ModelSpec
 from engine.device import Device, DeviceArray, Stream
 from engine.runner import tensors_of
 from engine.shapes import Shape
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class TorchNetwork:
@@ -28,13 +31,13 @@ class TorchNetwork:
 
     engine = "torch"
 
-    def __init__(self, graph: Any, spec: ModelSpec, shape: Shape, device: Device) -> None:
+    def __init__(self, graph: nn.Module, spec: ModelSpec, shape: Shape, device: Device) -> None:
         torch = load_torch()
         self.spec = spec
         self._torch, self._device = torch, device
         torch.backends.cudnn.benchmark = True  # the shape never changes, so the search runs once, in the first pass
         self._gpu = gpu = torch.device("cuda", device.index)
-        self._graph = graph.to(device=gpu, memory_format=torch.channels_last).eval()
+        self._graph = graph.to(device=gpu, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]  # stubs lack it
         self.arrays: dict[str, DeviceArray] = {
             name: device.empty(*tensor) for name, tensor in tensors_of(spec, shape).items()
         }

@@ -105,10 +105,10 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
     made_by: list[tuple[Tensor, nn.Module]] = []  # keeps the tensors, so that identity stays unique
     pairs: dict[nn.Module, nn.Module] = {}
 
-    def see_convolution(module: nn.Module, _: Any, output: Tensor) -> None:
+    def see_convolution(module: nn.Module, _: object, output: Tensor) -> None:
         made_by.append((output, module))
 
-    def see_batch_norm(module: nn.Module, inputs: tuple[Tensor, ...], _: Any) -> None:
+    def see_batch_norm(module: nn.Module, inputs: tuple[Tensor, ...], _: object) -> None:
         source = next((conv for output, conv in made_by if output is inputs[0]), None)
         if source is None:
             raise ModelError(f"batch-norm {names[module]} does not follow a convolution and cannot be folded")

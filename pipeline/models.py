@@ -8,7 +8,7 @@ import platform
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from core.errors import EngineError, ModelError, PoseError
 from core.files import cache_folder
@@ -22,6 +22,8 @@ from kernels.options import DecodeOptions
 from pipeline.step import FrameStep, HostStep
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from engine.device import Device
     from engine.onnx_runner import OnnxRunner
     from engine.openvino_runner import OpenVinoRunner
@@ -274,7 +276,7 @@ def _tensorrt_networks(request: _Request, onnx: Path, flavor: Flavor) -> Callabl
     return network_for
 
 
-def torch_graph(model: str, spec: ModelSpec) -> Any:
+def torch_graph(model: str, spec: ModelSpec) -> nn.Module:
     """A torch module, image -> (heatmaps, tags), with batch-norm folded, in the precision of `spec`.
 
     Raises ValueError for an ONNX file, ModelError for weights that cannot be read, DownloadError.

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, Protocol, TypeVar
 
 from core.errors import PoseError, StageError, describe
 from pipeline.channel import Cancelled, Channel
@@ -96,8 +96,14 @@ def run_concurrently(jobs: Iterator[T], work: Callable[[T], U], passes: Executor
         raise failure
 
 
+class Cancellable(Protocol):
+    """A Channel of any items."""
+
+    def cancel(self) -> None: ...
+
+
 def stage(
-    name: str, items: Iterable[T], work: Callable[[T], U], outbox: Channel[U], *inboxes: Channel[Any]
+    name: str, items: Iterable[T], work: Callable[[T], U], outbox: Channel[U], *inboxes: Cancellable
 ) -> threading.Thread:
     """A thread that works on items until they end, the next stage stops reading, or an error occurs.
 

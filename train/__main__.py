@@ -19,7 +19,7 @@ if __name__ == "__main__":
 import argparse
 import copy
 import sys
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -29,6 +29,14 @@ from core.joints import joint_set_of
 from core.progress import progress_console
 from core.spec import IMAGENET_MEAN, IMAGENET_STD, Channels, ModelSpec
 from train.arguments import OVER_MOVENET, parser_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from export.head import HigherHead
+    from train.loop import Options, Record
+    from train.mixture import Mixture
+    from train.teacher import Teacher
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -70,7 +78,7 @@ def _draw_scenes(options: argparse.Namespace) -> None:
     print(f"{options.out}: {write_scenes(options.out, options.scenes)} pictures and their labels.json")
 
 
-def _save(state: dict[str, Any], options: argparse.Namespace) -> None:
+def _save(state: dict[str, Tensor], options: argparse.Namespace) -> None:
     import torch
     from safetensors.torch import save_file
 
@@ -138,7 +146,7 @@ def _start_from_movenet(options: argparse.Namespace) -> None:
     print(f"{options.out}: MoveNet, pruned, with fitted tags")
 
 
-def _mixture(options: argparse.Namespace) -> Any:
+def _mixture(options: argparse.Namespace) -> Mixture:
     from train.augment import Augmentation
     from train.mixture import Mixture
     from train.pictures import CocoPictures, DrawnPictures, Pictures
@@ -191,7 +199,7 @@ def _train(options: argparse.Namespace) -> None:
     with _progress() as bars:
         task = bars.add_task("step", total=options.steps)
 
-        def show(step: int, record: dict[str, Any]) -> None:
+        def show(step: int, record: Record) -> None:
             bars.update(task, completed=step)
             if record:
                 line = "  ".join(f"{name} {value:.4g}" for name, value in record.items())
@@ -219,7 +227,7 @@ def _train(options: argparse.Namespace) -> None:
         print(f"stopped after {run.step} of {options.steps} steps; run the same command to resume")
 
 
-def _model(options: argparse.Namespace, joints: int) -> tuple[Any, Channels, Channels]:
+def _model(options: argparse.Namespace, joints: int) -> tuple[HigherHead, Channels, Channels]:
     """The network at the start of a run, and the mean and std of its input."""
     import torch
 
@@ -242,7 +250,7 @@ def _model(options: argparse.Namespace, joints: int) -> tuple[Any, Channels, Cha
     return model, mean, std
 
 
-def _teacher(options: argparse.Namespace) -> Any:
+def _teacher(options: argparse.Namespace) -> Teacher | None:
     """The network of --movenet as teacher for the sets of --distilled, which are first in the mixture; None without."""
     if not options.distilled:
         return None
@@ -252,7 +260,7 @@ def _teacher(options: argparse.Namespace) -> Any:
     return Teacher(load_movenet(options.movenet), range(len(options.distilled)))
 
 
-def _run_options(options: argparse.Namespace, mean: Channels, std: Channels) -> Any:
+def _run_options(options: argparse.Namespace, mean: Channels, std: Channels) -> Options:
     from dataclasses import fields
 
     from train.loop import Options

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +16,11 @@ from core.errors import ModelError
 from export.small import Small
 from export.tiny import Tiny
 from train.losses import focal_loss, heatmap_loss, tag_losses
-from train.mixture import Mixture, Sample, batches, normalise
+from train.mixture import Batch, Mixture, batches, normalise
 from train.optimise import MovingAverage, freeze, learning_rate, parameter_groups
 from train.teacher import Teacher
 
-Record = dict[str, Any]
+Record = dict[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +103,8 @@ class Run:
         record: Record = {}
         since = time.monotonic()
         first = self.step
-        for sample in batches(self.mixture, options.batch, range(self.step, options.steps), options.workers):
-            losses = self._train_step(sample)
+        for batch in batches(self.mixture, options.batch, range(self.step, options.steps), options.workers):
+            losses = self._train_step(batch)
             self.step += 1
             record = {k: record.get(k, 0.0) + float(v) for k, v in losses.items()}
             if self.step % options.log_every == 0 or self.step == options.steps:
@@ -159,14 +158,14 @@ class Run:
             ]
             self.metrics_path.write_text("".join(line + "\n" for line in lines))
 
-    def _train_step(self, sample: Sample) -> dict[str, Tensor]:
+    def _train_step(self, batch: Batch) -> dict[str, Tensor]:
         options = self.options
         rate = self._rate(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["rate"]
         freeze(self.model, options.freeze, backbone=self.step < options.frozen_steps)
         self.model.train()
-        losses = self._losses(sample)
+        losses = self._losses(batch)
         self.optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), options.clip)
@@ -178,12 +177,13 @@ class Run:
         options = self.options
         return learning_rate(step, peak=options.rate, warm_up=options.warm_up, steps=options.steps)
 
-    def _losses(self, sample: Sample) -> dict[str, Tensor]:
+    def _losses(self, batch: Batch) -> dict[str, Tensor]:
         options = self.options
-        images, cells = (sample[name].to(options.device, non_blocking=True) for name in ("image", "cells"))
+        images, cells = (tensor.to(options.device, non_blocking=True) for tensor in (batch["image"], batch["cells"]))
         images = normalise(images, options.mean, options.std).contiguous(memory_format=torch.channels_last)
         targets, masks = (
-            [tensor.to(options.device, non_blocking=True) for tensor in sample[name]] for name in ("heatmaps", "masks")
+            [tensor.to(options.device, non_blocking=True) for tensor in tensors]
+            for tensors in (batch["heatmaps"], batch["masks"])
         )
         device = torch.device(options.device).type
         with torch.autocast(device, torch.bfloat16) if options.bf16 else nullcontext():
@@ -194,7 +194,7 @@ class Run:
                 assert isinstance(self.model, Tiny | Small)
                 parts = self.model.backbone(images)
                 outputs = self.model.head(*parts)
-                feature_loss = self.teacher.teach(images, sample["set"], parts, targets[0], masks[0])
+                feature_loss = self.teacher.teach(images, batch["set"], parts, targets[0], masks[0])
         outputs = [output.float() for output in outputs]
         joints = self.mixture.joints
         losses = {}

@@ -6,7 +6,7 @@ Sample number n is the same in every process and run, so that a run can be resum
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TypedDict
 
 import cv2
 import numpy as np
@@ -20,7 +20,25 @@ from train.augment import Augmentation, crop
 from train.pictures import Pictures
 from train.targets import SIGMA, heatmap, loss_mask, tag_cells
 
-Sample = dict[str, Any]
+
+class Sample(TypedDict):
+    """As described in Mixture."""
+
+    image: NDArray[np.uint8]
+    heatmaps: list[NDArray[np.float32]]
+    masks: list[NDArray[np.float32]]
+    cells: NDArray[np.int64]
+    set: int
+
+
+class Batch(TypedDict):
+    """The samples of a batch, as tensors with a leading axis N."""
+
+    image: Tensor
+    heatmaps: list[Tensor]
+    masks: list[Tensor]
+    cells: Tensor
+    set: Tensor
 
 
 class Mixture(Dataset[Sample]):
@@ -101,7 +119,7 @@ class Mixture(Dataset[Sample]):
         return self._order[1]
 
 
-def batches(mixture: Mixture, batch: int, steps: range, workers: int) -> Iterator[Sample]:
+def batches(mixture: Mixture, batch: int, steps: range, workers: int) -> Iterator[Batch]:
     """The batches of `steps`; batch s holds samples s * batch to (s + 1) * batch - 1, as tensors on the host."""
     loader = DataLoader(
         mixture,

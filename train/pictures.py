@@ -74,7 +74,7 @@ class CocoPictures:
     def __len__(self) -> int:
         return len(self._pictures)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_archive": None}  # an open file cannot be pickled
 
     def read(self, index: int) -> tuple[NDArray[np.uint8], Labels]:

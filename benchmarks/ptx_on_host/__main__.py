@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -43,7 +42,7 @@ class Run:
     input_error: float  # of preprocess: the largest difference from `kernels.cpu`, in the network's units
     counts: dict[str, Counts]
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, object]:
         return {
             "people": self.people,
             "shuffle": self.seed,
