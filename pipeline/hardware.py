@@ -1,4 +1,4 @@
-"""Where videos are decoded and encoded: on an NVIDIA GPU (NVDEC, NVENC) or on the CPU. Each is tried once a process."""
+"""Finds out whether an NVIDIA GPU decodes (NVDEC) and encodes (NVENC) videos; each is tried once per process."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CHOICES: tuple[Choice, ...] = ("auto", "cpu", "gpu")
 DOWNLOADED = frozenset({"nv12", "p010le", "p016le", "nv16", "p210le", "p216le", "yuv444p", "yuv444p16le"})
 ON_DEVICE = "cuda"  # FFmpeg's format of a picture that stays in device memory, whatever its pixels are
 CAN_STAY = hasattr(av.VideoFrame, "sw_format")  # PyAV 18 and newer say what a picture on the device is made of
-TRIAL_SIDE = 256  # pixels; every codec of every card takes it
+TRIAL_SIDE = 256  # pixels; above the smallest size of every card
 
 # Constant quality as in X264 (sinks/video.py): NVENC's scale of `cq` is H.264's quantiser, as x264's `crf` is. Without
 # B-frames and look-ahead, for the reason given there. Not yet compared with x264 on a card.
@@ -44,7 +44,7 @@ H264_NVENC_SIDE = 4096  # pixels: NVENC codes larger pictures only as HEVC
 
 @dataclass(frozen=True)
 class VideoUnit:
-    """What decodes or encodes. why: the GPU's name, or why it is the CPU."""
+    """The unit that decodes or encodes. why: the GPU's name, or the reason for using the CPU."""
 
     on_gpu: bool
     why: str
@@ -54,9 +54,9 @@ class VideoUnit:
 
 
 def find_decoder(choice: Choice = "auto", gpu: int = 0) -> VideoUnit:
-    """What decodes videos. "auto": the GPU if it can. gpu: as in `find_gpu`.
+    """The unit that decodes videos. "auto": the GPU if it can. gpu: as in `find_gpu`.
 
-    A GPU that decodes H.264 may not know another codec: only a video's first frame shows what decoded it.
+    A GPU that decodes H.264 may not support another codec: only a video's first frame shows what decoded it.
     Raises SourceError if "gpu" was chosen and there is none that decodes, ValueError for another word.
     """
     _check(choice, "decoder")
@@ -67,7 +67,7 @@ def find_decoder(choice: Choice = "auto", gpu: int = 0) -> VideoUnit:
 
 
 def find_encoder(choice: Choice = "auto", gpu: int = 0) -> VideoUnit:
-    """What encodes videos. "auto": the GPU if it can. gpu: as in `find_gpu`.
+    """The unit that encodes videos. "auto": the GPU if it can. gpu: as in `find_gpu`.
 
     Raises SinkError if "gpu" was chosen and there is none that encodes, ValueError for another word.
     """
@@ -79,10 +79,10 @@ def find_encoder(choice: Choice = "auto", gpu: int = 0) -> VideoUnit:
 
 
 def nvdec(gpu: int = 0, *, allow_software_fallback: bool = True, stays: bool = False) -> HWAccel:
-    """For `av.open`: decode on the GPU, and copy each picture to the host, unless it `stays` on the device.
+    """For `av.open`: decode on the GPU. With `stays`, pictures stay on the device; else each is copied to the host.
 
-    FFmpeg makes a CUDA context of its own, or for pictures that stay takes the one that is current in this thread.
-    Asked for the primary context by name, it would refuse one that somebody else made, for its flags.
+    With `stays`, FFmpeg uses the CUDA context that is current in this thread; else it makes one of its own. The option
+    `primary_ctx` is no alternative: FFmpeg refuses a primary context that was made with other flags than its own.
     """
     options: dict[str, object] = {"primary_ctx": "0", "current_ctx": "1"} if stays else {}
     return HWAccel(
@@ -95,12 +95,12 @@ def nvdec(gpu: int = 0, *, allow_software_fallback: bool = True, stays: bool = F
 
 
 def is_from_gpu(frame: av.VideoFrame, codec: VideoCodecContext) -> bool:
-    """Whether NVDEC decoded this frame. FFmpeg falls back to software without a word where the GPU lacks the codec."""
+    """Whether NVDEC decoded this frame. FFmpeg silently falls back to software if the GPU lacks the codec."""
     return codec.pix_fmt == "cuda" and frame.format.name in DOWNLOADED | {ON_DEVICE}
 
 
 def nvenc_for(wh: tuple[int, int]) -> str:
-    """The encoder of NVENC that takes pictures of this size."""
+    """The NVENC encoder that supports pictures of this size."""
     return "h264_nvenc" if max(wh) <= H264_NVENC_SIDE else "hevc_nvenc"
 
 

@@ -1,4 +1,4 @@
-"""Decoding: the pictures of a video, by NVDEC where the GPU takes them, else by FFmpeg's software."""
+"""Decoding: decodes a video by NVDEC if the GPU supports it, else by FFmpeg's software decoders."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Decoding:
     """The first video stream of what `av.open` opens. Close it.
 
     name: for messages. where: a URL, "file:" and a path, or a pipe; it can be opened a second time if `again`.
-    decoder: "auto" decodes on the CPU what the GPU does not take, which is logged; "gpu" raises SourceError instead.
-    device: pictures that `preprocess_nv12` can take stay there, once it is set; they have FFmpeg's format "cuda".
-    slices: decode with threads that share a picture. Threads with a picture each are faster, but hold pictures back.
-    skips: leave out packets that cannot be decoded, as those of a stream that was joined in its middle.
+    decoder: "auto" decodes on the CPU what the GPU does not support, and logs it; "gpu" raises SourceError instead.
+    device: if set before `frames`, pictures that `preprocess_nv12` supports stay there, in FFmpeg's format "cuda".
+    slices: use threads that share a picture. Threads that decode a picture each are faster, but delay pictures.
+    skips: ignore packets that cannot be decoded, such as those of a stream that was joined in its middle.
     Raises what `av.open` raises, and SourceError without a video stream of a known codec.
     """
 
@@ -51,7 +51,7 @@ class Decoding:
         self._where, self._name, self._again = where, name, again
         self._decoder, self._gpu, self._slices, self._skips = decoder, gpu, slices, skips
         self._options, self._timeout = dict(options), timeout
-        self.on_gpu = find_decoder(decoder, gpu).on_gpu  # until the codec or the first frame shows that it is not
+        self.on_gpu = find_decoder(decoder, gpu).on_gpu  # corrected by the codec or the first frame
         self._proved = not self.on_gpu
         self._stays = False
         self._reformatter = VideoReformatter()
@@ -97,16 +97,16 @@ class Decoding:
             yield from self._as_from_software(frames)
         else:
             return
-        # No frame was given out yet: from the start again, with all threads that software can use.
+        # No frame was yielded yet: read from the start, with all threads of the software decoder.
         self._open_again()
         yield from self.frames()
 
     def held_back(self) -> Iterator[av.VideoFrame]:
-        """The frames that the decoder still holds, to bring them into order; for use after damage."""
+        """The frames that the decoder still holds to reorder them; for use after damage."""
         return self._as_from_software(self.codec.decode(None))
 
     def cropped(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """A picture without the columns and rows that the codec wants cut at the left and top: NVDEC leaves them."""
+        """The picture without the columns and rows that the codec crops at the left and top, since NVDEC keeps them."""
         left, top = self._cut
         return np.ascontiguousarray(image[top:, left:]) if left or top else image
 
@@ -127,7 +127,7 @@ class Decoding:
                 if self._decoder == "gpu" or waited or not (self._again or self._timeout):
                     raise
                 container = av.open(self._where, "r", options=self._options, timeout=self._timeout)
-                self._take_cpu(one_line(error))  # the file opens: it was the GPU
+                self._use_cpu(one_line(error))  # the file opens: it was the GPU
                 return container
         return av.open(self._where, "r", options=self._options, timeout=self._timeout)
 
@@ -143,19 +143,19 @@ class Decoding:
         if self.codec is None:
             raise SourceError(f"{self._name} cannot be opened: its header does not say how its video is coded")
         if self.on_gpu and not self.codec.is_hwaccel:
-            self._take_cpu(f"it does not know the codec {self.codec.name}")
+            self._use_cpu(f"FFmpeg's decoder {self.codec.name} runs on the CPU only")
         if self.on_gpu:
-            self.codec.thread_count = 1  # each further one needs surfaces of NVDEC's, which are few
+            self.codec.thread_count = 1  # each further thread occupies some of NVDEC's few surfaces
         self.stream.thread_type = "SLICE" if self._slices else "AUTO"
 
     def _prove(self, first: av.VideoFrame) -> None:
         self._proved = True
         if not is_from_gpu(first, self.codec):
             profile = f" {self.codec.profile}" if self.codec.profile else ""
-            self._take_cpu(f"it does not decode {self.codec.name}{profile}, {first.width}x{first.height}")
+            self._use_cpu(f"it does not decode {self.codec.name}{profile}, {first.width}x{first.height}")
 
-    def _take_cpu(self, why: str) -> None:
-        """Raises SourceError where it must be the GPU."""
+    def _use_cpu(self, why: str) -> None:
+        """Raises SourceError if the user asked for the GPU."""
         self.on_gpu, self._proved = False, True
         if self._decoder == "gpu":
             raise SourceError(f"{self._name} cannot be decoded on the GPU: {why}; use --decoder auto or cpu")

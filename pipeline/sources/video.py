@@ -32,7 +32,7 @@ READ_TIMEOUT_S = 10.0
 class VideoSource(Source):
     """A file or URL. Frames are upright, with the container's timestamps; a live stream drops what it cannot decode.
 
-    decoder: "auto" decodes on an NVIDIA GPU what it takes (`pipeline.hardware`), "gpu" raises SourceError for the rest.
+    decoder: "auto" uses an NVIDIA GPU if it supports the video (`pipeline.hardware`), "gpu" raises SourceError if not.
         The pictures are equal to the bit, but for 4:4:4 with more than 8 bits.
     gpu: which one, as in `find_gpu`.
     """
@@ -127,7 +127,7 @@ class VideoSource(Source):
             for frame in self._decoding.frames():
                 count += 1
                 yield frame
-        except SourceError:  # it cannot be decoded where it must be
+        except SourceError:  # the GPU was asked for and cannot decode it
             raise
         except (av.error.FFmpegError, OSError) as error:
             damage = error

@@ -304,3 +304,13 @@ def test_after_leaving_early_no_surface_is_still_to_be_copied(device):
         results.close()
         assert all(stream.done == stream.enqueued for stream in device.streams.values())
         assert numbers(pose.run(Surfaces([(80, 64)] * 9))) == list(range(1, 10))
+
+
+def test_the_step_holds_a_surface_until_it_is_copied(device):
+    """The frame that it came with may be gone by then, as after a run that was left early."""
+    with PosePipeline(step=make_step(device)) as pose:
+        surface = FakeSurface(7, (80, 64))
+        pose.step.prepare(0, [surface])
+        del surface
+        pose.step.infer(0)
+        assert [number(people) for people in pose.step.finish(0)] == [7]

@@ -158,7 +158,7 @@ def test_the_frames_before_a_damage_come_out(tmp_path, monkeypatch):
     ("nvdec", "opened", "why"),
     [
         (FakeNvdec(takes=False), [True, False], r"it does not decode h264 High, 96x64"),
-        (FakeNvdec(knows=False), [True], "it does not know the codec h264"),
+        (FakeNvdec(knows=False), [True], "FFmpeg's decoder h264 runs on the CPU only"),
         (FakeNvdec(refuses=PermissionError(1, "Operation not permitted")), [True, False], "Operation not permitted"),
         (FakeNvdec(refuses=RuntimeError("out of memory")), [True, False], "out of memory"),
     ],
@@ -183,7 +183,7 @@ def test_what_the_gpu_does_not_take_is_decoded_on_the_cpu(  # noqa: PLR0917
             FakeNvdec(takes=False),
             "cannot be decoded on the GPU: it does not decode h264 High, 96x64; use",
         ),
-        (FakeNvdec(knows=False), "cannot be decoded on the GPU: it does not know the codec h264; use"),
+        (FakeNvdec(knows=False), "cannot be decoded on the GPU: FFmpeg's decoder h264 runs on the CPU only; use"),
         (FakeNvdec(refuses=PermissionError(1, "Operation not permitted")), "cannot be opened: Operation not permitted"),
     ],
 )
