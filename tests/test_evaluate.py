@@ -37,7 +37,7 @@ def oracle(data, monkeypatch):  # noqa: F811
     assert all(runner.closed for runner in opened)
 
 
-def one_line(capsys):
+def error_line(capsys):
     captured = capsys.readouterr()
     assert captured.err.count("\n") == 1, captured.err
     assert captured.err.startswith("evaluate.py: ")
@@ -130,7 +130,7 @@ def test_missing_images_are_counted_and_named(oracle, data, capsys):  # noqa: F8
 )
 def test_what_cannot_be_asked_for_is_refused_in_one_line(arguments, message, capsys):
     assert exit_status(evaluate.main, arguments) == 2
-    assert message in one_line(capsys)
+    assert message in error_line(capsys)
 
 
 def test_unknown_arguments_end_with_two():
@@ -148,7 +148,7 @@ def test_a_failure_while_running_ends_with_one_and_names_the_frame(oracle, capsy
 
     monkeypatch.setattr(OracleRunner, "infer", fail)
     assert evaluate.main(oracle) == 1
-    message = one_line(capsys)
+    message = error_line(capsys)
     assert "out of memory" in message
     assert "000000000100.png" in message
     assert len(calls) == 1
@@ -167,5 +167,5 @@ def test_ctrl_c_ends_with_130(oracle, capsys, monkeypatch):
     before = threading.active_count()
     monkeypatch.setattr(OracleRunner, "infer", interrupted)
     assert evaluate.main(oracle) == 130
-    assert "interrupted" in one_line(capsys)
+    assert "interrupted" in error_line(capsys)
     assert threading.active_count() == before

@@ -33,7 +33,7 @@ SCRIPT = """
 
 
 @pytest.fixture
-def typed(capfd) -> Callable[..., Outcome]:
+def run_command(capfd) -> Callable[..., Outcome]:
     """Run the command in this process, with PictureStep."""
 
     def run(*arguments: object) -> Outcome:
@@ -56,12 +56,12 @@ def check_refused(outcome: Outcome, message: str, status: int = 2) -> None:
     assert err[0].startswith("python -m cluster: ")
 
 
-def test_a_run_a_second_one_and_what_failed(typed, tmp_path, monkeypatch):
+def test_a_run_a_second_one_and_what_failed(run_command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for index in range(3):
         write_picture(Path(f"in/{index}.png"), index)
     Path("in/broken.png").write_bytes(b"no picture")
-    status, stdout, err = typed("in", "--out", "out", "--workers", 1, "--table", "csv", "--save")
+    status, stdout, err = run_command("in", "--out", "out", "--workers", 1, "--table", "csv", "--save")
     assert status == 1
     assert err[-1] == (
         f"python -m cluster: 1 of 4 files failed; {tmp_path}/out/failed.jsonl lists the errors, and --retry-failed "
@@ -76,10 +76,10 @@ def test_a_run_a_second_one_and_what_failed(typed, tmp_path, monkeypatch):
         "files": 4, "done": 3, "failed": 1, "skipped": 0, "left": 0, "retries": 2, "ended": "finished",
     }  # fmt: skip
 
-    status, _, err = typed("in", "--out", "out", "--workers", 1, "--table", "csv", "--save")
+    status, _, err = run_command("in", "--out", "out", "--workers", 1, "--table", "csv", "--save")
     assert (status, len(err)) == (1, 1)  # nothing to do, and one file still failed
     write_picture(Path("in/broken.png"), 3)  # mended: another size and time
-    status, stdout, err = typed("in", "--out", "out", "--workers", 1, "--table", "csv", "--save")
+    status, stdout, err = run_command("in", "--out", "out", "--workers", 1, "--table", "csv", "--save")
     assert status == 0, err
     assert stdout[-1].startswith("1 files in ")
     assert "; 3 were done before; " in stdout[-1]
@@ -113,59 +113,60 @@ def test_results_equal_those_of_run_video(tmp_path, monkeypatch, capfd):
     assert len(frames_of(Path("out/in/a.mp4"))) == 9
 
 
-def test_what_failed_is_tried_again_when_asked(typed, tmp_path):
+def test_what_failed_is_tried_again_when_asked(run_command, tmp_path):
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"no picture")
-    typed(bad, "--out", tmp_path / "out")
+    run_command(bad, "--out", tmp_path / "out")
     before = json.loads((tmp_path / "out" / "failed.jsonl").read_text())["at"]
-    status, _, _ = typed(bad, "--out", tmp_path / "out", "--retry-failed")
+    status, _, _ = run_command(bad, "--out", tmp_path / "out", "--retry-failed")
     assert status == 1
     assert json.loads((tmp_path / "out" / "failed.jsonl").read_text())["at"] > before
 
 
-def test_what_is_refused(typed, tmp_path, monkeypatch):
+def test_what_is_refused(run_command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     picture = write_picture(tmp_path / "a.png", 1)
-    check_refused(typed("none.mp4", "--out", "out"), r"none\.mp4 does not exist")
-    check_refused(typed("0", "--out", "out"), "0 is live and may never end")
-    check_refused(typed("a.png"), "the following arguments are required: --out")
+    check_refused(run_command("none.mp4", "--out", "out"), r"none\.mp4 does not exist")
+    check_refused(run_command("0", "--out", "out"), "0 is live and may never end")
+    check_refused(run_command("a.png"), "the following arguments are required: --out")
     check_refused(
-        typed("a.png", "--out", "out", "--workers", "0"), "--workers: got 0, expected a positive whole number"
+        run_command("a.png", "--out", "out", "--workers", "0"), "--workers: got 0, expected a positive whole number"
     )
-    check_refused(typed("a.png", "--out", "out", "--workers", "some"), "--workers: got some")
-    check_refused(typed("a.png", "--out", "out", "--gpu", "1"), "--gpu is set for each worker; omit it")
-    check_refused(typed("a.png", "--out", "out", "--table", "xlsx"), "--table: invalid choice")
-    check_refused(typed("a.png", "--out", "out", "--model", "huge"), "no model is called 'huge'")
-    check_refused(typed("a.png", "--out", "out", "--model", "none.onnx"), r"none\.onnx does not exist")
+    check_refused(run_command("a.png", "--out", "out", "--workers", "some"), "--workers: got some")
+    check_refused(run_command("a.png", "--out", "out", "--gpu", "1"), "--gpu is set for each worker; omit it")
+    check_refused(run_command("a.png", "--out", "out", "--table", "xlsx"), "--table: invalid choice")
+    check_refused(run_command("a.png", "--out", "out", "--model", "huge"), "no model is called 'huge'")
+    check_refused(run_command("a.png", "--out", "out", "--model", "none.onnx"), r"none\.onnx does not exist")
     check_refused(
-        typed(picture, "--out", "/", "--save"), rf"result {picture} would replace that source; choose another --out"
+        run_command(picture, "--out", "/", "--save"),
+        rf"result {picture} would replace that source; choose another --out",
     )
-    check_refused(typed("a.png", "--out", "a.png"), r"a\.png/.* cannot be made: (Not a directory|File exists)")
+    check_refused(run_command("a.png", "--out", "a.png"), r"a\.png/.* cannot be made: (Not a directory|File exists)")
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "no-such-host.invalid:6379"])
-def test_where_no_cluster_is(typed, tmp_path, address):
+def test_where_no_cluster_is(run_command, tmp_path, address):
     pytest.importorskip("ray", reason="the extra `cluster` is not installed")
     write_picture(tmp_path / "a.png", 1)
-    outcome = typed(tmp_path / "a.png", "--out", tmp_path / "out", "--address", address)
+    outcome = run_command(tmp_path / "a.png", "--out", tmp_path / "out", "--address", address)
     check_refused(outcome, f"no cluster answers at {address}: .*; start one with `ray start --head`")
 
 
-def test_ray_that_is_not_installed(typed, tmp_path, monkeypatch):
+def test_ray_that_is_not_installed(run_command, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     write_picture(tmp_path / "a.png", 1)
-    outcome = typed(tmp_path / "a.png", "--out", tmp_path / "out", "--address", "auto")
+    outcome = run_command(tmp_path / "a.png", "--out", tmp_path / "out", "--address", "auto")
     check_refused(outcome, r"--address needs Ray, which is not installed; pip install '\.\[cluster\]'")
 
 
-def test_an_output_that_another_driver_holds(typed, tmp_path):
+def test_an_output_that_another_driver_holds(run_command, tmp_path):
     from cluster.local_store import LocalStore
 
     write_picture(tmp_path / "a.png", 1)
     with LocalStore(tmp_path / "out").locked():
         check_refused(
-            typed(tmp_path / "a.png", "--out", tmp_path / "out"), r"in use by another driver \(process \d+ on "
+            run_command(tmp_path / "a.png", "--out", tmp_path / "out"), r"in use by another driver \(process \d+ on "
         )
 
 
@@ -237,11 +238,11 @@ def command(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.skipif(find_gpu()[0] is not None, reason="there is a GPU here")
-def test_a_video_gpu_that_no_worker_has_ends_the_run(typed, tmp_path, monkeypatch):
+def test_a_video_gpu_that_no_worker_has_ends_the_run(run_command, tmp_path, monkeypatch):
     """Each worker looks for itself: the driver's machine may have none while theirs have."""
     monkeypatch.chdir(tmp_path)
     write_picture(Path("in/a.png"), 1)
     for option, more in (("--decoder", []), ("--encoder", ["--save"])):
-        status, _, err = typed("in", "--out", "out", "--workers", 1, option, "gpu", *more)
+        status, _, err = run_command("in", "--out", "out", "--workers", 1, option, "gpu", *more)
         assert status == 2
         assert f"{option} gpu: no GPU {option[2:-1]}s videos here: no NVIDIA driver is installed" in err[-1]

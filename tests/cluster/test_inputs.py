@@ -56,7 +56,7 @@ def test_results_are_no_sources(files):
 
 
 @pytest.mark.parametrize(
-    ("source", "error", "words"),
+    ("source", "error", "message"),
     [
         ("none.mp4", SourceError, "none.mp4 does not exist; expected a file, folder, glob or URL"),
         ("*.none", SourceError, r"no file matches \*\.none"),
@@ -66,9 +66,9 @@ def test_results_are_no_sources(files):
         ("", ValueError, "an empty source"),
     ],
 )
-def test_what_is_refused(files, source, error, words):
+def test_what_is_refused(files, source, error, message):
     (files / "empty").mkdir()
-    with pytest.raises(error, match=words):
+    with pytest.raises(error, match=message):
         find_jobs([source], out="out")
 
 

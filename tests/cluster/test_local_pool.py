@@ -89,11 +89,11 @@ def test_a_file_that_kills_its_worker_and_one_that_fails_stop_nobody(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("open_pose", "words"), [(open_nothing, "no engine here"), (open_deadly, "ended with status 7 while it started")]
+    ("open_pose", "message"), [(open_nothing, "no engine here"), (open_deadly, "ended with status 7 while it started")]
 )
-def test_workers_that_cannot_start_end_the_run(tmp_path, open_pose, words):
+def test_workers_that_cannot_start_end_the_run(tmp_path, open_pose, message):
     write_picture(tmp_path / "in" / "a.png", 1)
-    with pytest.raises(EngineError, match=words):
+    with pytest.raises(EngineError, match=message):
         run(tmp_path / "in", tmp_path / "out", open_pose=open_pose)
 
 

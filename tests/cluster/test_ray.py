@@ -174,7 +174,7 @@ def test_results_equal_those_of_run_video(start, tmp_path):
     model = write_blob_model(tmp_path / "blobs.onnx")
     for name, steps in (("a", 12), ("deep/b", 7), ("deep/c", 9)):
         (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
-        write_clip(tmp_path / "in" / f"{name}.mp4", steps, wh=WH, picture=walk)
+        write_clip(tmp_path / "in" / f"{name}.mp4", steps, wh=WH, picture=walking_frame)
     options = ["--model", str(model), "--engine", "onnxruntime", "--min-score", "0.1"]
     status, _, stderr = finish(
         start(tmp_path / "in", "--out", tmp_path / "out", "--table", "parquet", "--save", *options)
@@ -198,5 +198,5 @@ def test_results_equal_those_of_run_video(start, tmp_path):
         assert len(frames_of(result)) == len(frames_of(alone / "v.mp4"))
 
 
-def walk(index: int) -> np.ndarray:
+def walking_frame(index: int) -> np.ndarray:
     return blob_frame(WH, [(*position(index), 0.5)])

@@ -1,4 +1,4 @@
-"""Small ONNX models whose output can be foretold: they find coloured blobs, without any weights."""
+"""Small ONNX models with predictable output: they detect coloured blobs, without weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bundled models as a user runs them: people of the drawn clip, found by the ONNX files that come along."""
+"""The bundled ONNX files, run by default options, find the people of the sample clip."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Channel: order, room, ends, failures and abandonment."""
+"""Channel: order, capacity, end, failures and cancellation."""
 
 from __future__ import annotations
 

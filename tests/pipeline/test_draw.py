@@ -1,4 +1,4 @@
-"""Drawing: colours where the joints are, nothing where nobody is."""
+"""Drawing: colours at the joints, and unchanged pixels elsewhere."""
 
 from __future__ import annotations
 

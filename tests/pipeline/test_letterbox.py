@@ -1,4 +1,4 @@
-"""Letterbox against the authors' formulas, worked out again with OpenCV's own transform."""
+"""Letterbox compared with the authors' formulas, computed with OpenCV's transform."""
 
 from __future__ import annotations
 

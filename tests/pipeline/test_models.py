@@ -1,4 +1,4 @@
-"""open_step: which file and which engine a name stands for, and what is said where one is missing."""
+"""open_step: the file and engine that it chooses, and its errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.pipeline.onnx_models import blob_spec, write_blob_model
 GPU = Gpu("NVIDIA Test", (8, 6), 1 << 33, (13, 0))
 
 
-def opened(model, engine="auto", **options):
+def open_with(model, engine="auto", **options):
     return open_step(str(model), StepOptions(engine=engine, **options))
 
 
@@ -34,7 +34,7 @@ def no_gpu(monkeypatch):
 
 @pytest.fixture
 def installed(monkeypatch):
-    """A machine with a GPU on which just these packages are installed."""
+    """The set of installed packages, on a machine with a GPU; a test adds their names."""
     packages: set[str] = set()
     monkeypatch.setattr(models, "find_gpu", lambda index=0: (GPU, str(GPU)))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if name in packages else None)
@@ -47,7 +47,7 @@ def installed(monkeypatch):
 def test_without_a_gpu_auto_is_the_cpu_and_says_why(onnx, no_gpu, monkeypatch, machine, engine):
     pytest.importorskip("openvino")
     monkeypatch.setattr("platform.machine", lambda: machine)
-    step = opened(onnx)
+    step = open_with(onnx)
     assert (step.engine, step.spec.name) == (engine, "blobs")
     assert step.about.startswith(f"blobs on {engine}, ")
     assert step.about.endswith(" CPU threads (no driver here)")
@@ -61,7 +61,7 @@ def test_where_openvino_fails_auto_is_onnxruntime_and_says_why(onnx, no_gpu, mon
 
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     monkeypatch.setattr("engine.openvino_runner.OpenVinoRunner", fails)
-    step = opened(onnx)
+    step = open_with(onnx)
     assert step.engine == "onnxruntime"
     assert step.about.endswith(f"(no driver here; openvino was tried: {error})")
     step.close()
@@ -70,7 +70,7 @@ def test_where_openvino_fails_auto_is_onnxruntime_and_says_why(onnx, no_gpu, mon
 def test_openvino_that_is_not_installed_is_not_tried(onnx, no_gpu, monkeypatch):
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "openvino" else found(name))
-    step = opened(onnx)
+    step = open_with(onnx)
     assert step.engine == "onnxruntime"
     assert step.about.endswith("(no driver here)")
     step.close()
@@ -79,20 +79,20 @@ def test_openvino_that_is_not_installed_is_not_tried(onnx, no_gpu, monkeypatch):
 def test_a_device_is_openvinos(onnx, no_gpu, monkeypatch):
     pytest.importorskip("openvino")
     monkeypatch.setattr("platform.machine", lambda: "arm64")
-    step = opened(onnx, device="CPU")
+    step = open_with(onnx, device="CPU")
     assert step.engine == "openvino"
     step.close()
     for engine in ("onnxruntime", "tensorrt", "torch"):
         with pytest.raises(ValueError, match=f"--device CPU is for --engine openvino, got {engine}; omit it"):
-            opened(onnx, engine, device="CPU")
+            open_with(onnx, engine, device="CPU")
     with pytest.raises(ValueError, match="device is 'gpu'; expected one of CPU, GPU, NPU"):
-        opened(onnx, device="gpu")
+        open_with(onnx, device="gpu")
 
 
 def test_an_engine_that_was_asked_for_is_not_replaced(onnx, no_gpu):
     for engine in ("tensorrt", "tensorrt-rtx", "torch"):
         with pytest.raises(EngineError, match=f"engine {engine} needs an NVIDIA GPU: no driver here; run `make gpu`"):
-            opened(onnx, engine)
+            open_with(onnx, engine)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_gpu_that_fails_leaves_auto_on_the_cpu(onnx, monkeypatch):
         raise EngineError("the driver is too old")
 
     monkeypatch.setattr(models, "_on_gpu", fails)
-    step = opened(onnx)
+    step = open_with(onnx)
     assert step.engine in ("openvino", "onnxruntime")
     assert "tensorrt was tried: the driver is too old" in step.about
     step.close()
@@ -135,26 +135,26 @@ def test_a_gpu_that_fails_leaves_auto_on_the_cpu(onnx, monkeypatch):
 
 def test_a_missing_package_is_named(installed, onnx):
     with pytest.raises(EngineError, match="engine tensorrt needs pycuda, which is not installed; run `make gpu`"):
-        opened(onnx, "tensorrt")
+        open_with(onnx, "tensorrt")
     with pytest.raises(EngineError, match="w32-512 has to be exported to ONNX first, which needs torch and onnx"):
-        opened("w32-512", "onnxruntime")
+        open_with("w32-512", "onnxruntime")
 
 
 def test_an_unknown_name_lists_the_known():
     with pytest.raises(
         ValueError, match=r"no model is called 'huge'; expected a file, or one of tiny, small, w32-512, "
     ):
-        opened("huge")
+        open_with("huge")
     with pytest.raises(ModelError, match=r"model huge\.onnx does not exist"):
-        opened("huge.onnx")
+        open_with("huge.onnx")
     with pytest.raises(ValueError, match=r"engine is 'cuda'; expected one of auto, "):
-        opened("tiny", "cuda")
+        open_with("tiny", "cuda")
 
 
 @pytest.mark.parametrize("size", [0, -64, 100, 63])
 def test_a_size_that_no_network_takes_is_refused(onnx, size):
     with pytest.raises(ValueError, match=f"size is {size}; expected a positive multiple of 64"):
-        opened(onnx, size=size)
+        open_with(onnx, size=size)
 
 
 @pytest.mark.parametrize("asked", [{"size": 256}, {"flip": True}], ids=str)
@@ -164,11 +164,11 @@ def test_a_fixed_model_says_how_to_rebuild_it(tmp_path, installed, monkeypatch, 
     monkeypatch.setitem(sys.modules, "tensorrt", ModuleType("tensorrt"))
     path = write_blob_model(tmp_path / "fixed.onnx", blob_spec(fixed_hw=(128, 192)))
     with pytest.raises(ValueError, match=r"fixed to 1x3x128x192 and cannot do --.*; export it without --fixed"):
-        opened(path, engine, **asked)
+        open_with(path, engine, **asked)
 
 
 def test_a_model_is_exported_once(tmp_path, monkeypatch):
-    """The weights' content names the exported file: the same weights are not exported again, others are."""
+    """The exported file's name contains a digest of the weights, so that the same weights are exported only once."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     exported: list[bool] = []
 
@@ -195,4 +195,4 @@ def test_a_plan_goes_to_the_tensorrt_it_was_built_by(tmp_path, no_gpu):
     plan = tmp_path / "a.plan"
     plan.write_bytes(b"no plan")
     with pytest.raises(EngineError, match=r"a\.plan"):  # it has no sidecar
-        opened(plan)
+        open_with(plan)

@@ -1,4 +1,4 @@
-"""open_step on a machine whose GPU is a stand-in: what is tried, in which order, and what follows where it fails."""
+"""open_step with a simulated GPU: the engines that it tries, their order, and the fallback after a failure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.models import StepOptions, open_step
 from tests.engine.fake_pycuda import FakeDriver
 from tests.engine.tensorrt.fake_tensorrt import PORTABLE, FakeTensorRT, written
 from tests.pipeline.onnx_models import blob_spec
-from tests.pipeline.test_models import GPU, installed, no_gpu, onnx, opened
+from tests.pipeline.test_models import GPU, installed, no_gpu, onnx, open_with
 
 __all__ = ["installed", "no_gpu", "onnx"]  # fixtures
 
@@ -36,20 +36,20 @@ class Failing:
 
 
 @pytest.mark.parametrize(
-    ("error", "words"),
+    ("error", "message"),
     [
         (EngineError("TensorRT could not build it"), "tensorrt was tried: TensorRT could not build it"),
         (RuntimeError("cuDNN error:\n no plan"), "its first frame failed: RuntimeError: cuDNN error: no plan"),
     ],
 )
 @pytest.mark.parametrize("frame_wh", [(1280, 720), None])
-def test_a_gpu_that_fails_at_its_first_frame_leaves_auto_on_the_cpu(onnx, monkeypatch, error, words, frame_wh):
-    """Plans are built, and kernels compiled, when the first frame's shape is known: not while the engine is opened."""
+def test_a_gpu_that_fails_at_its_first_frame_leaves_auto_on_the_cpu(onnx, monkeypatch, error, message, frame_wh):
+    """Plans are built and kernels compiled at the first frame, since its shape is not known before."""
     failing = Failing(error)
     monkeypatch.setattr(models, "_pick", lambda model, index: ("tensorrt", "a GPU"))
     monkeypatch.setattr(models, "_on_gpu", lambda *_: failing)
     step = open_step(str(onnx), StepOptions(frame_wh=frame_wh))
-    assert words in step.about
+    assert message in step.about
     assert failing.warmed == [frame_wh or (640, 480)]
     assert failing.closed == 1
     step.close()
@@ -60,13 +60,13 @@ def test_what_the_user_did_wrong_is_not_answered_by_the_cpu(onnx, monkeypatch):
     monkeypatch.setattr(models, "_pick", lambda model, index: ("tensorrt", "a GPU"))
     monkeypatch.setattr(models, "_on_gpu", lambda *_: failing)
     with pytest.raises(ModelError, match="not a network"):
-        opened(onnx)
+        open_with(onnx)
     assert failing.closed == 1
 
 
 @pytest.fixture
 def rtx_stand_in(monkeypatch, tmp_path, installed):
-    """TensorRT-RTX and a GPU that are there, as far as Python can tell; and a plan for whatever is asked."""
+    """Simulates an installed TensorRT-RTX and a GPU; every plan that is requested exists."""
     driver = FakeDriver()
     driver.install(monkeypatch)
     fake = FakeTensorRT(driver, rtx=True)
@@ -81,8 +81,8 @@ def rtx_stand_in(monkeypatch, tmp_path, installed):
 
 @pytest.mark.skipif(find_gpu()[0] is not None, reason="the kernels run there")
 def test_kernels_that_do_not_run_here_leave_auto_on_the_cpu_and_nothing_on_the_gpu(onnx, rtx_stand_in):
-    """The engine is there and opens; what then fails is numba, with an error of its own."""
-    step = opened(onnx)
+    """The engine opens, then numba fails with its own error type."""
+    step = open_with(onnx)
     assert step.engine in ("openvino", "onnxruntime")
     assert "tensorrt-rtx was tried: its first frame failed: Cuda" in step.about
     step.close()
@@ -93,7 +93,7 @@ def test_kernels_that_do_not_run_here_leave_auto_on_the_cpu_and_nothing_on_the_g
 def test_a_dynamic_plan_is_read_once_for_all_its_shapes(tmp_path, rtx_stand_in, monkeypatch):
     shapes = ShapeRange.parse("1x64x64:1x64x128:2x128x128")
     plan = written(tmp_path / "dynamic.plan", **PORTABLE, spec=blob_spec(precision="fp16"), shapes=shapes)
-    step = opened(plan)
+    step = open_with(plan)
     assert isinstance(step, DeviceStep)
     with step.device.current():
         networks = [step.network_for(shape) for shape in ((1, 64, 64), (1, 64, 128), (2, 128, 128))]
@@ -110,11 +110,11 @@ def test_what_is_not_installed_is_said_before_anything_is_exported(installed, on
     monkeypatch.setattr(models, "_onnx_of", lambda *_, **__: pytest.fail("it was exported"))
     message = r"tensorrt cannot be loaded .*; pip install tensorrt; or use --engine tensorrt-rtx, which is installed"
     with pytest.raises(EngineError, match=message):
-        opened("w32-512", "tensorrt")
+        open_with("w32-512", "tensorrt")
     torch = pytest.importorskip("torch")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(EngineError, match="finds no GPU; expected a CUDA build"):
-        opened("w32-512", "torch")
+        open_with("w32-512", "torch")
 
 
 def test_the_gpu_that_was_asked_for_is_the_one_that_runs(onnx, rtx_stand_in, monkeypatch):
@@ -126,7 +126,7 @@ def test_the_gpu_that_was_asked_for_is_the_one_that_runs(onnx, rtx_stand_in, mon
 
     monkeypatch.setattr(models, "find_gpu", find)
     rtx_stand_in.gpus = 3
-    step = opened(onnx, "tensorrt-rtx", gpu=2)
+    step = open_with(onnx, "tensorrt-rtx", gpu=2)
     assert asked == [2]
     assert step.device.index == 2
     step.close()
@@ -134,6 +134,6 @@ def test_the_gpu_that_was_asked_for_is_the_one_that_runs(onnx, rtx_stand_in, mon
 
 def test_a_gpu_that_was_asked_for_by_number_is_not_replaced(onnx, no_gpu):
     with pytest.raises(EngineError, match="--gpu 1 cannot be used: no driver here; omit it to run on the CPU"):
-        opened(onnx, gpu=1)
+        open_with(onnx, gpu=1)
     with pytest.raises(ValueError, match="--gpu 1 is for an NVIDIA GPU, got --engine onnxruntime"):
-        opened(onnx, "onnxruntime", gpu=1)
+        open_with(onnx, "onnxruntime", gpu=1)

@@ -1,4 +1,4 @@
-"""PosePipeline: every frame, in order; every failure ends everything and reaches the caller once."""
+"""PosePipeline: every frame, in order; a failure ends all threads and is raised once."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def failing_step(stage: str, fault: Fault, **options) -> FakeStep:
     return step
 
 
-def drained(pose: PosePipeline, source: FakeSource, **options) -> tuple[list[int], BaseException | None]:
-    """The indices that came out, and what was raised in the end."""
+def run_to_end(pose: PosePipeline, source: FakeSource, **options) -> tuple[list[int], BaseException | None]:
+    """The indices of the results, and the error at the end, if any."""
     seen: list[int] = []
     results = pose.run(source, **options)
     try:
@@ -50,7 +50,7 @@ def drained(pose: PosePipeline, source: FakeSource, **options) -> tuple[list[int
 def test_every_frame_comes_out_in_order(count, serial):
     step = FakeStep()
     source = FakeSource(count)
-    seen, error = drained(PosePipeline(step=step), source, serial=serial)
+    seen, error = run_to_end(PosePipeline(step=step), source, serial=serial)
     assert (seen, error) == (list(range(count)), None)
     assert source.closed == 1
     assert step.most_in_flight <= step.slots
@@ -61,7 +61,7 @@ def test_every_frame_comes_out_in_order(count, serial):
 def test_every_frame_comes_out_in_order_where_passes_run_side_by_side(count, concurrency):
     """Every third pass takes longer than two of the others."""
     step = FakeStep(concurrency=concurrency, infer=lambda index: time.sleep(0.005 if index % 3 == 0 else 0.001))
-    assert drained(PosePipeline(step=step), FakeSource(count)) == (list(range(count)), None)
+    assert run_to_end(PosePipeline(step=step), FakeSource(count)) == (list(range(count)), None)
     assert step.most_in_flight <= step.slots
     assert step.max_concurrent == concurrency if count == 50 else step.max_concurrent <= concurrency
 
@@ -69,7 +69,7 @@ def test_every_frame_comes_out_in_order_where_passes_run_side_by_side(count, con
 @pytest.mark.parametrize("bad", PLACES)
 @pytest.mark.parametrize(("stage", "name"), [("prepare", "preprocess"), ("infer", "infer"), ("finish", "group")])
 def test_the_frames_before_a_failure_come_out_where_passes_run_side_by_side(stage, name, bad):
-    """The one that fails is faster than those before it."""
+    """The pass that fails is faster than those before it."""
     step = FakeStep(concurrency=3, infer=lambda index: time.sleep(0.0 if index == bad else 0.005))
     pass_of = step.faults[stage]
 
@@ -78,7 +78,7 @@ def test_the_frames_before_a_failure_come_out_where_passes_run_side_by_side(stag
         raising_at(bad)(index)
 
     step.faults[stage] = fault
-    seen, error = drained(PosePipeline(step=step), FakeSource(COUNT))
+    seen, error = run_to_end(PosePipeline(step=step), FakeSource(COUNT))
     assert seen == list(range(bad))
     assert str(error) == f"{name} failed on frame {bad} of fake: ZeroDivisionError: at {bad}"
 
@@ -86,14 +86,14 @@ def test_the_frames_before_a_failure_come_out_where_passes_run_side_by_side(stag
 @pytest.mark.parametrize("bad", [*PLACES, COUNT])
 def test_the_frames_before_a_broken_source_come_out_where_passes_run_side_by_side(bad):
     source = FakeSource(COUNT, fault=raising_at(bad, SourceError("broken")))
-    seen, error = drained(PosePipeline(step=FakeStep(concurrency=2, seconds=0.005)), source)
+    seen, error = run_to_end(PosePipeline(step=FakeStep(concurrency=2, seconds=0.005)), source)
     assert seen == list(range(bad))
     assert isinstance(error, SourceError)
 
 
 def test_passes_side_by_side_take_no_longer_than_one():
     started = time.perf_counter()
-    drained(PosePipeline(step=FakeStep(concurrency=4, seconds=0.02)), FakeSource(40))
+    run_to_end(PosePipeline(step=FakeStep(concurrency=4, seconds=0.02)), FakeSource(40))
     assert time.perf_counter() - started < 0.6  # one after another: 0.8
 
 
@@ -108,7 +108,7 @@ def test_leaving_early_waits_for_the_passes_under_way():
 def test_a_cameras_frames_are_passed_one_after_another():
     step = FakeStep(concurrency=4)
     source = FakeSource(20, live=True, interval_s=0.001)
-    assert drained(PosePipeline(step=step), source)[1] is None
+    assert run_to_end(PosePipeline(step=step), source)[1] is None
     assert step.max_concurrent == 0
     assert step.most_in_flight <= 3
 
@@ -117,7 +117,7 @@ def test_a_cameras_frames_are_passed_one_after_another():
 @pytest.mark.parametrize("bad", [*PLACES, COUNT])
 def test_a_failing_source_ends_the_run_after_the_frames_before_it(bad, serial):
     source = FakeSource(COUNT, fault=raising_at(bad, SourceError("broken")))
-    seen, error = drained(PosePipeline(step=FakeStep()), source, serial=serial)
+    seen, error = run_to_end(PosePipeline(step=FakeStep()), source, serial=serial)
     assert seen == list(range(bad))
     assert isinstance(error, SourceError)
     assert source.closed == 1
@@ -129,7 +129,7 @@ def test_a_failing_source_ends_the_run_after_the_frames_before_it(bad, serial):
 def test_a_failing_stage_names_itself_and_the_frame(stage, name, bad, serial):
     source = FakeSource(COUNT)
     step = failing_step(stage, raising_at(bad))
-    seen, error = drained(PosePipeline(step=step), source, serial=serial)
+    seen, error = run_to_end(PosePipeline(step=step), source, serial=serial)
     assert seen == list(range(bad))
     assert isinstance(error, StageError)
     assert str(error) == f"{name} failed on frame {bad} of fake: ZeroDivisionError: at {bad}"
@@ -140,13 +140,13 @@ def test_a_failing_stage_names_itself_and_the_frame(stage, name, bad, serial):
 @pytest.mark.parametrize("stage", ["prepare", "infer", "finish"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])
 def test_what_is_no_error_reaches_the_caller_as_it_is(stage, error):
-    seen, raised = drained(PosePipeline(step=failing_step(stage, raising_at(4, error))), FakeSource(COUNT))
+    seen, raised = run_to_end(PosePipeline(step=failing_step(stage, raising_at(4, error))), FakeSource(COUNT))
     assert seen == [0, 1, 2, 3]
     assert raised is error
 
 
 def test_a_source_that_breaks_in_its_own_way_is_wrapped():
-    seen, error = drained(PosePipeline(step=FakeStep()), FakeSource(COUNT, fault=raising_at(3)))
+    seen, error = run_to_end(PosePipeline(step=FakeStep()), FakeSource(COUNT, fault=raising_at(3)))
     assert seen == [0, 1, 2]
     assert isinstance(error, StageError)
     assert str(error) == "capture failed after frame 2 of fake: ZeroDivisionError: at 3"
@@ -189,8 +189,8 @@ def test_leaving_while_every_channel_is_full_does_not_hang():
 
 def test_the_same_pipeline_runs_again_after_a_failure():
     pose = PosePipeline(step=FakeStep())
-    drained(pose, FakeSource(COUNT, fault=raising_at(3)))
-    assert drained(pose, FakeSource(COUNT)) == (list(range(COUNT)), None)
+    run_to_end(pose, FakeSource(COUNT, fault=raising_at(3)))
+    assert run_to_end(pose, FakeSource(COUNT)) == (list(range(COUNT)), None)
 
 
 def test_two_runs_at_once_are_refused():
@@ -207,13 +207,13 @@ def test_two_runs_at_once_are_refused():
 
 def test_limit_reads_no_more_than_it_gives():
     source = FakeSource(100)
-    assert drained(PosePipeline(step=FakeStep()), source, limit=5)[0] == [0, 1, 2, 3, 4]
+    assert run_to_end(PosePipeline(step=FakeStep()), source, limit=5)[0] == [0, 1, 2, 3, 4]
     assert source.given == 5
 
 
 def test_a_file_waits_for_a_slow_engine():
     recorder = Recorder()
-    seen, _ = drained(PosePipeline(step=FakeStep(seconds=0.004)), FakeSource(40), recorder=recorder)
+    seen, _ = run_to_end(PosePipeline(step=FakeStep(seconds=0.004)), FakeSource(40), recorder=recorder)
     assert seen == list(range(40))
     assert recorder.dropped == 0
 
@@ -221,7 +221,7 @@ def test_a_file_waits_for_a_slow_engine():
 def test_a_camera_drops_its_oldest_frames_and_counts_them():
     recorder = Recorder()
     source = FakeSource(100, live=True, interval_s=0.002)
-    seen, _ = drained(PosePipeline(step=FakeStep(seconds=0.012)), source, recorder=recorder)
+    seen, _ = run_to_end(PosePipeline(step=FakeStep(seconds=0.012)), source, recorder=recorder)
     assert seen == sorted(set(seen))
     assert seen[-1] == 99  # the newest is never the one dropped
     assert len(seen) + recorder.dropped == 100
@@ -229,7 +229,7 @@ def test_a_camera_drops_its_oldest_frames_and_counts_them():
 
 
 def test_a_camera_frame_is_fresh_when_it_enters():
-    """In flight are the slots alone: a frame is at most as old as the frames in front of it take."""
+    """Only the slots are in flight, so a frame's latency is at most the time of the frames before it in the slots."""
     source = FakeSource(60, live=True, interval_s=0.002)
     step = FakeStep(seconds=0.02)
     latencies = [result.timings["latency"] for result in PosePipeline(step=step).run(source)]
@@ -237,13 +237,13 @@ def test_a_camera_frame_is_fresh_when_it_enters():
 
 
 def test_stages_overlap():
-    """Three stages of 10 ms each take about 10 ms a frame, not 30."""
+    """Three stages of 10 ms each take about 10 ms per frame, not 30."""
 
     def slow(index: int) -> None:
         time.sleep(0.01)
 
     started = time.perf_counter()
-    drained(PosePipeline(step=FakeStep(prepare=slow, infer=slow, finish=slow)), FakeSource(30))
+    run_to_end(PosePipeline(step=FakeStep(prepare=slow, infer=slow, finish=slow)), FakeSource(30))
     assert time.perf_counter() - started < 0.6
 
 
@@ -287,7 +287,7 @@ def test_a_thread_whose_start_is_interrupted_is_joined_too(monkeypatch):
 @pytest.mark.parametrize(("count", "limit", "batches"), [(0, None, []), (7, None, [3, 3, 1]), (9, 4, [3, 1])])
 def test_a_slot_takes_a_batch(count, limit, batches, serial):
     step = FakeStep(batch=3)
-    seen, error = drained(PosePipeline(step=step), FakeSource(count), serial=serial, limit=limit)
+    seen, error = run_to_end(PosePipeline(step=step), FakeSource(count), serial=serial, limit=limit)
     assert (seen, error) == (list(range(limit or count)), None)
     assert step.batches[: len(batches)] == batches
 
@@ -295,19 +295,19 @@ def test_a_slot_takes_a_batch(count, limit, batches, serial):
 @pytest.mark.parametrize("bad", range(5))
 def test_the_frames_before_a_source_s_failure_come_out_though_their_batch_is_not_full(bad):
     source = FakeSource(9, fault=raising_at(bad, SourceError("cut short")))
-    seen, error = drained(PosePipeline(step=FakeStep(batch=3)), source)
+    seen, error = run_to_end(PosePipeline(step=FakeStep(batch=3)), source)
     assert seen == list(range(bad))
     assert str(error) == "cut short"
 
 
 def test_a_failure_in_a_batch_names_its_frames():
     step = failing_step("infer", raising_at(4), batch=3)
-    seen, error = drained(PosePipeline(step=step), FakeSource(9))
+    seen, error = run_to_end(PosePipeline(step=step), FakeSource(9))
     assert seen == [0, 1, 2]
     assert str(error) == "infer failed on frame 3 of fake and 2 more: ZeroDivisionError: at 4"
 
 
 def test_a_camera_never_waits_for_a_batch():
     step = FakeStep(batch=3)
-    assert drained(PosePipeline(step=step), FakeSource(5, live=True, interval_s=0.01))[1] is None
+    assert run_to_end(PosePipeline(step=step), FakeSource(5, live=True, interval_s=0.01))[1] is None
     assert set(step.batches) == {1}

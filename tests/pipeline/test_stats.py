@@ -1,4 +1,4 @@
-"""Recorder, Meter and Summary: figures that can be worked out by hand."""
+"""Recorder, Meter and Summary, compared with figures computed by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What People and Frame accept."""
+"""The values that People and Frame accept and reject."""
 
 from __future__ import annotations
 

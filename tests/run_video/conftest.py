@@ -1,4 +1,4 @@
-"""The command as it is typed, and what it is typed with."""
+"""Fixtures: the command, a model and a clip."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def model(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def clip(tmp_path_factory) -> Path:
-    """One blob that walks to the right, 8 pixels a frame."""
+    """A blob that moves to the right by 8 pixels per frame."""
     path = tmp_path_factory.mktemp("clip") / "walk.mp4"
     return write_clip(path, COUNT, wh=WH, picture=lambda i: blob_frame(WH, [(*position(i), 0.5)]))
 
 
 @pytest.fixture
-def typed(model, capfd) -> Callable[..., Outcome]:
+def run_command(model, capfd) -> Callable[..., Outcome]:
     """Run the command in this process: status, lines of stdout and of stderr."""
 
     def run(*arguments: object) -> Outcome:

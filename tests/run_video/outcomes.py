@@ -1,4 +1,4 @@
-"""A clip of one blob that moves to the right, and how to read what the command makes of it."""
+"""The positions in a clip of one blob that moves to the right, and functions that read the command's outputs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Outcome = tuple[int, list[str], list[str]]  # status, lines of stdout, of stderr
 
 
 def position(i: int) -> tuple[float, float]:
-    """Of the blob in frame `i`."""
+    """The blob's position in frame `i`."""
     return 30.0 + 8 * i, 64.0
 
 
@@ -28,11 +28,11 @@ def frames_of(path: Path) -> list:
         return list(container.decode(video=0))
 
 
-def refused(outcome: Outcome, words: str, status: int = 2) -> None:
-    """One line that says `words`, and the status."""
+def check_refused(outcome: Outcome, message: str, status: int = 2) -> None:
+    """Check the exit status, and that stderr is one line that matches `message`."""
     got, _, err = outcome
     assert got == status, err
     assert len(err) == 1, err
-    assert re.search(words, err[0]), err
+    assert re.search(message, err[0]), err
     assert err[0].startswith("run_video.py: ")
     assert "Traceback" not in err[0]

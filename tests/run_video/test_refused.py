@@ -1,4 +1,4 @@
-"""What run_video.py refuses before it starts: one line and status 2."""
+"""Arguments and inputs that run_video.py refuses before it starts, with one line and status 2."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from engine.gpu import find_gpu
 from tests.pipeline.fakes import write_clip
-from tests.run_video.outcomes import COUNT, WH, frames_of, refused
+from tests.run_video.outcomes import COUNT, WH, check_refused, frames_of
 
 
 @pytest.mark.parametrize(
@@ -26,57 +26,59 @@ from tests.run_video.outcomes import COUNT, WH, frames_of, refused
         ("notes.txt", b"hello\n" * 300, "holds no video"),
     ],
 )
-def test_an_input_that_cannot_be_opened(typed, tmp_path, name, content, words):
+def test_an_input_that_cannot_be_opened(run_command, tmp_path, name, content, words):
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    refused(typed(tmp_path / name), words)
+    check_refused(run_command(tmp_path / name), words)
 
 
-def test_a_folder_without_images(typed, tmp_path):
+def test_a_folder_without_images(run_command, tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
-    refused(typed(tmp_path), "holds no images or videos")
+    check_refused(run_command(tmp_path), "holds no images or videos")
 
 
-def test_one_bad_source_among_good_ones_stops_before_any_work(typed, clip, tmp_path):
-    refused(typed(clip, tmp_path / "missing.mp4", "--json", tmp_path / "a.jsonl"), "does not exist")
+def test_one_bad_source_among_good_ones_stops_before_any_work(run_command, clip, tmp_path):
+    check_refused(run_command(clip, tmp_path / "missing.mp4", "--json", tmp_path / "a.jsonl"), "does not exist")
     assert not (tmp_path / "a.jsonl").exists()
 
 
-def test_a_camera_that_is_not_there(typed):
-    refused(typed(97), "camera 97 cannot be opened")
+def test_a_camera_that_is_not_there(run_command):
+    check_refused(run_command(97), "camera 97 cannot be opened")
 
 
 @pytest.mark.parametrize("number", ["100", "12345678901234567890", "9" * 5000])
-def test_a_camera_number_that_no_camera_has(typed, number):
-    refused(typed(number), f"camera {number} cannot be opened; expected a number from 0 to 99")
+def test_a_camera_number_that_no_camera_has(run_command, number):
+    check_refused(run_command(number), f"camera {number} cannot be opened; expected a number from 0 to 99")
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov"])
-def test_a_video_cut_inside_its_index(typed, tmp_path, suffix):
-    """The index lies at the end: near there it opens, but does not say how its video is coded."""
+def test_a_video_cut_inside_its_index(run_command, tmp_path, suffix):
+    """The index is at the end: truncated near there, the file opens, but its codec is unknown."""
     content = write_clip(tmp_path / f"whole{suffix}", 20, wh=WH).read_bytes()
     cut = tmp_path / f"cut{suffix}"
     start = content.rindex(b"stsd")
     for size in (start - 40, start, start + 60, start + 110):
         cut.write_bytes(content[:size])
-        refused(typed(cut), rf"cut\{suffix} (cannot be opened|holds no)")
+        check_refused(run_command(cut), rf"cut\{suffix} (cannot be opened|holds no)")
 
 
-def test_a_dead_address(typed):
+def test_a_dead_address(run_command):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    refused(typed(f"rtsp://127.0.0.1:{port}/stream"), "refused")
+    check_refused(run_command(f"rtsp://127.0.0.1:{port}/stream"), "refused")
 
 
-def test_an_address_that_never_answers(typed, monkeypatch):
+def test_an_address_that_never_answers(run_command, monkeypatch):
     monkeypatch.setattr(
         "pipeline.sources.video.VideoSource.__init__.__kwdefaults__", {"open_timeout_s": 0.3, "read_timeout_s": 1}
     )
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
-        refused(typed(f"rtsp://127.0.0.1:{server.getsockname()[1]}/stream"), r"did not answer within 0\.3 s")
+        check_refused(
+            run_command(f"rtsp://127.0.0.1:{server.getsockname()[1]}/stream"), r"did not answer within 0\.3 s"
+        )
 
 
 @pytest.mark.parametrize(
@@ -104,55 +106,59 @@ def test_an_address_that_never_answers(typed, monkeypatch):
         (["--json", "no/such/folder/a.jsonl"], "folder no/such/folder does not exist"),
     ],
 )
-def test_wrong_arguments(typed, clip, arguments, words):
-    refused(typed(clip, *arguments), words)
+def test_wrong_arguments(run_command, clip, arguments, words):
+    check_refused(run_command(clip, *arguments), words)
 
 
-def test_no_source(typed):
-    refused(typed(), "the following arguments are required: SOURCE")
+def test_no_source(run_command):
+    check_refused(run_command(), "the following arguments are required: SOURCE")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.8])
-def test_a_noise_or_truncated_model(typed, clip, model, tmp_path, share):
+def test_a_noise_or_truncated_model(run_command, clip, model, tmp_path, share):
     content = model.read_bytes()
     (tmp_path / "bad.onnx").write_bytes(content[: int(len(content) * share)] or os.urandom(5000))
-    refused(typed(clip, "--model", tmp_path / "bad.onnx"), r"bad\.onnx is no readable ONNX model")
+    check_refused(run_command(clip, "--model", tmp_path / "bad.onnx"), r"bad\.onnx is no readable ONNX model")
 
 
-def test_an_engine_without_its_gpu(typed, clip, monkeypatch):
+def test_an_engine_without_its_gpu(run_command, clip, monkeypatch):
     monkeypatch.setattr("pipeline.models.find_gpu", lambda index: (None, "no driver here"))
-    refused(typed(clip, "--engine", "tensorrt"), "engine tensorrt needs an NVIDIA GPU: no driver here; run `make gpu`")
+    check_refused(
+        run_command(clip, "--engine", "tensorrt"), "engine tensorrt needs an NVIDIA GPU: no driver here; run `make gpu`"
+    )
 
 
-def test_outputs_that_cannot_be_opened(typed, clip, tmp_path):
+def test_outputs_that_cannot_be_opened(run_command, clip, tmp_path):
     (tmp_path / "folder").mkdir()
-    refused(typed(clip, "--save", clip), "is the input")
-    refused(typed(clip, "--json", clip), "is the input")
-    refused(typed(clip, "--json", tmp_path / "folder"), "is a folder")
-    refused(typed(clip, clip, "--save", tmp_path / "out.mp4"), "one file, but there are 2 sources")
+    check_refused(run_command(clip, "--save", clip), "is the input")
+    check_refused(run_command(clip, "--json", clip), "is the input")
+    check_refused(run_command(clip, "--json", tmp_path / "folder"), "is a folder")
+    check_refused(run_command(clip, clip, "--save", tmp_path / "out.mp4"), "one file, but there are 2 sources")
     if sys.platform == "linux":
-        refused(typed(clip, "--save", "/proc/out.mp4"), r"/proc/out\.mp4 cannot be written")
-        refused(typed(clip, "--json", "/proc/a.jsonl"), r"/proc/a\.jsonl cannot be written")
+        check_refused(run_command(clip, "--save", "/proc/out.mp4"), r"/proc/out\.mp4 cannot be written")
+        check_refused(run_command(clip, "--json", "/proc/a.jsonl"), r"/proc/a\.jsonl cannot be written")
     assert len(frames_of(clip)) == COUNT
 
 
-def test_a_missing_model_leaves_an_older_output_alone(typed, clip, tmp_path):
+def test_a_missing_model_leaves_an_older_output_alone(run_command, clip, tmp_path):
     (tmp_path / "a.jsonl").write_text("older\n")
-    refused(typed(clip, "--json", tmp_path / "a.jsonl", "--model", "none.onnx"), "does not exist")
+    check_refused(run_command(clip, "--json", tmp_path / "a.jsonl", "--model", "none.onnx"), "does not exist")
     assert (tmp_path / "a.jsonl").read_text() == "older\n"
 
 
-def test_no_display(typed, clip, monkeypatch):
+def test_no_display(run_command, clip, monkeypatch):
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    refused(typed(clip, "--show"), "no window can be shown: DISPLAY and WAYLAND_DISPLAY are not set")
+    check_refused(run_command(clip, "--show"), "no window can be shown: DISPLAY and WAYLAND_DISPLAY are not set")
 
 
 @pytest.mark.skipif(find_gpu()[0] is not None, reason="there is a GPU here")
-def test_a_video_gpu_that_is_not_there(typed, clip, tmp_path):
-    refused(typed(clip, "--decoder", "gpu"), "--decoder gpu: no GPU decodes videos here: no NVIDIA driver")
+def test_a_video_gpu_that_is_not_there(run_command, clip, tmp_path):
+    check_refused(run_command(clip, "--decoder", "gpu"), "--decoder gpu: no GPU decodes videos here: no NVIDIA driver")
     copy = tmp_path / "out.mp4"
-    refused(typed(clip, "--save", copy, "--encoder", "gpu"), "--encoder gpu: no GPU encodes videos here: no NVIDIA")
+    check_refused(
+        run_command(clip, "--save", copy, "--encoder", "gpu"), "--encoder gpu: no GPU encodes videos here: no NVIDIA"
+    )
     assert not copy.exists()
-    refused(typed(clip, "--encoder", "gpu"), "--encoder gpu is for annotated videos, and none is saved")
-    refused(typed(clip, "--decoder", "GPU"), "invalid choice: 'GPU'")
+    check_refused(run_command(clip, "--encoder", "gpu"), "--encoder gpu is for annotated videos, and none is saved")
+    check_refused(run_command(clip, "--decoder", "GPU"), "invalid choice: 'GPU'")

@@ -1,4 +1,4 @@
-"""What run_video.py gives: people and pictures for each kind of source, figures, help."""
+"""Results of run_video.py: people and pictures for each kind of source, statistics, help."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from tests.pipeline.onnx_models import blob_frame
 from tests.run_video.outcomes import COUNT, WH, frames_of, json_lines, position
 
 
-def test_a_video_in_people_and_video_out(typed, clip, tmp_path):
+def test_a_video_in_people_and_video_out(run_command, clip, tmp_path):
     video, lines = tmp_path / "out.mp4", tmp_path / "out.jsonl"
-    status, out, err = typed(clip, "--save", video, "--json", lines)
+    status, out, err = run_command(clip, "--save", video, "--json", lines)
     assert (status, err) == (0, [])
     documents = json_lines(lines)
     assert [document["frame"] for document in documents] == list(range(COUNT))
@@ -36,8 +36,8 @@ def test_a_video_in_people_and_video_out(typed, clip, tmp_path):
     assert any(line.startswith("infer") for line in out)
 
 
-def test_a_table_holds_what_the_json_lines_hold(typed, clip, tmp_path):
-    status, _, err = typed(clip, "--table", tmp_path / "a.csv", "--json", tmp_path / "a.jsonl")
+def test_a_table_holds_what_the_json_lines_hold(run_command, clip, tmp_path):
+    status, _, err = run_command(clip, "--table", tmp_path / "a.csv", "--json", tmp_path / "a.jsonl")
     assert (status, err) == (0, [])
     header, *rows = [line.split(",") for line in (tmp_path / "a.csv").read_text().splitlines()]
     documents = json_lines(tmp_path / "a.jsonl")
@@ -47,9 +47,9 @@ def test_a_table_holds_what_the_json_lines_hold(typed, clip, tmp_path):
     assert [[float(value) for value in row[at : at + 3]] for row in rows] == noses
 
 
-def test_an_image_in_an_image_out(typed, tmp_path):
+def test_an_image_in_an_image_out(run_command, tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), blob_frame(WH, [(80, 64, 0.5)]))
-    status, _, err = typed(tmp_path / "a.png", "--save", tmp_path / "b.png")
+    status, _, err = run_command(tmp_path / "a.png", "--save", tmp_path / "b.png")
     assert (status, err) == (0, [])
     before, after = cv2.imread(str(tmp_path / "a.png")), cv2.imread(str(tmp_path / "b.png"))
     assert before is not None
@@ -58,12 +58,12 @@ def test_an_image_in_an_image_out(typed, tmp_path):
     assert (before != after).any()
 
 
-def test_several_sources_go_into_a_folder(typed, clip, tmp_path):
+def test_several_sources_go_into_a_folder(run_command, clip, tmp_path):
     photos = tmp_path / "photos"
     photos.mkdir()
     for i in (10, 9):
         cv2.imwrite(str(photos / f"p{i}.png"), blob_frame((100 + i, 90), [(50, 40, 0.5)]))
-    status, _, err = typed(photos, clip, "--save", tmp_path / "out", "--json", tmp_path / "a.jsonl")
+    status, _, err = run_command(photos, clip, "--save", tmp_path / "out", "--json", tmp_path / "a.jsonl")
     assert (status, err) == (0, [])
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["p10.png", "p9.png", "walk.mp4"]
     assert len(frames_of(tmp_path / "out" / "walk.mp4")) == COUNT
@@ -71,9 +71,9 @@ def test_several_sources_go_into_a_folder(typed, clip, tmp_path):
     assert sources == ["p9.png", "p10.png"] + ["walk.mp4"] * COUNT
 
 
-def test_stats_are_the_last_line(typed, clip, monkeypatch):
+def test_stats_are_the_last_line(run_command, clip, monkeypatch):
     monkeypatch.setattr(run_video, "ENGINE_SECONDS", 0.01)
-    status, out, _ = typed(clip, "--stats", "json", "--engine", "onnxruntime")
+    status, out, _ = run_command(clip, "--stats", "json", "--engine", "onnxruntime")
     document = json.loads(out[-1])
     assert status == 0
     assert (document["frames"], document["people"], document["dropped"]) == (COUNT, COUNT, 0)
@@ -83,12 +83,14 @@ def test_stats_are_the_last_line(typed, clip, monkeypatch):
     assert document["engine_fps"] > 0
 
 
-def test_a_benchmark_says_what_it_was_measured_on(typed, clip, tmp_path, monkeypatch):
+def test_a_benchmark_says_what_it_was_measured_on(run_command, clip, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     monkeypatch.setattr(run_video, "ENGINE_SECONDS", 0.01)
     monkeypatch.setattr(run_video, "WARM_UP_FRAMES", 4)
     plot = tmp_path / "stages.png"
-    status, out, err = typed(clip, "--benchmark", "--plot", plot, "--stats", "json", "--save", tmp_path / "out.mp4")
+    status, out, err = run_command(
+        clip, "--benchmark", "--plot", plot, "--stats", "json", "--save", tmp_path / "out.mp4"
+    )
     assert (status, err) == (0, [])
     text = "\n".join(out)
     for words in (
@@ -123,37 +125,39 @@ def test_serial_stages_explain_the_whole_time(model, tmp_path):
     assert 0.85 <= max(shares) <= 1
 
 
-def test_limit_flip_and_size(typed, clip, tmp_path):
-    status, _, err = typed(clip, "--limit", 3, "--flip", "--size", 256, "--json", tmp_path / "a.jsonl", "--serial")
+def test_limit_flip_and_size(run_command, clip, tmp_path):
+    status, _, err = run_command(
+        clip, "--limit", 3, "--flip", "--size", 256, "--json", tmp_path / "a.jsonl", "--serial"
+    )
     assert (status, err) == (0, [])
     documents = json_lines(tmp_path / "a.jsonl")
     assert len(documents) == 3
     assert documents[2]["people"][0]["keypoints"][0][:2] == pytest.approx(position(2), abs=1.5)
 
 
-def test_a_high_threshold_hides_people(typed, clip, tmp_path):
-    typed(clip, "--json", tmp_path / "a.jsonl", "--min-score", 1)
+def test_a_high_threshold_hides_people(run_command, clip, tmp_path):
+    run_command(clip, "--json", tmp_path / "a.jsonl", "--min-score", 1)
     assert [document["people"] for document in json_lines(tmp_path / "a.jsonl")] == [[]] * COUNT
 
 
-def test_realtime_takes_as_long_as_the_clip(typed, clip, monkeypatch):
+def test_realtime_takes_as_long_as_the_clip(run_command, clip, monkeypatch):
     monkeypatch.setattr(run_video, "ENGINE_SECONDS", 0.01)
-    status, out, _ = typed(clip, "--realtime", "--stats", "json")
+    status, out, _ = run_command(clip, "--realtime", "--stats", "json")
     document = json.loads(out[-1])
     assert status == 0
     assert document["frames"] + document["dropped"] == COUNT
     assert document["fps"] <= 1.1 * COUNT / ((COUNT - 1) / 10)
 
 
-def test_help_has_examples_and_warns_of_plans(typed):
-    status, out, _ = typed("--help")
+def test_help_has_examples_and_warns_of_plans(run_command):
+    status, out, _ = run_command("--help")
     text = "\n".join(out)
     assert status == 0
     for words in ("examples:", "rtsp://", "--benchmark", "load only plans that you built or trust", "exit status"):
         assert words in text
 
 
-def test_q_in_the_window_is_a_good_end(typed, clip, tmp_path, monkeypatch):
+def test_q_in_the_window_is_a_good_end(run_command, clip, tmp_path, monkeypatch):
     monkeypatch.setenv("DISPLAY", ":0")
     shown = []
     for name in ("namedWindow", "resizeWindow", "destroyAllWindows"):
@@ -161,15 +165,15 @@ def test_q_in_the_window_is_a_good_end(typed, clip, tmp_path, monkeypatch):
     monkeypatch.setattr(cv2, "imshow", lambda title, picture: shown.append(picture.copy()))
     monkeypatch.setattr(cv2, "waitKey", lambda _: ord("q") if len(shown) == 4 else -1)
     monkeypatch.setattr(cv2, "getWindowProperty", lambda *_: 1)
-    status, _, err = typed(clip, "--show", "--json", tmp_path / "a.jsonl")
+    status, _, err = run_command(clip, "--show", "--json", tmp_path / "a.jsonl")
     assert (status, err) == (0, [])
     assert len(shown) == len(json_lines(tmp_path / "a.jsonl")) == 4
 
 
-def test_videos_side_by_side_have_each_their_own_file_and_state(typed, clip, tmp_path):
+def test_videos_side_by_side_have_each_their_own_file_and_state(run_command, clip, tmp_path):
     other = write_clip(tmp_path / "other.mp4", 6, wh=WH, picture=lambda i: blob_frame(WH, [(*position(i), 0.5)]))
     folder, lines = tmp_path / "out", tmp_path / "out.jsonl"
-    status, out, err = typed(clip, other, "--realtime", "--save", folder, "--json", lines, "--stats", "json")
+    status, out, err = run_command(clip, other, "--realtime", "--save", folder, "--json", lines, "--stats", "json")
     assert (status, err) == (0, [])
     stats = json.loads(out[-1])
     assert [state["name"] for state in stats["sources"]] == [str(clip), str(other)]

@@ -26,7 +26,7 @@ STATUSES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
 
 @pytest.fixture(scope="module")
 def long_clip(tmp_path_factory) -> Path:
-    """24 seconds, played at their own speed."""
+    """A clip of 24 seconds, played at its own speed."""
     path = tmp_path_factory.mktemp("long") / "long.mp4"
     return write_clip(path, 600, wh=WH, picture=lambda i: blob_frame(WH, [(80, 64, 0.5)]))
 
@@ -61,7 +61,7 @@ def test_a_signal_finishes_the_outputs(model, long_clip, tmp_path, name, wanted)
 
 
 def test_a_terminal_that_is_closed(model, long_clip, tmp_path):
-    """Its programs get SIGHUP, and whatever they write to it from then on is an error."""
+    """Its programs get SIGHUP, and writing to the terminal fails from then on."""
     import pty
 
     video, lines = tmp_path / "out.mp4", tmp_path / "a.jsonl"

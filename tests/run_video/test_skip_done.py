@@ -1,4 +1,4 @@
-"""--skip-done: a run over many files goes on where it was cut off, and does nothing that is done."""
+"""--skip-done: an interrupted run over many files continues, and finished files are skipped."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from tests.pipeline.fakes import write_clip
 from tests.pipeline.onnx_models import blob_frame
-from tests.run_video.outcomes import WH, frames_of, position, refused
+from tests.run_video.outcomes import WH, check_refused, frames_of, position
 
 FRAMES = 5
 
@@ -31,40 +31,40 @@ def changed(before: dict[str, int], after: dict[str, int]) -> set[str]:
     return {name for name, at in after.items() if before.get(name) != at}
 
 
-def test_a_run_goes_on_where_it_was_cut_off(typed, clips, tmp_path):
+def test_a_run_goes_on_where_it_was_cut_off(run_command, clips, tmp_path):
     out = tmp_path / "out"
-    assert typed(clips, "--save", out, "--skip-done", "--limit", FRAMES + 2)[0] == 0
+    assert run_command(clips, "--save", out, "--skip-done", "--limit", FRAMES + 2)[0] == 0
     before = times(out)
     assert set(before) == {"a.mp4", "b.mp4"}
     assert len(frames_of(out / "b.mp4")) == 2
-    status, _, err = typed(clips, "--save", out, "--skip-done")
+    status, _, err = run_command(clips, "--save", out, "--skip-done")
     assert (status, err) == (0, [])
     assert changed(before, times(out)) == {"b.mp4", "c.mp4"}
     assert len(frames_of(out / "b.mp4")) == FRAMES
     before = times(out)
-    status, lines, err = typed(clips, "--save", out, "--skip-done")
+    status, lines, err = run_command(clips, "--save", out, "--skip-done")
     assert (status, lines, err) == (0, [f"every source is done already in {out}"], [])
     assert changed(before, times(out)) == set()
 
 
-def test_another_file_other_options_and_a_copy_that_is_gone_are_done_again(typed, clips, tmp_path):
+def test_another_file_other_options_and_a_copy_that_is_gone_are_done_again(run_command, clips, tmp_path):
     out = tmp_path / "out"
-    typed(clips, "--save", out, "--skip-done")
+    run_command(clips, "--save", out, "--skip-done")
     before = times(out)
     os.utime(clips / "b.mp4", ns=(1, 1))
     (out / "c.mp4").unlink()
-    assert typed(clips, "--save", out, "--skip-done")[0] == 0
+    assert run_command(clips, "--save", out, "--skip-done")[0] == 0
     assert changed(before, times(out)) == {"b.mp4", "c.mp4"}
     before = times(out)
-    assert typed(clips, "--save", out, "--skip-done", "--min-score", "0.1")[0] == 0
+    assert run_command(clips, "--save", out, "--skip-done", "--min-score", "0.1")[0] == 0
     assert changed(before, times(out)) == {"a.mp4", "b.mp4", "c.mp4"}
     # the copies are no longer those of the first options
     before = times(out)
-    assert typed(clips, "--save", out, "--skip-done")[0] == 0
+    assert run_command(clips, "--save", out, "--skip-done")[0] == 0
     assert changed(before, times(out)) == {"a.mp4", "b.mp4", "c.mp4"}
 
 
-def test_what_came_before_a_failure_is_done(typed, clips, tmp_path, monkeypatch):
+def test_what_came_before_a_failure_is_done(run_command, clips, tmp_path, monkeypatch):
     out = tmp_path / "out"
     decode, calls = __import__("kernels.cpu").cpu.decode, []
 
@@ -75,24 +75,29 @@ def test_what_came_before_a_failure_is_done(typed, clips, tmp_path, monkeypatch)
         return decode(*arguments)
 
     monkeypatch.setattr("kernels.cpu.decode", failing)
-    refused(typed(clips, "--save", out, "--skip-done"), r"b\.mp4: MemoryError: no more", status=1)
+    check_refused(run_command(clips, "--save", out, "--skip-done"), r"b\.mp4: MemoryError: no more", status=1)
     monkeypatch.setattr("kernels.cpu.decode", decode)
     before = times(out)
-    assert typed(clips, "--save", out, "--skip-done")[0] == 0
+    assert run_command(clips, "--save", out, "--skip-done")[0] == 0
     assert changed(before, times(out)) == {"b.mp4", "c.mp4"}
 
 
-def test_what_is_refused(typed, clips, tmp_path):
-    refused(typed(clips, "--skip-done"), "--skip-done needs --save DIR")
-    refused(typed(clips / "a.mp4", "--save", tmp_path / "a.mp4", "--skip-done"), "--skip-done needs --save DIR")
-    refused(
-        typed(clips, "--save", tmp_path / "out", "--json", tmp_path / "a.jsonl", "--skip-done"),
+def test_what_is_refused(run_command, clips, tmp_path):
+    check_refused(run_command(clips, "--skip-done"), "--skip-done needs --save DIR")
+    check_refused(
+        run_command(clips / "a.mp4", "--save", tmp_path / "a.mp4", "--skip-done"), "--skip-done needs --save DIR"
+    )
+    check_refused(
+        run_command(clips, "--save", tmp_path / "out", "--json", tmp_path / "a.jsonl", "--skip-done"),
         "cannot extend a --json",
     )
-    refused(typed(clips, "--save", tmp_path / "out", "--loop", "--skip-done"), "--loop have no end")
+    check_refused(run_command(clips, "--save", tmp_path / "out", "--loop", "--skip-done"), "--loop have no end")
     other = write_clip(tmp_path / "a.mp4", FRAMES, wh=WH)
-    refused(
-        typed(clips, other, "--save", tmp_path / "out", "--skip-done"),
+    check_refused(
+        run_command(clips, other, "--save", tmp_path / "out", "--skip-done"),
         r"2 sources would be saved as a\.mp4; rename one",
     )
-    refused(typed(clips, tmp_path / "none.mp4", "--save", tmp_path / "out", "--skip-done"), r"none\.mp4 does not exist")
+    check_refused(
+        run_command(clips, tmp_path / "none.mp4", "--save", tmp_path / "out", "--skip-done"),
+        r"none\.mp4 does not exist",
+    )

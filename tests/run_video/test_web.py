@@ -1,4 +1,4 @@
-"""The page as the command serves it: its address at once, people on its socket, and how it ends."""
+"""The page of the command: its address is printed at once, people are sent, and it ends with the command."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from websockets.sync.client import connect
 from pipeline.sinks.web.messages import pack_frame
 from tests.pipeline.onnx_models import blob_frame
 from tests.pipeline.sinks.web.serving import Received
-from tests.run_video.outcomes import WH, refused
+from tests.run_video.outcomes import WH, check_refused
 
 ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
 def command(*arguments: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The command in a process of its own, and the address that it prints; ended by Ctrl-C."""
+    """The command in its own process, and the address that it prints; ended by Ctrl-C."""
     words = [sys.executable, "run_video.py", *map(str, arguments), "--web", "0"]
     with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -42,7 +42,7 @@ def command(*arguments: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 
 def interrupted(process: subprocess.Popen[str]) -> str:
-    """What stderr says after Ctrl-C."""
+    """Send Ctrl-C; returns the text of stderr."""
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 130
@@ -90,7 +90,7 @@ def test_a_visitor_who_never_comes_does_not_hold_the_program(model):
         assert "interrupted after 0 frames" in interrupted(process)
 
 
-def test_when_the_sources_end_the_command_ends_and_the_page_says_so(typed, clip, capfd):
+def test_when_the_sources_end_the_command_ends_and_the_page_says_so(run_command, clip, capfd):
     ends: list[str] = []
 
     def look() -> None:
@@ -111,17 +111,19 @@ def test_when_the_sources_end_the_command_ends_and_the_page_says_so(typed, clip,
     viewer = threading.Thread(target=look)
     viewer.start()
     ready.wait()
-    status, lines, errors = typed(clip, "--web", port[0], "--realtime", "--stats", "json")
+    status, lines, errors = run_command(clip, "--web", port[0], "--realtime", "--stats", "json")
     viewer.join()
     assert (status, errors, lines[0]) == (0, [], f"http://127.0.0.1:{port[0]}/")
     assert json.loads(lines[-1])["frames"] > 0
     assert [end.endswith("walk.mp4 has ended.") for end in ends] == [True]
 
 
-def test_a_taken_port_ends_with_one_line(typed, clip):
+def test_a_taken_port_ends_with_one_line(run_command, clip):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        refused(typed(clip, "--web", port), rf"--web 127.0.0.1:{port} cannot be served: port {port} is in use")
+        check_refused(
+            run_command(clip, "--web", port), rf"--web 127.0.0.1:{port} cannot be served: port {port} is in use"
+        )
 
 
 @pytest.mark.parametrize(
@@ -136,8 +138,8 @@ def test_a_taken_port_ends_with_one_line(typed, clip):
         (["browser"], "is a file among live sources; add --realtime"),
     ],
 )
-def test_what_cannot_be_served_ends_with_one_line(typed, clip, arguments, words):
-    refused(typed(clip, *arguments), words)
+def test_what_cannot_be_served_ends_with_one_line(run_command, clip, arguments, words):
+    check_refused(run_command(clip, *arguments), words)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +153,7 @@ def test_what_cannot_be_served_ends_with_one_line(typed, clip, arguments, words)
         (["rtsp://me:secret@127.0.0.1:1/a", "--web", "0"], "rtsp://127.0.0.1:1/a cannot be opened"),
     ],
 )
-def test_what_cannot_be_opened_ends_with_one_line_and_no_secret(typed, arguments, words):
-    outcome = typed(*arguments)
-    refused(outcome, words)
+def test_what_cannot_be_opened_ends_with_one_line_and_no_secret(run_command, arguments, words):
+    outcome = run_command(*arguments)
+    check_refused(outcome, words)
     assert "secret" not in str(outcome)

@@ -14,7 +14,7 @@ SMALL = [(16, 40, 2), (16, 40, 1), (16, 48, 2), (16, 48, 1), (16, 48, 1), (16, 9
 SMALL += [(16, 96, 1), (24, 32, 2), (24, 32, 1)]
 
 
-def small() -> MoveNet:
+def small_movenet() -> MoveNet:
     """Random weights, large enough that the deepest features differ between pictures."""
     torch.manual_seed(0)
     model = MoveNet(17, SMALL, 24).eval()
@@ -50,7 +50,7 @@ def test_a_copy_of_a_feature_is_the_first_to_go():
 
 
 def test_keeping_every_channel_changes_nothing():
-    published = small()
+    published = small_movenet()
     model = prune(published, images(12), {9: 24, 10: 24}, 24)
     with torch.no_grad():
         for ours, theirs in zip(model(images()), published(images()), strict=True):
@@ -58,7 +58,7 @@ def test_keeping_every_channel_changes_nothing():
 
 
 def test_thinned_blocks_are_narrower_and_distillation_helps():
-    published = small()
+    published = small_movenet()
     model = prune(published, images(12), {9: 12, 10: 10}, 16)
     assert [model.blocks[i].expand.out_channels for i in (8, 9, 10)] == [16, 12, 10]  # type: ignore[union-attr]  # InvertedResiduals
     assert model.top.out_channels == 16

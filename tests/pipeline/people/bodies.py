@@ -1,4 +1,4 @@
-"""Drawn-up people for tests: upright bodies of known size, at known places."""
+"""Synthetic people for tests: upright bodies of known sizes at known positions."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _UPRIGHT = (
 
 
 def standing(x: float, top: float, *, height: float = 200.0, score: float = 0.8) -> NDArray[np.float64]:
-    """(17, 3) x, y, score of somebody upright, the head's top at (x, top)."""
+    """(17, 3) x, y, score of an upright person with the top of the head at (x, top)."""
     joints = np.array(_UPRIGHT) * height + (x, top)
     return np.concatenate([joints, np.full((17, 1), score)], axis=1)
 
 
 def crowd(*joints: NDArray[np.float64], ids: Sequence[int] | None = None) -> People:
-    """People of (17, 3) x, y, score each; a person's score is the mean."""
+    """People from arrays (17, 3) x, y, score; a person's score is the mean."""
     if not joints:
         return People.nobody()
     stack = np.stack(joints).astype(np.float32)

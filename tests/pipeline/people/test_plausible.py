@@ -1,4 +1,4 @@
-"""What no body could have goes, what one body can have stays."""
+"""Impossible parts of skeletons are removed, possible ones are not changed."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_one_stray_wrist_goes_alone():
 
 
 def test_a_missing_elbow_does_not_cost_the_hand():
-    """The forearm is not there to hold the wrist: it is held by the shoulder."""
+    """If the elbow was not found, the wrist is compared with the shoulder."""
     person = standing(100, 100)
     person[8] = 0
     person[15, :2] = (700, 0)  # something else is wrong with this person
@@ -58,7 +58,7 @@ def test_a_missing_elbow_does_not_cost_the_hand():
 
 
 def test_what_is_left_of_a_person_may_be_nobody():
-    """An arm, a leg and half a face, each of somebody else: no part of it is a body."""
+    """An arm, a leg and half a face of different people: no part is large enough for a body."""
     parts = standing(100, 100)
     parts[[3, 4]] = 0
     for number, limb in enumerate(([5, 7, 9], [6, 8, 10], [11, 13, 15], [12, 14, 16])):
@@ -108,7 +108,7 @@ def test_it_only_takes_away_and_does_not_depend_on_the_others_order(data):
 
 
 def test_the_drawn_clips_true_people_stay():
-    """Real proportions, seen from all sides: of 1,159 people under 1 % lose a joint."""
+    """Real proportions from all directions: of 1,159 people less than 1 % lose a joint."""
     truth = json.loads((HERE / "crowd.json").read_text())
     joints = np.array([a["keypoints"] for a in truth["annotations"] if a["num_keypoints"] >= 5], float)
     joints = joints.reshape(-1, 17, 3)

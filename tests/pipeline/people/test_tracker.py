@@ -1,4 +1,4 @@
-"""Ids follow people: through gaps, crossings, dropped frames and the ends of films."""
+"""Ids follow people through gaps, crossings and dropped frames, and end with a film."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def ids_of(tracker: Tracker, people: People, time_s: float) -> list[int]:
     return [int(number) for number in tracker.update(people, time_s).ids]
 
 
-def walk(x: float, speed: float, time_s: float, *, height: float = 200.0, top: float = 100.0) -> np.ndarray:
-    """Somebody who walks at `speed` pixels a second, with swinging legs."""
+def walking_pose(x: float, speed: float, time_s: float, *, height: float = 200.0, top: float = 100.0) -> np.ndarray:
+    """A person who walks at `speed` pixels per second, with swinging legs."""
     body = standing(x + speed * time_s, top, height=height)
     body[13:17, 0] += 0.08 * height * np.sin(11 * time_s) * np.array([1, -1, 1.5, -1.5])
     return body
@@ -28,7 +28,7 @@ def walk(x: float, speed: float, time_s: float, *, height: float = 200.0, top: f
 def test_people_keep_their_ids_and_nothing_else_changes():
     tracker = Tracker()
     for frame in range(20):
-        people = crowd(walk(100, 80, frame / FPS), walk(500, -60, frame / FPS))
+        people = crowd(walking_pose(100, 80, frame / FPS), walking_pose(500, -60, frame / FPS))
         tracked = tracker.update(people, frame / FPS)
         assert tracked.ids.tolist() == [1, 2]
         assert tracked.keypoints is people.keypoints
@@ -40,7 +40,7 @@ def test_two_who_cross_keep_their_ids_although_one_hides_the_other():
     seen = []
     for frame in range(75):
         time_s = frame / FPS
-        bodies = [walk(100, 150, time_s), walk(500, -150, time_s, height=190)]
+        bodies = [walking_pose(100, 150, time_s), walking_pose(500, -150, time_s, height=190)]
         if abs(bodies[0][0, 0] - bodies[1][0, 0]) < 60:  # the far one is covered
             bodies.pop()
         seen.append(ids_of(tracker, crowd(*bodies), time_s))
@@ -53,25 +53,29 @@ def test_two_who_cross_keep_their_ids_although_one_hides_the_other():
 def test_who_comes_back_within_a_second_is_known_again(away_s, same):
     tracker = Tracker()
     for frame in range(15):
-        assert ids_of(tracker, crowd(walk(100, 100, frame / FPS)), frame / FPS) == [1]
+        assert ids_of(tracker, crowd(walking_pose(100, 100, frame / FPS)), frame / FPS) == [1]
     back_s = 14 / FPS + away_s
     for time_s in np.arange(15 / FPS, back_s, 1 / FPS):
         assert ids_of(tracker, People.nobody(), time_s) == []
-    assert ids_of(tracker, crowd(walk(100, 100, back_s)), back_s) == [1 if same else 2]
+    assert ids_of(tracker, crowd(walking_pose(100, 100, back_s)), back_s) == [1 if same else 2]
 
 
 @pytest.mark.parametrize("every", [1, 2, 5])
 def test_dropped_frames_cost_no_id(every):
-    """Seconds count, not frames: three people at 25 frames a second, all of them, half, a fifth."""
+    """Tracking depends on seconds, not on frames: three people with all, half or a fifth of 25 frames per second."""
     tracker = Tracker()
     for frame in range(0, 100, every):
         time_s = frame / FPS
-        people = crowd(walk(50, 120, time_s), walk(700, -110, time_s, top=180), walk(400, 0, time_s, top=20))
+        people = crowd(
+            walking_pose(50, 120, time_s),
+            walking_pose(700, -110, time_s, top=180),
+            walking_pose(400, 0, time_s, top=20),
+        )
         assert ids_of(tracker, people, time_s) == [1, 3, 2]  # the strongest first, then from left to right
 
 
 def test_after_a_jump_to_elsewhere_all_are_strangers():
-    """A cut in a film: other people, elsewhere."""
+    """After a cut in a film there are other people at other positions."""
     tracker = Tracker()
     for frame in range(10):
         ids_of(tracker, crowd(standing(100, 100), standing(400, 100)), frame / FPS)
@@ -80,7 +84,7 @@ def test_after_a_jump_to_elsewhere_all_are_strangers():
 
 
 def test_where_time_runs_back_all_are_strangers_with_new_ids():
-    """A source that loops, or that was started again under the same name."""
+    """A source that loops, or is started again with the same name."""
     tracker = Tracker()
     for frame in range(10):
         assert ids_of(tracker, crowd(standing(100, 100), standing(400, 100)), frame / FPS) == [1, 2]
@@ -122,7 +126,7 @@ def test_only_a_positive_memory_is_accepted():
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_ids_are_unique_never_reused_and_independent_of_order(seed):
-    """People come, go, jump and lose joints at random times; a second tracker sees every frame shuffled."""
+    """People appear, disappear, jump and lose joints at random times; a second tracker gets them shuffled."""
     rng = np.random.default_rng(seed)
     one, other = Tracker(), Tracker()
     last_seen: dict[int, float] = {}

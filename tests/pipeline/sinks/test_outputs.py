@@ -1,4 +1,4 @@
-"""Outputs: checked before the work, drawn once, finished together; and Ctrl-C only between frames."""
+"""Outputs: paths are checked first, pictures drawn once, sinks closed together; Ctrl-C acts only between frames."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sinks: what is written can be read back, with its times; what cannot be written is said in one line."""
+"""Sinks: written files can be read back, with their timestamps; errors are one line."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def result(index=0, *, wh=(64, 48), time_s=0.0, source="a.mp4", time_base=None, 
     return Result(Frame(image, index, time_s, 0.0, source, time_base), people or People.nobody())
 
 
-def give(sink, *results: Result) -> None:
+def write_results(sink, *results: Result) -> None:
     with sink:
         for item in results:
             sink.write(item, item.frame.image)
@@ -53,7 +53,7 @@ def test_a_video_has_every_frame_at_its_time(tmp_path, suffix):
     base = Fraction(1, 90_000) if suffix != ".mkv" else Fraction(1, 1000)
     ticks = [0, 40, 80, 200, 213, 214]
     path = tmp_path / f"out{suffix}"
-    give(
+    write_results(
         VideoSink(path), *(result(i, time_s=float(t * base), time_base=base, level=30 * i) for i, t in enumerate(ticks))
     )
     frames = decoded(path)
@@ -70,7 +70,9 @@ def test_a_video_has_every_frame_at_its_time(tmp_path, suffix):
 def test_any_time_base_comes_back_exactly(tmp_path, base):
     step = max(1, round(Fraction(1, 30) / base))
     times = [i * step * base for i in range(40)]
-    give(VideoSink(tmp_path / "out.mp4"), *(result(i, time_s=float(t), time_base=base) for i, t in enumerate(times)))
+    write_results(
+        VideoSink(tmp_path / "out.mp4"), *(result(i, time_s=float(t), time_base=base) for i, t in enumerate(times))
+    )
     assert [frame.pts * frame.time_base for frame in decoded(tmp_path / "out.mp4")] == times
 
 
@@ -79,14 +81,14 @@ def test_a_copy_of_a_clip_keeps_times_and_count(tmp_path):
         tmp_path / "in.mp4", 12, pts=[0, 3, 4, 9, 10, 11, 12, 20, 21, 30, 31, 33], time_base=Fraction(1, 30)
     )
     with open_source(clip) as source:
-        give(VideoSink(tmp_path / "out.mp4"), *(Result(frame, People.nobody()) for frame in source))
+        write_results(VideoSink(tmp_path / "out.mp4"), *(Result(frame, People.nobody()) for frame in source))
     before, after = decoded(clip), decoded(tmp_path / "out.mp4")
     assert [f.pts * f.time_base for f in before] == [f.pts * f.time_base for f in after]
 
 
 def test_times_that_stand_still_or_turn_back_do_not_lose_a_frame(tmp_path):
     base = Fraction(1, 10)
-    give(
+    write_results(
         VideoSink(tmp_path / "out.mp4"),
         *(result(i, time_s=t, time_base=base) for i, t in enumerate([0, 0.1, 0.1, 0.0, 0.5])),
     )
@@ -95,14 +97,14 @@ def test_times_that_stand_still_or_turn_back_do_not_lose_a_frame(tmp_path):
 
 @pytest.mark.parametrize("wh", [(63, 47), (64, 47), (1, 1)])
 def test_odd_sides_grow_by_a_pixel(tmp_path, wh):
-    give(VideoSink(tmp_path / "out.mp4"), result(wh=wh, level=200))
+    write_results(VideoSink(tmp_path / "out.mp4"), result(wh=wh, level=200))
     (frame,) = decoded(tmp_path / "out.mp4")
     assert (frame.width, frame.height) == (wh[0] + wh[0] % 2, wh[1] + wh[1] % 2)
     assert frame.to_ndarray(format="bgr24").min() > 180  # no black edge
 
 
 def test_a_frame_of_another_size_is_fitted_into_the_first(tmp_path):
-    give(
+    write_results(
         VideoSink(tmp_path / "out.mp4"),
         result(0, wh=(64, 48), level=200),
         result(1, wh=(100, 400), time_s=0.1, level=200),
@@ -133,14 +135,14 @@ def test_a_killed_process_leaves_a_video_that_plays(tmp_path):
 
 
 def test_a_video_without_a_frame_leaves_no_file(tmp_path):
-    give(VideoSink(tmp_path / "out.mp4"))
+    write_results(VideoSink(tmp_path / "out.mp4"))
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
 def test_an_image_is_written_in_its_format(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
-    give(ImageSink(path), result(level=90))
+    write_results(ImageSink(path), result(level=90))
     assert abs(int(read_image(str(path))[5, 5, 0]) - 90) <= 3
 
 
@@ -151,7 +153,9 @@ def test_json_lines_are_as_documented(tmp_path):
     scores = np.zeros((1, 17), np.float32)
     scores[0, [0, 5]] = 0.912345, 0.5
     people = People(keypoints, scores, np.array([0.083111], np.float32))
-    give(JsonSink(tmp_path / "a.jsonl"), result(7, time_s=1 / 3, people=people, source="street.mp4"), result(8))
+    write_results(
+        JsonSink(tmp_path / "a.jsonl"), result(7, time_s=1 / 3, people=people, source="street.mp4"), result(8)
+    )
     first, second = (json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines())
     assert list(first) == ["source", "frame", "time_s", "people"]
     assert (first["source"], first["frame"], first["time_s"]) == ("street.mp4", 7, 0.333333)
@@ -182,7 +186,7 @@ def test_json_keeps_any_name_on_one_line():
 
 def test_a_folder_gets_a_file_per_source(tmp_path):
     folder = tmp_path / "out"
-    give(
+    write_results(
         FolderSink(folder),
         result(0, source="x/a.avi"),
         result(1, source="x/a.avi", time_s=0.1),
@@ -197,9 +201,9 @@ def test_a_folder_gets_a_file_per_source(tmp_path):
 
 
 def test_a_folder_knows_the_next_source_by_any_of_its_frames(tmp_path):
-    """A live pipeline may have dropped the first frames; the same source may be given twice."""
+    """The first frames may have been dropped, and the same source may be given twice."""
     frames = [("a.mp4", 3), ("a.mp4", 5), ("b.mp4", 2), ("b.mp4", 1)]
-    give(FolderSink(tmp_path / "out"), *(result(i, source=name, time_s=i / 10) for name, i in frames))
+    write_results(FolderSink(tmp_path / "out"), *(result(i, source=name, time_s=i / 10) for name, i in frames))
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.mp4", "b-2.mp4", "b.mp4"]
 
 
@@ -207,7 +211,7 @@ def test_a_folder_never_overwrites_its_input(tmp_path):
     clip = write_clip(tmp_path / "a.mp4", 2)
     before = clip.read_bytes()
     with pytest.raises(SinkError, match="is the input"):
-        give(FolderSink(tmp_path), result(0, source=str(clip)))
+        write_results(FolderSink(tmp_path), result(0, source=str(clip)))
     assert clip.read_bytes() == before
 
 
@@ -291,7 +295,7 @@ def test_q_escape_and_closing_the_window_quit(monkeypatch, key, visible, quits):
     ]:  # fmt: skip
         monkeypatch.setattr(cv2, name, fake(name, answer))
     sink = WindowSink("a")
-    give(sink, result())
+    write_results(sink, result())
     assert sink.quit is quits
     assert calls[-1] == "destroyAllWindows"
 

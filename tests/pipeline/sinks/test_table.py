@@ -1,4 +1,4 @@
-"""Tables: the same values as JSON lines, read back by the libraries that people use."""
+"""Tables: the same values as JSON lines, read back by common libraries."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def write(path: Path, results: list[Result]) -> None:
 
 
 def expected_rows(results: list[Result]) -> list[list[object]]:
-    """From the JSON lines: what a person is there, it is in the table."""
+    """The table's rows equal the people of the JSON lines."""
     rows = []
     for line in (json.loads(json_line(one)) for one in results):
         for person in line["people"]:

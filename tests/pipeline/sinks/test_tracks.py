@@ -1,4 +1,4 @@
-"""An annotated copy keeps what its source has beside the pictures."""
+"""An annotated copy keeps the source's sound, chapters and metadata."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def copied(tmp_path) -> Callable[..., Path]:
 
 
 def loudness(path: Path, *, track: int = 0) -> tuple[float, float, float]:
-    """Where the sound begins and ends, seconds, and its root mean square."""
+    """The start and end of the sound in seconds, and its root mean square."""
     with av.open(str(path)) as film:
         frames = list(film.decode(film.streams.audio[track]))
     samples = np.concatenate([frame.to_ndarray().astype(np.float64).ravel() for frame in frames])
@@ -107,7 +107,7 @@ def test_sound_chapters_and_metadata_are_kept(tmp_path, copied, codec, source, c
 
 
 def test_sound_stays_with_its_pictures_where_the_film_does_not_begin_at_zero(tmp_path, copied):
-    """The copy's pictures begin at 0, and so does the sound that goes with them."""
+    """The pictures and the sound of the copy start at 0, synchronously."""
     out = copied(write_film(tmp_path / "film.mkv", start=75), "copy.mkv")
     starts, ends, _ = loudness(out)
     assert starts == pytest.approx(0, abs=0.08)

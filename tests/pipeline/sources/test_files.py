@@ -1,4 +1,4 @@
-"""open_source: what a user may type, in which order it comes, and what is refused."""
+"""open_source: the arguments that it accepts, the order of sources, and its errors."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_a_file_among_live_sources_needs_its_own_speed(tmp_path, live):
 
 
 def test_what_runs_side_by_side(tmp_path):
-    """Live sources, and videos at their own speed; pictures and files take turns."""
+    """Live sources, and videos at their own speed, run at the same time; pictures and files run one after another."""
     clips = [write_clip(tmp_path / name) for name in ("a.mp4", "b.mp4")]
     with open_source(*clips, realtime=True) as source:
         assert isinstance(source, Several)

@@ -1,4 +1,4 @@
-"""Reconnecting: a source that fails comes back; indices and time go on."""
+"""Reconnecting: a source that fails is opened again; indices and times continue."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.types import Frame
 
 
 class Once(Source):
-    """`count` frames of one size; then the connection is lost, or the server ends it."""
+    """Gives `count` frames of one size; then the connection is lost, or the server ends it."""
 
     live = True
 
@@ -37,7 +37,7 @@ class Once(Source):
 
 
 class Openings:
-    """What each attempt to open finds: a source, or None for nobody there."""
+    """The result of each attempt to open: a source, or None if nobody answers."""
 
     def __init__(self, *found: Once | None) -> None:
         self.found = list(found)

@@ -1,4 +1,4 @@
-"""Live sources side by side: the newest frame each, nobody starves, nobody stops another."""
+"""Several live sources: the newest frame of each, no source is starved, and none stops another."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def failing(message: str = "unplugged") -> Callable[[], None]:
 
 
 def taken(source: Source, limit: int, **step: object) -> Counter[str]:
-    """Frames of each source in a run of `limit` frames, whose indices only grow."""
+    """The number of frames of each source in a run of `limit` frames; checks that their indices increase."""
     seen: Counter[str] = Counter()
     last: dict[str, int] = {}
     pose = PosePipeline(step=FakeStep(seconds=0.004, **step))  # type: ignore[arg-type]
@@ -84,7 +84,7 @@ def taken(source: Source, limit: int, **step: object) -> Counter[str]:
 
 @pytest.mark.parametrize("batch", [1, 2, 4])
 def test_sources_share_evenly_and_old_frames_are_dropped(batch):
-    """Four sources, each faster than the step alone."""
+    """Four sources, each of which is faster than the step."""
     lanes = [Clock(f"camera {n}") for n in range(4)]
     source = Several(lanes)
     seen = taken(source, 80, batch=batch)
@@ -103,7 +103,7 @@ def test_a_slow_source_is_served_whenever_it_has_a_frame():
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_source_that_ends_or_dies_stops_nobody(fails):
-    """What went wrong is raised when all have ended."""
+    """The error is raised when all sources have ended."""
     source = Several([Clock("short", 3, end=failing() if fails else lambda: None), Clock("long", 60)])
     seen = Counter[str]()
     error = None
@@ -119,7 +119,7 @@ def test_a_source_that_ends_or_dies_stops_nobody(fails):
 
 
 def test_a_stalled_source_costs_the_others_nothing():
-    """It opened, and sends nothing: until interrupted."""
+    """It opens and then sends nothing until it is interrupted."""
     stalled, lively = Clock("stalled", interval_s=1000.0), Clock("lively", interval_s=0.001)
     started = time.monotonic()
     assert taken(Several([stalled, lively]), 50) == {"lively": 50}

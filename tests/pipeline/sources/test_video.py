@@ -1,4 +1,4 @@
-"""VideoSource: timestamps, rotation, damage, and addresses that do not answer."""
+"""VideoSource: timestamps, rotation, damaged files, and addresses that do not answer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.pipeline.fakes import write_clip
 
 
 def noise(i: int) -> np.ndarray:
-    """Hard to compress, so that a cut in the file is a cut in the frames."""
+    """Noise, which does not compress, so that a truncated file loses frames."""
     return np.random.default_rng(i).integers(0, 255, (48, 64, 3), dtype=np.uint8)
 
 
@@ -55,7 +55,7 @@ def test_time_starts_at_the_first_frame(tmp_path):
     ("rotation", "corner"), [(0, "left top"), (90, "left bottom"), (180, "right bottom"), (270, "right top")]
 )
 def test_frames_are_upright(tmp_path, rotation, corner):
-    """The picture is bright in its upper left; turned counter-clockwise, that corner is elsewhere."""
+    """The picture is bright in the upper left; after a rotation this corner is elsewhere."""
 
     def picture(i: int) -> np.ndarray:
         image = np.zeros((48, 64, 3), np.uint8)
@@ -155,7 +155,7 @@ def test_a_text_file_is_not_drawn_as_a_video(tmp_path):
 
 @pytest.fixture
 def silent_server() -> Iterator[int]:
-    """The port of a server that accepts and never answers."""
+    """The port of a server that accepts connections and never answers."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
@@ -231,7 +231,7 @@ def test_the_file_is_let_go(tmp_path):
 
 
 def test_a_stream_whose_sender_stops_says_so(tmp_path):
-    """UDP: nobody closes anything, packets only cease to come."""
+    """With UDP no connection is closed; packets just stop."""
     clip = write_clip(tmp_path / "a.ts", 20)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind(("127.0.0.1", 0))
