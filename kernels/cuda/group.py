@@ -299,7 +299,7 @@ def group_kernel(limit: int, joints: int, paired: bool, lanes: int = WARP) -> Ke
             if i < limit:
                 arrivals[u32(i)] = NOBODY
             i = mad(i, 1, lanes)
-        warp_barrier()
+        # no barrier: the first people are opened by the lanes that wrote their entries, and walk_joints has the next
         people = walk_joints(found, totals, orders, n, limits[0], people_tags, claims, arrivals, tables)
         kept = keep_strong(people, limits[1], table, claims, n, centres, packed)
         warp_barrier()

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,7 +44,8 @@ class Races:
 
     found: set[str] = field(default_factory=set)
     accesses: int = 0
-    _elements: dict[int, _Element] = field(default_factory=dict)
+    without: dict[str, set[str]] = field(default_factory=dict)  # by the line of a barrier: races if it were not there
+    _elements: dict[tuple[str, int], _Element] = field(default_factory=dict)  # by line left out, or "", and address
     _written: set[int] = field(default_factory=set)
     _shared: list[np.ndarray[Any, Any]] = field(default_factory=list)  # kept, so that nothing else gets their addresses
     _spans: list[tuple[int, int]] = field(default_factory=list)
@@ -74,32 +76,43 @@ class Races:
             return  # an atomic's own look at the old value
         position = index if isinstance(index, tuple) else (index,)
         address = array.ctypes.data + sum(int(i) * step for i, step in zip(position, array.strides, strict=True))
+        passed: Counter[str] = getattr(thread, "passed", None) or Counter()
         with self._lock:
             self.accesses += 1
-            self._check(address, thread.thread_id, getattr(thread, "epoch", 0), kind)
+            self._check(address, thread.thread_id, passed.total(), kind)
+            for line, races in self.without.items():
+                self._note_race("", races, line, address, thread.thread_id, passed.total() - passed[line], kind)
 
     def _check(self, address: int, thread: int, epoch: int, kind: str) -> None:
-        element = self._elements.setdefault(address, _Element())
+        if kind == "read" and address not in self._written and any(a <= address < b for a, b in self._spans):
+            self.found.add(f"{_line()}: reads shared memory that nobody wrote")
+        if kind != "read":
+            self._written.add(address)
+        self._note_race(f"{_line()}: ", self.found, "", address, thread, epoch, kind)
+
+    def _note_race(  # noqa: PLR0917 - called for each access
+        self, where: str, found: set[str], left_out: str, address: int, thread: int, epoch: int, kind: str
+    ) -> None:
+        element = self._elements.setdefault((left_out, address), _Element())
         if element.epoch != epoch:
-            self._elements[address] = element = _Element(epoch)
+            self._elements[left_out, address] = element = _Element(epoch)
         others = {
             "read": element.writers | element.updaters,
             "write": element.readers | element.writers | element.updaters,
             "update": element.readers | element.writers,
         }[kind] - {thread}
         if others:
-            self.found.add(f"{_line()}: a {kind} races")
-        if kind == "read" and address not in self._written and any(a <= address < b for a, b in self._spans):
-            self.found.add(f"{_line()}: reads shared memory that nobody wrote")
-        if kind != "read":
-            self._written.add(address)
+            found.add(f"{where}a {kind} races")
         {"read": element.readers, "write": element.writers, "update": element.updaters}[kind].add(thread)
 
 
 @contextmanager
-def watch() -> Iterator[Races]:
-    """Watches every kernel that the simulator runs inside, and their arrays in shared and global memory."""
-    races = Races()
+def watch(barriers: Iterable[str] = ()) -> Iterator[Races]:
+    """Watches every kernel that the simulator runs inside, and their arrays in shared and global memory.
+
+    barriers: lines ("group.py:12") of which is also watched what would race if the barrier there were left out.
+    """
+    races = Races(without={line: set() for line in barriers})
     allocation = threading.Lock()
     Array, Thread, Block = (
         devicearray.FakeWithinKernelCUDAArray,
@@ -132,7 +145,9 @@ def watch() -> Iterator[Races]:
         races.note_barrier(self.waits, _line())
         wait(self)
         if sys._getframe(1).f_code is not _cuda._of_warp.__code__:  # shuffles and votes order nothing in memory
-            self.epoch = getattr(self, "epoch", 0) + 1
+            if not hasattr(self, "passed"):
+                self.passed = Counter()
+            self.passed[_line()] += 1
 
     def separate_run(self: Any, *arguments: Any) -> None:
         races.new_block()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from kernels.cuda import Blocks, Workspace, assignment, decode, filter, group, peaks, refine, select
 from kernels.cuda._cuda import cuda
 from kernels.options import DecodeOptions
 from tests.kernels.cuda.every_kernel import run_every_kernel
@@ -21,6 +25,33 @@ def test_no_thread_touches_what_another_writes(monkeypatch):
         assert run_every_kernel((6, 6), 4, options, K=3, blocks=BLOCKS, sides=6) > 0
     assert races.accesses > 10_000
     assert races.found == set()
+
+
+def barriers_of(*modules):
+    """The lines of every barrier of these kernels."""
+    for module in modules:
+        path = Path(module.__file__)
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            if re.search(r"(warp_barrier|cuda\.syncthreads\w*)\(", line):
+                yield f"{path.name}:{number}"
+
+
+def test_blocks_of_true_size_need_every_barrier():
+    """Warps of 32 lanes; of `filter` two, not sixteen, since each thread is one of Python's.
+
+    `select` has one warp, not four: a joint must have more peaks than threads for its last barrier to matter.
+    """
+    barriers = set(barriers_of(assignment, filter, group, peaks, refine, select))
+    options = DecodeOptions(max_people=4, duplicate_oks=0.05, min_joint=0.1, joint_order=(1, 0), threshold=0.05)
+    rng = np.random.default_rng(3)
+    heatmaps = rng.uniform(0, 1, (1, 2, 16, 16)).astype(np.float32)
+    tags = rng.normal(0, 1, (1, 2, 8, 8)).astype(np.float32)
+    workspace = Workspace(heatmaps.shape, options, blocks=Blocks(select=32, filter=64))
+    with watch(barriers) as races:
+        result = decode(on_device(heatmaps), on_device(tags), options, workspace)
+    assert int(result[2].copy_to_host()) > 0
+    assert races.found == set()
+    assert {line for line in barriers if not races.without[line]} == set(), "barriers that nothing needs"
 
 
 @cuda.jit
