@@ -1,7 +1,7 @@
-"""A device of plain arrays that works as late, or as early, as streams and events allow.
+"""A simulated device of plain arrays, which runs operations as late, or as early, as streams and events allow.
 
-`eager` runs an operation when it is enqueued; otherwise nothing runs before something waits for it. A step is right
-only if both give the same people: memory overwritten while an operation has yet to read it shows in the late one.
+With `eager`, an operation runs when it is enqueued; otherwise it runs when something waits for it. A step is correct
+only if both give the same people: without `eager`, memory that is overwritten too early changes the result.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 
 from core.errors import EngineError
+from core.spec import ModelSpec
+from kernels.options import DecodeOptions
+from pipeline.device_step import DeviceStep
 
 OPERATION_MS = 5.0  # of each operation: a kernel, a pass of the network, a copy
 
@@ -297,3 +300,24 @@ class FakeKernels:
             count[:] = 1
 
         self.device.streams[stream].enqueue(run)
+
+
+def make_device_step(device, network_of, kernels, *, networks=None, **options):
+    """A DeviceStep. network_of: makes the network of an input (N, H, W). networks: a list that gets each network."""
+
+    def network_for(nhw):
+        network = network_of(nhw)
+        if networks is not None:
+            networks.append(network)
+        return network
+
+    return DeviceStep(
+        device,
+        network_for,
+        ModelSpec(name="fake", short_side=64),
+        engine="fake",
+        about="fake",
+        options=DecodeOptions(max_people=5),
+        kernels=kernels,
+        **options,
+    )

@@ -1,4 +1,4 @@
-"""DeviceStep on a device that works as late, or as early, as its streams and events allow."""
+"""DeviceStep on a simulated device, which runs operations as late, or as early, as streams and events allow."""
 
 from __future__ import annotations
 
@@ -10,18 +10,15 @@ import numpy as np
 import pytest
 
 from core.errors import EngineError, StageError
-from core.spec import ModelSpec
 from engine.device import Rows
 from kernels.colour import Colour
-from kernels.options import DecodeOptions
-from pipeline.device_step import MAX_SHAPES, TIMED_PASSES, DeviceStep
+from pipeline.device_step import MAX_SHAPES, TIMED_PASSES
 from pipeline.pose import PosePipeline
 from pipeline.sources import Source
 from pipeline.types import Frame
-from tests.pipeline.fake_device import OPERATION_MS, FakeDevice, FakeKernels, FakeNetwork
+from tests.pipeline.fake_device import OPERATION_MS, FakeDevice, FakeKernels, FakeNetwork, make_device_step
 
 BT709 = Colour("bt709")
-SPEC = ModelSpec(name="fake", short_side=64)
 
 
 class Pictures(Source):
@@ -40,22 +37,9 @@ def device(request):
     return FakeDevice(eager=request.param)
 
 
-def make_step(device, *, fail_at=None, networks=None, **arguments):
-    def network_for(nhw):
-        network = FakeNetwork(device, nhw, fail_at=fail_at)
-        if networks is not None:
-            networks.append(network)
-        return network
-
-    return DeviceStep(
-        device,
-        network_for,
-        SPEC,
-        engine="fake",
-        about="fake",
-        options=DecodeOptions(max_people=5),
-        kernels=FakeKernels(device),
-        **arguments,
+def make_step(device, *, fail_at=None, **options):
+    return make_device_step(
+        device, lambda nhw: FakeNetwork(device, nhw, fail_at=fail_at), FakeKernels(device), **options
     )
 
 

@@ -10,16 +10,12 @@ import numpy as np
 import pytest
 
 from core.errors import StageError
-from core.spec import ModelSpec
 from engine.device import Device
-from kernels.options import DecodeOptions
-from pipeline.device_step import TIMED_PASSES, DeviceStep
+from pipeline.device_step import TIMED_PASSES
 from pipeline.pose import PosePipeline
 from tests.engine.fake_pycuda import Error, FakeDriver
-from tests.pipeline.fake_device import FakeKernels
+from tests.pipeline.fake_device import FakeKernels, make_device_step
 from tests.pipeline.test_device_step import Pictures, numbers
-
-SPEC = ModelSpec(name="fake", short_side=64)
 
 
 class Kernels:
@@ -112,21 +108,11 @@ def driver(monkeypatch):
 
 def make_step(driver, networks=None, **of_network):
     device = Device()
-
-    def network_for(nhw):
-        network = Network(driver, device, nhw, **of_network)
-        if networks is not None:
-            networks.append(network)
-        return network
-
-    return DeviceStep(
+    return make_device_step(
         device,
-        network_for,
-        SPEC,
-        engine="fake",
-        about="fake",
-        options=DecodeOptions(max_people=5),
-        kernels=Kernels(driver, device),
+        lambda nhw: Network(driver, device, nhw, **of_network),
+        Kernels(driver, device),
+        networks=networks,
     )
 
 
