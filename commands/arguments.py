@@ -18,23 +18,23 @@ MAX_BATCH = 64
 
 EXAMPLES = f"""
 SOURCE is a video file, an image, a folder of either, a glob, a camera's number, a URL (rtsp://, http://), or
-`browser`: the camera of whoever opens the page of --web.
+`browser`: the camera of the visitor of the page of --web.
 
 examples:
   python run_video.py street.mp4 --save out.mp4 --json out.jsonl   annotated video, and people as JSON lines
   python run_video.py 0 --show                                     live, from the first camera; q quits
   python run_video.py rtsp://host/stream --show --json out.jsonl   live, from the network
   python run_video.py 0 --web 8000                                 live, on a page: open http://127.0.0.1:8000/
-  python run_video.py browser --web 8000                           your browser's camera; from another machine come by
+  python run_video.py browser --web 8000                           your browser's camera; from another machine use
                                                                    ssh -L 8000:localhost:8000 HOST, or add --tls
   python run_video.py 0 1 rtsp://host/stream --web 8000            several cameras on one page, in one batch
-  python run_video.py street.mp4 --web 8000 --realtime --loop      a file on the page, again and again
+  python run_video.py street.mp4 --web 8000 --realtime --loop      a file on the page, repeated
   python run_video.py photo.jpg --save pose.jpg                    one picture
   python run_video.py photos/ 'clips/*.mp4' --save poses/          many inputs, one output each
-  python run_video.py clips/ --save poses/ --skip-done             the same again goes on where it was cut off
+  python run_video.py clips/ --save poses/ --skip-done             continue an interrupted run of this command
   python run_video.py street.mp4 --model w32-512 --flip            the large model; downloaded once
-  python run_video.py street.mp4 --benchmark --plot stages.png     how fast, and where the time goes
-  python run_video.py street.mp4 --realtime --stats json           latency and drops, as if from a camera
+  python run_video.py street.mp4 --benchmark --plot stages.png     measure the speed, and plot the stages
+  python run_video.py street.mp4 --realtime --stats json           measure latency and drops, as with a camera
 
 models: {", ".join(MODELS)};
 or an .onnx file made by `python -m export`, a checkpoint, or a .plan made by `python -m engine`.
@@ -51,22 +51,22 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--engine",
         default="auto",
         choices=ENGINES,
-        help="what runs it (default: auto, a GPU if there is one, else the CPU)",
+        help="the runtime of the network (default: auto, a GPU if there is one, else the CPU)",
     )
-    model.add_argument(
-        "--device", choices=DEVICES, help="what OpenVINO runs on: GPU is Intel's graphics (default: CPU)"
-    )
+    model.add_argument("--device", choices=DEVICES, help="OpenVINO's device; GPU is Intel graphics (default: CPU)")
     add_gpu_option(model)
     model.add_argument(
         "--size", type=input_side, metavar="N", help="short side of the network's input (default: the model's)"
     )
-    model.add_argument("--flip", action="store_true", help="average with the mirrored frame: better, half as fast")
+    model.add_argument(
+        "--flip", action="store_true", help="average with the mirrored frame: more accurate, half as fast"
+    )
     model.add_argument(
         "--batch",
         type=number(int, 1, MAX_BATCH, f"a whole number from 1 to {MAX_BATCH}"),
         default=1,
         metavar="N",
-        help="frames of one pass, of a file or of several live sources: more a second on a GPU (default: 1)",
+        help="frames per pass, of a file or of several live sources: higher throughput on a GPU (default: 1)",
     )
 
 
@@ -84,31 +84,31 @@ def add_people_options(parser: argparse.ArgumentParser) -> None:
         type=share,
         default=defaults.min_score,
         metavar="X",
-        help="hide weaker people (default: %(default)s)",
+        help="hide people with a lower score (default: %(default)s)",
     )
     people.add_argument(
         "--min-joint",
         type=share,
         default=defaults.min_joint,
         metavar="X",
-        help="hide weaker joints (default: %(default)s)",
+        help="hide joints with a lower score (default: %(default)s)",
     )
     people.add_argument(
         "--ids",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="say who is who from frame to frame, in videos and live sources (default: yes)",
+        help="assign ids that follow people from frame to frame, in videos and live sources (default: yes)",
     )
     people.add_argument(
         "--smooth",
         action=argparse.BooleanOptionalAction,
         default=None,
-        help="take out jitter (default: where a live source is shown, not in files)",
+        help="reduce jitter (default: only if a live source is displayed)",
     )
 
 
 def add_video_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say where videos are decoded and encoded. They change no person and no joint."""
+    """Add the options of where videos are decoded and encoded. They do not change the people that are found."""
     video = parser.add_argument_group("video hardware")
     video.add_argument(
         "--decoder",
@@ -142,63 +142,68 @@ def build_parser() -> argparse.ArgumentParser:
         "sources",
         nargs="+",
         metavar="SOURCE",
-        help="what to look at; files run one by one, live sources together",
+        help="files run one after another, live sources at the same time",
     )
     parser.add_argument(
-        "--camera", type=parsed_by(CameraMode.parse), metavar="WxH[@FPS]", help="what is asked of cameras: 1280x720@30"
+        "--camera", type=parsed_by(CameraMode.parse), metavar="WxH[@FPS]", help="mode of cameras, such as 1280x720@30"
     )
     parser.add_argument(
-        "--reconnect", action="store_true", help="wait for a camera or stream that is away, at the start too"
+        "--reconnect", action="store_true", help="open a camera or stream again if it fails, also at the start"
     )
-
     add_model_options(parser)
     add_people_options(parser)
     add_video_options(parser)
+    _add_output_options(parser)
+    _add_measuring_options(parser)
+    return parser
 
+
+def _add_output_options(parser: argparse.ArgumentParser) -> None:
     output = parser.add_argument_group("output")
     output.add_argument(
         "--save", type=file_path, metavar="FILE|DIR", help="annotated copy; a folder if several sources"
     )
-    output.add_argument("--no-audio", dest="audio", action="store_false", help="leave the sound out of the copy")
-    output.add_argument("--json", type=file_path, metavar="FILE", help="people as JSON lines, one a frame")
+    output.add_argument("--no-audio", dest="audio", action="store_false", help="write the copy without sound")
+    output.add_argument("--json", type=file_path, metavar="FILE", help="people as JSON lines, one per frame")
     output.add_argument(
         "--table",
         type=file_path,
         metavar="FILE",
-        help="one row a person a frame: .csv, .parquet, or .json (COCO results)",
+        help="one row per person and frame: .csv, .parquet, or .json (COCO results)",
     )
-    output.add_argument("--show", action="store_true", help="in a window; q quits")
+    output.add_argument("--show", action="store_true", help="show a window; q quits")
     output.add_argument(
         "--web",
         type=parsed_by(Address.parse),
         metavar="[HOST:]PORT",
-        help="on a page in the browser; HOST (default: 127.0.0.1) other than this machine's own asks for a token",
+        help="show a web page; with a HOST that other machines can reach, it needs a token (default: 127.0.0.1)",
     )
     output.add_argument(
         "--tls",
         type=file_path,
         nargs=2,
         metavar=("CERT", "KEY"),
-        help="serve the page by https; PEM files, KEY unprotected",
+        help="serve the page by https; PEM files, KEY without a password",
     )
-    output.add_argument("--loop", action="store_true", help="play files again and again")
+    output.add_argument("--loop", action="store_true", help="repeat files without end")
     output.add_argument(
         "--skip-done",
         action="store_true",
-        help="with --save DIR: leave out sources that such a run, with the same options, has finished there",
+        help="with --save DIR: skip sources that a run with the same options has finished in DIR",
     )
     output.add_argument("--limit", type=count, metavar="N", help="stop after N frames")
 
+
+def _add_measuring_options(parser: argparse.ArgumentParser) -> None:
     speed = parser.add_argument_group("measuring")
     speed.add_argument(
         "--benchmark", action="store_true", help="warm up, then measure stages, engine alone and end to end"
     )
-    speed.add_argument("--serial", action="store_true", help="one stage after another, without overlap")
+    speed.add_argument("--serial", action="store_true", help="run one stage after another, without overlap")
     speed.add_argument(
-        "--realtime", action="store_true", help="play files at their own speed, as a camera: drops if slow"
+        "--realtime", action="store_true", help="play files at their own speed, like a camera, and drop frames"
     )
     speed.add_argument(
         "--plot", type=file_path, metavar="FILE", help="draw the stages over time into FILE (needs matplotlib)"
     )
-    speed.add_argument("--stats", choices=("json",), help="json: a summary as the last line of stdout")
-    return parser
+    speed.add_argument("--stats", choices=("json",), help="json: print a summary as the last line of stdout")
