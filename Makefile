@@ -37,10 +37,10 @@ test-slow: $(VENV)/.test
 faults: $(VENV)/.test
 	$(PYTEST) -m faults tests/faults --timeout 200
 
-# Known weaknesses in the exact versions of constraints.txt; asks PyPI.
+# Known vulnerabilities of the exact versions in constraints.txt; asks pypi.org, and fails if it does not answer.
 audit: $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "pip-audit>=2.9"
-	$(BIN)/python -m pip_audit --requirement constraints.txt --no-deps --disable-pip
+	$(BIN)/python -m commands.audit constraints.txt
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
