@@ -147,6 +147,7 @@ class FakeStream:
         finally:
             operations, self.recording = self.recording, None
         self.device.log.append("capture")
+        self.device.made += 1
         return FakeGraph(self.device, operations)
 
     def free(self):
@@ -160,6 +161,7 @@ class FakeDevice:
         self.eager = eager
         self.streams, self.log, self.lock = {}, [], threading.RLock()
         self.owned, self.workspaces, self.closed, self.depth = [], [], 0, threading.local()
+        self.made = 0  # arrays, pinned memory, streams, events, workspaces and graphs so far
 
     @contextmanager
     def current(self):
@@ -174,6 +176,7 @@ class FakeDevice:
         assert not self.closed, "a call after the device was closed"
 
     def own(self, thing):
+        self.made += 1
         self.owned.append(thing)
         return thing
 
@@ -238,6 +241,7 @@ class FakeWorkspace:
         self.device, self.shape = device, (frames, people, joints)
         self.packed = FakeArray(device, (FakeKernels.packed_size(*self.shape),), np.float32)
         device.workspaces.append(self)
+        device.made += 1
 
     def close(self):
         self.device.check()

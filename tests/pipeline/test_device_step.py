@@ -77,6 +77,17 @@ def test_each_slot_captures_one_graph_and_launches_it_for_every_later_frame(devi
     assert device.log.count("graph") == 19  # all but the first, which compiles
 
 
+@pytest.mark.parametrize("graphs", [True, False], ids=["graphs", "calls"])
+@pytest.mark.parametrize("batch", [1, 4])
+def test_after_the_first_frames_nothing_is_allocated_on_the_device(device, graphs, batch):
+    step = make_step(device, batch=batch, graphs=graphs)
+    with PosePipeline(step=step) as pose:
+        made = [device.made for _ in pose.run(Pictures([(80, 64)] * 201))]  # the last pass is not full
+    warm = 5 * step.slots * batch
+    assert made[0] > 0
+    assert set(made[warm:]) == {made[warm]}
+
+
 def test_without_graphs_the_people_are_the_same(device):
     assert numbers(run(make_step(device, graphs=False), [(80, 64)] * 10)) == list(range(1, 11))
     assert "graph" not in device.log

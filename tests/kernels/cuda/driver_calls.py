@@ -64,6 +64,11 @@ def main() -> None:
         geometry: dict[str, Any] = {"scale": 0.5, "center": (64.0, 48.0), "mean": (0.5,) * 3, "std": (0.5,) * 3}
         preprocess(frame, image, mirror=True, stream=handle, **geometry)
 
+    def hundred_frames() -> None:
+        for _ in range(100):
+            warp()
+            decode(heatmaps, tags, workspace=workspace, stream=handle)
+
     warp()
     gc.collect()
     before = live.value
@@ -72,6 +77,7 @@ def main() -> None:
         "preprocess": asked_by(warp),
         "decode": asked_by(lambda: decode(heatmaps, tags, workspace=workspace, stream=handle)),
         "again": asked_by(lambda: decode(heatmaps, tags, workspace=workspace, stream=handle)),
+        "hundred": asked_by(hundred_frames),
         "held": live.value - before,
         "close": sorted(set(asked_by(workspace.close))),
     }

@@ -60,6 +60,11 @@ def test_a_frame_is_six_launches_and_nothing_else(asked):
     assert kernels_of(asked["decode"]) == kernels_of(asked["again"]) == list(DECODE)
 
 
+def test_a_hundred_frames_after_the_first_allocate_nothing(asked):
+    assert len(asked["hundred"]) == 100 * (1 + len(DECODE))
+    assert not {"allocate", "free", "make a stream", "wait for the device"} & set(asked["hundred"])
+
+
 def test_a_closed_workspace_has_given_everything_back(asked):
     assert asked["held"] > 0
     assert asked["close"] == ["free"]
