@@ -1,4 +1,4 @@
-"""Arrays in, arrays out: peaks, tag grouping and refine, on the host (`cpu`) and on the device (`cuda`)."""
+"""Find peaks, group them by tags and fill missing joints, on the host (`cpu`) and on the device (`cuda`)."""
 
 from kernels.options import DecodeOptions
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-# Doubling a map, bilinear with pixel centres aligned: a new cell takes these shares.
-NEAR = np.float32(0.75)  # of the cell that it lies in
-FAR = np.float32(0.25)  # of that cell's neighbour on its side; at the border, of the cell itself
+# A map is doubled bilinearly, with pixel centres aligned. A new cell is the sum of two cells with these weights:
+NEAR = np.float32(0.75)  # the cell in which it lies
+FAR = np.float32(0.25)  # that cell's neighbour on its side; at the border, the cell itself
 
-FAR_AWAY = np.float32(255)  # tag distances are clipped here, and NaN counts as this
+FAR_AWAY = np.float32(255)  # tag distances are clipped to this, and NaN is replaced by it
 
 # The cost of a pair, in one int64: (DISTANCE_WEIGHT * rint(D) * VALUE_STEPS - rint(value * VALUE_STEPS)) above
 # FINE_BITS bits that hold rint(D * FINE_STEPS): the authors' cost, then the unrounded distance, which breaks its ties.

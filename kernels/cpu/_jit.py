@@ -1,4 +1,4 @@
-"""Compilation: `inner` for functions used by others, `entry` for those that Python calls; their machine code is kept.
+"""Compilation: `inner` for functions called by others, `entry` for those that Python calls; machine code is cached.
 
 The cache is a folder named by a digest of this package's sources and of the shared rules, since Numba itself looks only
 at the file of the function it loads, and would keep what that file used of another one. It lies in NUMBA_CACHE_DIR if
@@ -41,7 +41,7 @@ def entry(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def cache_folder() -> Path | None:
-    """The first of the places above that can be written, made if need be; None if there is none."""
+    """The first writable place of those above, created if it does not exist; None if there is none."""
     digest = hashlib.sha256()
     for source in [RULES, *sorted(HERE.glob("*.py"))]:
         digest.update(source.read_bytes())

@@ -20,7 +20,7 @@ DEFAULT = DecodeOptions()
 
 
 class Rules(NamedTuple):
-    """DecodeOptions as the compiled code takes them."""
+    """DecodeOptions in the types of the compiled code."""
 
     order: Ints
     sigmas: NDArray[np.float64]
@@ -84,7 +84,7 @@ def decode(heatmaps: Floats, tags: Floats, options: DecodeOptions = DEFAULT) -> 
 
 
 def as_maps(name: str, maps: ArrayLike) -> Floats:
-    """maps as the compiled code wants them: 4-D, float32, C-contiguous, writable; a copy only where they are not."""
+    """The maps as the compiled code needs them: 4-D, float32, C-contiguous, writable; copied only if they differ."""
     array = np.asarray(maps)
     if array.dtype != np.float32:
         raise TypeError(f"{name} are {array.dtype}; expected float32: pass {name}.astype(np.float32)")
@@ -99,7 +99,7 @@ def turn_back(heatmaps: Floats, tags: Floats, options: DecodeOptions) -> tuple[F
     pairs: Floats | None = None
     if tags.shape[1] == 2 * K:
         pairs = tags[0].reshape(2, K, *tags.shape[2:])
-        tags = np.empty((T, K, 0, 0), np.float32)  # the mirrored frame's are not looked at
+        tags = np.empty((T, K, 0, 0), np.float32)  # the mirrored frame's tags are not used
     if T == 1:
         plain: Floats = heatmaps[0]
         return plain, tags if pairs is None else pairs
@@ -130,7 +130,7 @@ def decode_plain(heat: Floats, heat_levels: int, tags: Floats, tag_levels: int, 
     score(people[:P], scores[:P])
     P = drop_weak(people[:P], scores[:P], rules.min_score)
     centres = np.empty((P, T), np.float32)
-    person_tags(people[:P], tags, tag_levels, centres)  # while x and y are still cells
+    person_tags(people[:P], tags, tag_levels, centres)  # before x and y change from cells to pixels
     found = people[:P, :, 2] > 0
     if rules.refine:
         refine(people[:P], centres, heat, heat_levels, maxima, tags, tag_levels)

@@ -18,7 +18,7 @@ def _move(people: Floats, scores: Floats, source: int, target: int) -> None:
 
 @inner
 def drop_weak(people: Floats, scores: Floats, min_score: np.float32) -> int:
-    """Moves the people whose score is at least min_score to the front; returns how many they are."""
+    """Moves the people whose score is at least min_score to the front; returns their number."""
     kept = 0
     for p in range(len(scores)):
         if scores[p] >= min_score:

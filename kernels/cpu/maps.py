@@ -1,5 +1,5 @@
 # ruff: noqa: PLR0917 - compiled functions have no keyword-only arguments
-"""Maps at decode resolution without storing them: single cells, regions, and bounds of 16x16 tiles.
+"""Maps at decode resolution, computed but not stored: single cells, regions, and bounds of 16x16 tiles.
 
 `levels` says how often a map is doubled on its way to the decode grid: heatmaps 1 or 0, tags 2, 1 or 0. Doubling is
 bilinear with pixel centres aligned: 0.75 of the pixel a new one lies in plus 0.25 of that one's neighbour on its side
@@ -19,7 +19,7 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 TILE = 16  # decode cells; bounds are kept per tile, and peaks and refine skip tiles by them
-U = np.uint64  # of indices: Numba tests signed ones for negative, which keeps a loop with offsets from being SIMD
+U = np.uint64  # type of indices: Numba tests signed ones for negative values, which prevents SIMD in loops with offsets
 LOWEST = np.float32(-np.inf)
 
 
@@ -48,7 +48,7 @@ def unmirror(heatmaps: Floats, tags: Floats, flip: Ints) -> tuple[Floats, Floats
 
 @inner
 def far_index(index: int, size: int) -> int:
-    """The neighbour that a doubled pixel leans towards: below for even, above for odd, inside the map."""
+    """The neighbour that contributes to a doubled pixel: below for even, above for odd, clamped to the map."""
     far = (index >> 1) + (index & 1) * 2 - 1
     return min(max(far, 0), size - 1)
 

@@ -34,7 +34,7 @@ def find_peaks(
             start = max(top, 0), max(left, 0)
             size = min((i + 1) * TILE + radius, H) - start[0], min((j + 1) * TILE + radius, W) - start[1]
             if size != region.shape:
-                region.fill(np.nan)  # beyond the map's edge nothing is larger
+                region.fill(np.nan)  # beyond the map's edge; NaN is never larger than a cell
             fill_region(plane, levels, start, size, region, (start[0] - top, start[1] - left))
             for y in range(TILE):
                 _find_candidates(region, y + radius, radius, floor, candidates)
@@ -43,7 +43,7 @@ def find_peaks(
                         cell = (i * TILE + y) * W + j * TILE + x
                         count = _insert(values, cells, count, region[y + radius, x + radius], cell)
                         if count == len(values):
-                            # Just below the weakest: an equal one of a lower cell may still come.
+                            # Slightly below the weakest: a later peak of equal value in a lower cell replaces it.
                             floor = max(threshold, np.nextafter(values[count - 1], np.float32(0)))
     return count
 
@@ -76,7 +76,7 @@ def _beats_window(region: Floats, y: int, x: int, radius: int) -> bool:
 
 @inner
 def _insert(values: Floats, cells: Ints, count: int, value: np.float32, cell: int) -> int:
-    """Into a list sorted by falling value, then by cell; of a full one the weakest falls off. Returns the new count."""
+    """Insert into a list sorted by falling value, then cell; a full list loses its weakest. Returns the new count."""
     at = count
     while at > 0 and (value > values[at - 1] or (value == values[at - 1] and cell < cells[at - 1])):
         at -= 1

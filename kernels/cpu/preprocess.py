@@ -57,7 +57,7 @@ def _warp(
     """image (H, 3 W): rows of interleaved pixels."""
     _, h, w = out.shape
     H, W = image.shape[0], image.shape[1] // 3
-    # Each output column: the byte offsets of its two pixels and their weights; a pixel outside weighs nothing.
+    # Each output column: the byte offsets of its two pixels and their weights; a pixel outside has the weight 0.
     left, right = np.empty(w, np.int64), np.empty(w, np.int64)
     left_weight, right_weight = np.empty(w, np.float32), np.empty(w, np.float32)
     for x in range(w):

@@ -1,5 +1,5 @@
 # ruff: noqa: PLR0917 - compiled functions have no keyword-only arguments
-"""Missing joints filled from the maps: for each, an exact arg-max over the whole map that looks at few of its tiles."""
+"""Missing joints filled from the maps: for each, an exact arg-max over the whole map that reads few of its tiles."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def refine(
         for p in range(P):
             if people[p, k, 2] != 0:
                 continue
-            if not started:  # what all who miss this joint share
+            if not started:  # computed once for all people who lack this joint
                 for t in range(T):
                     tile_bounds(tags[t, k], tag_levels, low[t].reshape(rows, columns), high[t].reshape(rows, columns))
                 ready.fill(False)
@@ -59,7 +59,7 @@ def refine(
             seed = np.argmax(limit)
             best, at = LOWEST, -1
             for n in range(-1, tiles):
-                tile = n if n >= 0 else seed  # first the most promising one: most others then cannot win
+                tile = n if n >= 0 else seed  # first the tile of the highest bound: after it, most others cannot win
                 i, j = tile // columns, tile % columns
                 if limit[tile] > best or (limit[tile] == best and (i * W + j) * TILE < at):
                     if not ready[tile]:
@@ -87,7 +87,7 @@ def _find_limits(maxima: Floats, low: Floats, high: Floats, centre: Floats, limi
             below, above = a - c, c - b
             gap = (below if below > above else above) - SLACK * (abs(a) + abs(b) + abs(c))
             square = gap * gap if gap > 0 else np.float32(0)  # NaN, which infinities give, is not > 0
-            limit[n] += FAR_AWAY * FAR_AWAY if (a > b) | (c - c != 0) else square  # nothing but NaN is far away
+            limit[n] += FAR_AWAY * FAR_AWAY if (a > b) | (c - c != 0) else square  # if all tags are NaN: FAR_AWAY
     for n in range(len(limit)):
         distance = np.sqrt(limit[n]) * (np.float32(1) - SLACK)
         limit[n] = maxima[n] - np.rint(distance if distance < FAR_AWAY else FAR_AWAY)

@@ -45,7 +45,7 @@ def decode_scales(
     numbers = max(T, tags.shape[1] // K)
     heat, tag = np.zeros((K, *hw), np.float32), np.zeros((numbers, K, *hw), np.float32)
     for i, heatmaps in enumerate(maps):
-        # `turn_back` wants tags; where a scale has none, one row stands in.
+        # `turn_back` needs tags; if a scale has none, one row replaces them.
         plain, plain_tags = turn_back(heatmaps, tags if i == tagged else heatmaps[:, :, :1].copy(), options)
         _add_resized(plain, heat)
         if i == tagged:

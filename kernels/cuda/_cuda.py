@@ -62,7 +62,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-# What Numba has no types for; mypy sees none of it.
+# Numba's objects have no type stubs, so mypy checks none of them.
 Value = Any  # a number in a kernel
 DeviceArray = Any  # an array in device memory
 Kernel = Any  # a compiled kernel or device function
@@ -305,7 +305,7 @@ def free_dropped() -> None:
 
     try:
         cuda.current_context().memory_manager.deallocations.clear()
-    except CudaAPIError as error:  # the device has failed: told where it did, and its memory goes with the process
+    except CudaAPIError as error:  # the device has failed: it was reported there, and its memory goes with the process
         logger.warning("the GPU could not free memory: %s", error)
 
 

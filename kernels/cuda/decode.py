@@ -42,7 +42,7 @@ class Blocks:
 
 
 class Workspace:
-    """Every buffer and kernel that `decode` needs for maps of one shape, at worst-case capacity: pure noise fits.
+    """Every buffer and kernel that `decode` needs for maps of one shape, with capacity for the worst case, pure noise.
 
     shape: of the heatmaps, (T, K, h, w) or (N, T, K, h, w); dtype and tags_dtype: float16 or float32; tag_dims: D, 1
     or 2. Building one
@@ -156,7 +156,7 @@ class Workspace:
             kernel(*arguments)
 
     def close(self) -> None:
-        """Free the buffers; the context they were made in must be current. The last call of all."""
+        """Free the buffers; the context in which they were made must be current. No other call may follow."""
         self.__dict__.clear()
         free_dropped()
 
@@ -217,7 +217,7 @@ def decode(
 
     heatmaps: (T, K, h, w) or (N, T, K, h, w) float16/32 in device memory (anything with __cuda_array_interface__): a
     network's output at 1/2 of its input. tags: likewise (…, D * K, h/2, w/2), D = 1 or 2 numbers a tag. T = 2 holds the
-    mirrored frame second, exactly as the network gave it; with D = 2 its tags are not looked at. stream: a Numba stream
+    mirrored frame second, exactly as the network gave it; with D = 2 its tags are not used. stream: a Numba stream
     or a CUstream handle.
     workspace: for this shape; its own options hold, and `options` must be None or equal. Without one, each call
     builds one, which allocates and waits.

@@ -56,7 +56,7 @@ def one_number(people, column):
 
 @device
 def distance_of_one(people, own, other):
-    """The distance of two tags of one number: the root of its square is its size, but for some below 1e-19."""
+    """The distance of two tags of one number: its magnitude; the root of its square differs for some below 1e-19."""
     return smaller(abs(own[0] - other[0]), FAR_AWAY)
 
 
@@ -88,7 +88,7 @@ def group_kernel(limit: int, joints: int, paired: bool, lanes: int = WARP) -> Ke
 
     @cuda.jit(device=True)
     def load_candidates(found, n, step, candidates):
-        """Values and tags of the lane's candidates of one step; beyond as many as there are, something old."""
+        """Values and tags of the lane's candidates of one step. Entries beyond their number hold old values."""
         values, tags0, tags1 = candidates
         first = mad(mad(n, joints, step), FIELDS * limit, cuda.threadIdx.x)
         for share in range(shares):

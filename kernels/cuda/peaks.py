@@ -1,6 +1,6 @@
 # ruff: noqa: PLR0915, PLR0917 - a kernel is one function over many arrays, without keywords; Numba types it
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
-"""Local maxima of every joint's heatmap, and bounds of what each tile of it can be worth to `refine`.
+"""Local maxima of every joint's heatmap, and bounds of the scores that `refine` can find in each of its tiles.
 
 One warp has a tile of 16 x 16 heatmap cells, and each of its lanes eight cells one below the other: what is blended
 along rows serves the cells above and below too, and nothing is shared. Only a tile with a decode cell above the
@@ -49,7 +49,7 @@ def capacity(height: int, width: int, radius: int) -> int:
 
 @dataclass(frozen=True)
 class Tiling:
-    """What a block of `peaks` holds of its tile, in heatmap cells a side."""
+    """What a block of `peaks` stores of its tile, in heatmap cells along a side."""
 
     tile: int
     ring: int  # cells around the tile that windows of its decode cells reach into
@@ -126,7 +126,7 @@ def peaks_kernel(radius: int, mirrored: bool, project: bool, tile: int = TILE, n
 
     @device
     def tag_range(tags, plane, flipped, hw, y0, x0, row, column):
-        """-lowest and highest of a lane's share of the tags under the tile, from this one on; NaN is passed over."""
+        """-lowest and highest of a lane's share of the tags under the tile, from this one on; NaN is ignored."""
         low, high = NOTHING, NOTHING
         x = inside((x0 >> 1) - 1 + int_min(column, np.int32(reach - 1)), hw[1])
         last = int_min(np.int32((y0 >> 1) + reach - 2), np.int32(hw[0] - 1))
@@ -186,7 +186,7 @@ def peaks_kernel(radius: int, mirrored: bool, project: bool, tile: int = TILE, n
 
     @device
     def beats_neighbours(fine, at, value):
-        """The same of its four neighbours: next to no cell that is not a peak goes on from here."""
+        """The same for its four neighbours only: few cells that are not peaks pass this test."""
         if radius == 0:
             return True
         lower = fine[at - np.uint64(width)] < value and fine[at - np.uint64(1)] < value
@@ -214,7 +214,7 @@ def peaks_kernel(radius: int, mirrored: bool, project: bool, tile: int = TILE, n
 
         row, column = np.int32(u32(t) // u32(tile)), np.int32(u32(t) % u32(tile))
         x, y = inside(mad(x0, 1, column), w), mad(row, rows, y0)
-        if x0 > 0 and x0 + tile < w:  # steps that are constant make half of the work
+        if x0 > 0 and x0 + tile < w:  # with constant steps it takes half of the instructions
             highest = highest_of(heatmaps, plain, mirror, (h, w), y, x, -1, 1)
         else:
             left, right = np.int64(inside(x - 1, w) - x), np.int64(inside(x + 1, w) - x)

@@ -47,7 +47,7 @@ def neighbours(at, size):
 
     A pixel outside weighs nothing; its index is that of the border.
     """
-    # Outside by two pixels is as black as further outside, and keeps the conversion to integers in range.
+    # Two pixels outside is black, as any position further outside; it keeps the conversion to integers in range.
     at = smaller(larger(at, np.float32(-2)), np.float32(size) + ONE)
     whole = floor(at)
     first = np.int32(whole)

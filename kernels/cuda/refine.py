@@ -55,12 +55,12 @@ from kernels.cuda.peaks import BOUNDS, LAST_INDEX, NOTHING, STRIPS, TILE
 from kernels.cuda.tags import rounded_distance, rounded_gap, tag_gap
 from kernels.rules import SLACK
 
-WARPS = 16  # a multiprocessor's share of the grid: enough to hide latency, few enough to profit from each other
+WARPS = 16  # of the grid, for each multiprocessor: enough to hide latency, few enough to use each other's results
 
 
 @device
 def unordered(bits):
-    """The float32 of `maps.ordered`; NaN of what no float32 gives."""
+    """The inverse of `maps.ordered`; NaN for an integer that it gives for no float32."""
     return bits_float(np.int32(bits ^ ((bits >> 31) & 0x7FFFFFFF)))
 
 
@@ -89,7 +89,7 @@ def blend_rows(near, far):
 
 @device
 def doubled_rows(a, b, c, d):
-    """As `doubled`, of rows that are."""
+    """As `doubled`, of rows that are doubled already."""
     return blend_rows(b, a), blend_rows(b, c), blend_rows(c, b), blend_rows(c, d)
 
 
@@ -256,7 +256,7 @@ def refine_kernel(limit: int, joints: int, mirrored: bool, project: bool, tile: 
         tag_hw = (h >> 1, w >> 1)
         if y >= tag_hw[0] or x >= tag_hw[1]:
             return nothing
-        if x > 0 and x + 2 < tag_hw[1]:  # reads as many addresses as rows, not cells
+        if x > 0 and x + 2 < tag_hw[1]:  # computes one address a row, not one a cell
             a, b, c = tag_rows(tags, tag, False, tag_hw, y, x, True)
             heat0, heat1, heat2, heat3 = heat_rows(heatmaps, plain, mirror, hw, y, x, True)
         else:

@@ -1,6 +1,6 @@
 # ruff: noqa: PLR0915, PLR0917 - a kernel is one function over many arrays, without keywords; Numba types it
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
-"""The strongest peaks of each joint as candidates: position, value and tags. Undoes the disorder of the atomics.
+"""The strongest peaks of each joint as candidates: position, value and tags. Sorts what atomics left in any order.
 
 Work at 512x704, K = 17, T = 1: one block a joint. With 1, 10 or 30 people one round over as many keys of 8 bytes,
 their square of comparisons, and for each some 32 scattered loads from 10 sectors of 32 bytes and 400 operations: 6, 60

@@ -22,7 +22,7 @@ def tag_distance(a0, a1, b0, b1):
 
 @device
 def rounded_distance(a0, a1, b0, b1, values):
-    """rint(tag_distance): of one value the root is its size, but for some below 1e-19."""
+    """rint(tag_distance): for one value the root of the square is its magnitude, except for some below 1e-19."""
     if values == 1:
         return rint(smaller(abs(a0 - b0), FAR_AWAY))
     return rint(tag_distance(a0, a1, b0, b1))
@@ -44,7 +44,7 @@ def rounded_gap(gap0, gap1, values):
 
 @device
 def tag_sum(table, column, stride, n, pairwise):
-    """The float32 sum of n entries of a flat table's column in NumPy's order: one by one, or by eights from 8 on."""
+    """The float32 sum of n entries of a flat table's column in NumPy's order: one by one, from 8 on in eight sums."""
     total = ZERO
     done = np.int32(0)
     at = np.int32(column)
@@ -82,5 +82,5 @@ def eight_of(table, at, stride):
 
 @device
 def tag_mean(table, column, stride, n, pairwise):
-    """The float32 mean likewise."""
+    """The float32 mean, added in the same order."""
     return div(tag_sum(table, column, stride, n, pairwise), np.float32(n))

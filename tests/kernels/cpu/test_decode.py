@@ -111,7 +111,7 @@ def test_min_score_drops_before_refine_and_min_joint_hides_after():
     np.testing.assert_array_equal(strong[~hidden], kept[~hidden])
 
 
-# An untrained network gives anything; a whole frame of it must neither crash nor take seconds.
+# An untrained network gives arbitrary maps; decoding a whole frame of them must neither crash nor take seconds.
 UNTRAINED = {
     "constant": lambda rng: (np.full((17, 128, 192), 0.4), np.full((17, 64, 96), 0.7)),
     "zero": lambda rng: (np.zeros((17, 128, 192)), np.zeros((17, 64, 96))),

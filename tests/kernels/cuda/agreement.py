@@ -1,4 +1,4 @@
-"""What it means that the device and the host found the same people."""
+"""Compare the people that the device and the host found."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from tests.reference.decode import unmirror, upsample2
 
 Floats = NDArray[np.float32]
 POSITION, VALUE = 1e-3, 1e-4  # pixels; heatmap values and scores
-UNDECIDED = 1e-5  # two neighbours closer than this may send a joint a quarter either way
+UNDECIDED = 1e-5  # neighbours that differ by less may move a joint by a quarter to either side
 
 
 def same_people(
     found: tuple[Floats, Floats], wanted: tuple[Floats, Floats], heatmaps: Floats, options: DecodeOptions
 ) -> int:
-    """How many joints went the other quarter though all else agrees. Raises AssertionError where people differ.
+    """The number of joints moved to the other side by a quarter; the rest agrees. AssertionError if people differ.
 
     found, wanted: keypoints (P, K, 3) and scores (P,). heatmaps (T, K, h, w), as given to the decode.
     """

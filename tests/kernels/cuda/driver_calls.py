@@ -1,4 +1,4 @@
-"""What the kernels ask of the driver, as JSON. To be run over host_driver.c, built to where LD_LIBRARY_PATH points."""
+"""Print the driver calls of the kernels as JSON. LD_LIBRARY_PATH must name the folder of the built host_driver.c."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def microseconds(before: Any, after: Any) -> float:
 
 
 def is_pending(event: Any) -> bool:
-    """Whether the device has not yet come to the event."""
+    """Whether the device has not reached the event yet."""
     status = _driver().cuEventQuery(event)[0]
     if status == _driver().CUresult.CUDA_ERROR_NOT_READY:
         return True

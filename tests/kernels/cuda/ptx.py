@@ -166,7 +166,7 @@ def _nv12_case(name: str, dtype: Any) -> Case:
 
 @dataclass(frozen=True)
 class Compiled:
-    """What ptxas says of one kernel."""
+    """What ptxas reports of one kernel."""
 
     ptx: str
     registers: int
@@ -187,7 +187,7 @@ class Compiled:
 
 
 def ptxas() -> str | None:
-    """The newest ptxas at hand: the wheel's (it is as new as the PTX), else the toolkit's."""
+    """The path of ptxas: the wheel's, which is as new as the PTX, else the toolkit's."""
     site = Path(numba_cuda.__file__).parent.parent
     found = sorted(site.glob("nvidia/**/bin/ptxas"))
     return str(found[-1]) if found else shutil.which("ptxas", path="/usr/local/cuda/bin") or shutil.which("ptxas")
@@ -195,7 +195,7 @@ def ptxas() -> str | None:
 
 @functools.cache
 def compile_case(case: Case, target: tuple[int, int]) -> Compiled:
-    """PTX and ptxas' report of a kernel. Raises RuntimeError with ptxas' words where it fails."""
+    """PTX and ptxas' report of a kernel. Raises RuntimeError with ptxas' message if it fails."""
     # Numba asks the current device for its capability before it compiles a device function; there is none here.
     device = SimpleNamespace(compute_capability=target)
     with mock.patch("numba.cuda.dispatcher.get_current_device", lambda: device):
@@ -243,7 +243,7 @@ def readable_by(program: str, ptx: str) -> str:
 
 
 def compilers() -> str:
-    """Which CUDA's compilers these are: others take a few registers more or fewer."""
+    """The versions of the compilers: others may use a few registers more or fewer."""
     program = ptxas()
     assert program
     nvvm, assembler = release_in(compile_case(main_cases()[0], TARGETS[0]).ptx), release_in(version_of(program))

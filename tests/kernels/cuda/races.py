@@ -40,14 +40,14 @@ class _Element:
 
 @dataclass
 class Races:
-    """Everything found, as sentences; empty if all is well. `accesses` tells that something was watched at all."""
+    """All findings, as sentences; empty if there are none. `accesses`: how many memory accesses were checked."""
 
     found: set[str] = field(default_factory=set)
     accesses: int = 0
     without: dict[str, set[str]] = field(default_factory=dict)  # by the line of a barrier: races if it were not there
     _elements: dict[tuple[str, int], _Element] = field(default_factory=dict)  # by line left out, or "", and address
     _written: set[int] = field(default_factory=set)
-    _shared: list[np.ndarray[Any, Any]] = field(default_factory=list)  # kept, so that nothing else gets their addresses
+    _shared: list[np.ndarray[Any, Any]] = field(default_factory=list)  # so that no other array gets their addresses
     _spans: list[tuple[int, int]] = field(default_factory=list)
     _barriers: dict[int, str] = field(default_factory=dict)
     _lock: Any = field(default_factory=threading.Lock)

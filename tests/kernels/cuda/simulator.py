@@ -1,4 +1,4 @@
-"""Blocks and options for the simulator, where a thread costs half a millisecond: data that fits a few tiny blocks."""
+"""Small blocks and data for the simulator, where a thread takes half a millisecond."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LANES = TILE * STRIPS  # of the warp that has a tile
 
 
 def examples(count: int) -> settings:
-    """As many examples, the same on every run, so that the budget holds."""
+    """Settings for so many examples, the same in every run, so that the time is known."""
     return settings(
         max_examples=count, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
     )

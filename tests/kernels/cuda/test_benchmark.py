@@ -1,4 +1,4 @@
-"""The kernel benchmark: what of it runs without a GPU."""
+"""The parts of the kernel benchmark that run without a GPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one file that imports numba.cuda: what of it can be checked without a GPU."""
+"""The parts of `_cuda.py`, the one file that imports numba.cuda, that can be checked without a GPU."""
 
 from __future__ import annotations
 

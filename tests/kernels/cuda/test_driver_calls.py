@@ -1,4 +1,4 @@
-"""The kernels' whole way through numba-cuda, over a driver of host memory that writes down what it is asked for."""
+"""Kernels launched through numba-cuda, with a stand-in of the driver that uses host memory and records each call."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DECODE = ("peaks", "select", "group", "refine", "filter")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Where the stand-in of the driver lies, and the cache."""
+    """The folder of the driver's stand-in and of the cache."""
     compiler = shutil.which("cc")
     if compiler is None or sys.platform != "linux":
         pytest.skip("needs Linux and a C compiler, for a stand-in of libcuda.so.1")
@@ -45,7 +45,7 @@ def run_kernels(folder: Path) -> dict:
 
 @pytest.fixture(scope="module")
 def asked(folder) -> dict:
-    """Of a process that finds no compiled kernels."""
+    """The calls of a process that finds no compiled kernels."""
     return run_kernels(folder)
 
 

@@ -1,4 +1,4 @@
-"""What only a GPU can say: `pytest -m gpu --require-gpu`. The people of the authors and of the host, on every run."""
+"""Tests that need a GPU: `pytest -m gpu --require-gpu`. Each run finds the people of the authors and of the host."""
 
 from __future__ import annotations
 

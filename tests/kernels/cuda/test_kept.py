@@ -1,4 +1,4 @@
-"""Compiled kernels on disk: what an entry is named by, and which entries are not read."""
+"""The cache of compiled kernels: what an entry's name depends on, and which entries are not read."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ WIDE_SHARE = {
     "refine": 0.2,
     "filter": 0.3,
 }
-SHARED_BYTES = 48 * 1024  # what every device gives a block without being asked
+SHARED_BYTES = 48 * 1024  # what a block may use on every device without a special request
 
 
 def same_compilers():

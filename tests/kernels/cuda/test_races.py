@@ -1,4 +1,4 @@
-"""No kernel races within a block, as far as the simulator can tell; compute-sanitizer says the rest on a GPU."""
+"""No kernel has a race within a block that the simulator can show; on a GPU, compute-sanitizer looks for others."""
 
 from __future__ import annotations
 

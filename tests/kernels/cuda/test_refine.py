@@ -57,7 +57,7 @@ def expected(heat, tags, found, project):
 
 
 def scene(seed, K=2, people=2, steps=4, T=1):
-    """Maps whose values tie often, and people of whom some joints are found."""
+    """Maps whose values tie often, and people some of whose joints are found."""
     rng = np.random.default_rng(seed)
     heat = (rng.integers(-1, steps, (K, 6, 6)) / steps).astype(np.float32)
     tags = (rng.integers(0, 12, (T, K, 3, 3)) / 4).astype(np.float32)
