@@ -29,7 +29,7 @@ from core.errors import PoseError
 from engine.gpu import find_gpu
 from pipeline import PosePipeline, open_source
 from pipeline.device_step import DeviceStep
-from pipeline.models import ONNX_SUFFIX, PLAN_SUFFIX
+from pipeline.model_files import ONNX_SUFFIX, PLAN_SUFFIX
 from pipeline.pose import LIVE_OPTIONS
 from pipeline.sources import Source
 from pipeline.types import Frame

@@ -14,7 +14,7 @@ from benchmarks.drawn_maps import DrawnRunner
 from core.spec import ModelSpec
 from engine.runner import Heads, Images, Runner
 from kernels.options import DecodeOptions
-from pipeline.models import torch_graph
+from pipeline.model_files import torch_graph
 from pipeline.step import HostStep
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from core.errors import ModelError
 from export import zoo
-from pipeline.models import check_model
+from pipeline.model_files import check_model
 
 Option = str | int | float | bool | None | list[int]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import platform
 from collections.abc import Callable
@@ -11,19 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.errors import EngineError, ModelError, PoseError
-from core.files import cache_folder
 from core.progress import Progress, unseen
 from core.spec import SIDE_MULTIPLE, ModelSpec
 from engine import openvino_runner
 from engine.gpu import find_gpu
 from engine.tensorrt.flavor import MODULES, RTX_CAPABILITIES, Flavor
-from export import zoo
 from kernels.options import DecodeOptions
+from pipeline.model_files import ONNX_SUFFIX, PLAN_SUFFIX, check_model, onnx_file, torch_graph
 from pipeline.step import FrameStep, HostStep
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from engine.device import Device
     from engine.onnx_runner import OnnxRunner
     from engine.openvino_runner import OpenVinoRunner
@@ -33,8 +29,6 @@ DEVICES = openvino_runner.DEVICES
 HOST_ENGINES = ("openvino", "onnxruntime")
 ENGINES = ("auto", "tensorrt", "tensorrt-rtx", "openvino", "onnxruntime", "torch")
 X86 = ("x86_64", "amd64")  # on other processors only onnxruntime was measured
-ONNX_SUFFIX, PLAN_SUFFIX = ".onnx", ".plan"
-CHECKPOINT_SUFFIXES = (".pth", ".pt", ".safetensors")
 
 DEFAULT_WH = (640, 480)  # of frames, if their size is not known
 
@@ -163,7 +157,7 @@ def _on_best_host(request: _Request, why: str) -> FrameStep:
 def _on_host(request: _Request, engine: str, why: str) -> FrameStep:
     from kernels.cpu import warm_up
 
-    path = _onnx_of(request, fp16=False)
+    path = onnx_file(request.model, request.progress, fp16=False)
     runner, where = _open_host_runner(path, engine, request.options.device or "CPU")
     try:
         _check_fixed(request, path, runner.spec, 2 if runner.batch is None else runner.batch)
@@ -209,7 +203,7 @@ def _on_gpu(request: _Request, engine: str, why: str) -> FrameStep:
         load_torch()
     else:
         _require_tensorrt(flavor)
-    onnx = _onnx_of(request, fp16=True)
+    onnx = onnx_file(request.model, request.progress, fp16=True)
     from engine.onnx_file import read_spec
 
     spec = read_spec(onnx)
@@ -276,22 +270,6 @@ def _tensorrt_networks(request: _Request, onnx: Path, flavor: Flavor) -> Callabl
     return network_for
 
 
-def torch_graph(model: str, spec: ModelSpec) -> nn.Module:
-    """A torch module, image -> (heatmaps, tags), with batch-norm folded, in the precision of `spec`.
-
-    Raises ValueError for an ONNX file, ModelError for weights that cannot be read, DownloadError.
-    """
-    if Path(model).suffix == ONNX_SUFFIX:
-        raise ValueError(f"torch needs a checkpoint, got the ONNX file {model}; give the checkpoint or use tensorrt")
-    from export.checkpoint import build_from_checkpoint
-    from export.head import Aggregated
-    from export.to_onnx import fold_batch_norm
-
-    weights = zoo.locate(model) if model in zoo.MODELS else Path(model)
-    graph = fold_batch_norm(Aggregated(build_from_checkpoint(weights)).eval())
-    return graph.half() if spec.precision == "fp16" else graph
-
-
 def _torch_networks(request: _Request, spec: ModelSpec) -> Callable[[Shape, Device], DeviceNetwork]:
     from engine.torch_runner import TorchNetwork
 
@@ -333,41 +311,3 @@ def _check_fixed(request: _Request, path: Path, spec: ModelSpec, batch: int) -> 
         f"{path} is fixed to 1x3x{h}x{w} and cannot do {asked}; export it without --fixed: "
         f"python -m export {spec.name} --out {path.name}"
     )
-
-
-def check_model(model: str) -> None:
-    """Raises ModelError for a missing file, ValueError for an unknown name."""
-    path = Path(model)
-    if model in zoo.MODELS or path.is_file():
-        return
-    if path.suffix in (ONNX_SUFFIX, PLAN_SUFFIX, *CHECKPOINT_SUFFIXES) or len(path.parts) > 1:
-        raise ModelError(f"model {model} does not exist; expected a file, or one of {', '.join(zoo.MODELS)}")
-    raise ValueError(f"no model is called {model!r}; expected a file, or one of {', '.join(zoo.MODELS)}")
-
-
-def _onnx_of(request: _Request, *, fp16: bool) -> Path:
-    """The ONNX file of a model: itself, the bundled one, or one that is exported once and then cached."""
-    model = request.model
-    if Path(model).suffix == ONNX_SUFFIX:
-        return Path(model)
-    if model in zoo.MODELS and zoo.MODELS[model].url is None:
-        path = zoo.MODELS_FOLDER / (f"{model}-fp16.onnx" if fp16 else f"{model}.onnx")
-        if not path.is_file():
-            raise ModelError(f"{path} is missing; it comes with the project: restore it from the repository")
-        return path
-    if importlib.util.find_spec("torch") is None or importlib.util.find_spec("onnx") is None:
-        raise EngineError(
-            f"{model} has to be exported to ONNX first, which needs torch and onnx; "
-            "pip install torch onnx safetensors, or use the bundled --model tiny"
-        )
-
-    weights = zoo.locate(model, progress=request.progress) if model in zoo.MODELS else Path(model)
-    with weights.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    path = cache_folder("onnx") / f"{weights.stem}-{digest}-{'fp16' if fp16 else 'fp32'}.onnx"
-    if not path.is_file():
-        from export.to_onnx import export_checkpoint
-
-        request.progress(f"exporting {model} to ONNX", None)
-        export_checkpoint(model, path, fp16=fp16)
-    return path

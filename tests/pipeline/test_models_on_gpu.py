@@ -107,7 +107,7 @@ def test_a_dynamic_plan_is_read_once_for_all_its_shapes(tmp_path, rtx_stand_in, 
 def test_what_is_not_installed_is_said_before_anything_is_exported(installed, onnx, monkeypatch):
     installed |= {"pycuda", "tensorrt_rtx"}
     monkeypatch.setitem(sys.modules, "tensorrt", None)
-    monkeypatch.setattr(models, "_onnx_of", lambda *_, **__: pytest.fail("it was exported"))
+    monkeypatch.setattr(models, "onnx_file", lambda *_, **__: pytest.fail("it was exported"))
     message = r"tensorrt cannot be loaded .*; pip install tensorrt; or use --engine tensorrt-rtx, which is installed"
     with pytest.raises(EngineError, match=message):
         open_with("w32-512", "tensorrt")
