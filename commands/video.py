@@ -1,4 +1,4 @@
-"""Says what decodes and encodes the videos of a command, and refuses a GPU that cannot, before anything is opened."""
+"""Reports what decodes and encodes a command's videos; rejects a GPU that cannot, before the model is opened."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from pipeline.sources.opening import is_video
 def describe_video(
     parts: Sequence[str], save: Path | None, *, decoder: Choice, encoder: Choice, gpu: int = 0
 ) -> list[str]:
-    """One line for the decoder and one for the encoder, each only if the run has a use for it.
+    """One line about the decoder and one about the encoder, each only if the run uses it.
 
     parts: names of the sources. save: where annotated copies go. decoder, encoder, gpu: as the command's options.
-    Raises SourceError or SinkError for a "gpu" that cannot be had, ValueError for one that nothing would use.
+    Raises SourceError or SinkError if "gpu" was chosen and is unavailable, ValueError if the run would not use it.
     """
     lines = []
     if any(is_video(part) for part in parts):

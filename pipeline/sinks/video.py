@@ -1,4 +1,4 @@
-"""VideoSink: H.264 in MP4, MOV or Matroska, by PyAV; encoded by x264, or by NVENC where a GPU has it."""
+"""VideoSink: H.264 in MP4, MOV or Matroska, by PyAV; encoded by x264, or by NVENC if the GPU has it."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class VideoSink(Sink):
         return self._started(frame, "libx264", X264)
 
     def _started(self, frame: Frame, encoder: str, options: Mapping[str, str]) -> tuple[OutputContainer, VideoStream]:
-        """A container with an open encoder, its header not yet written; raises what PyAV does where it cannot be."""
+        """A container and its opened encoder; nothing is written yet. Raises PyAV's error if it cannot be opened."""
         kind = VIDEO_FORMATS[self.path.suffix.lower()]
         container = av.open(self._file, "w", format=kind, options={} if kind == "matroska" else FRAGMENTS)
         stream = container.add_stream(encoder, options=dict(options))

@@ -1,4 +1,4 @@
-"""Decoded frames as upright BGR: interlaced fields made whole, HDR mapped to the range of a screen."""
+"""Decoded frames as BGR: interlaced frames are deinterlaced, HDR is mapped to the range of a screen."""
 
 from __future__ import annotations
 
@@ -56,8 +56,9 @@ def deinterlaced(frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
 
 
 def planar(frame: av.VideoFrame, reformatter: VideoReformatter) -> av.VideoFrame:
-    """A frame from NVDEC, on the device or not, as software would have decoded it, to the bit; others as they are.
+    """A frame from NVDEC, in device or host memory, in the format of a software decoder, with equal values.
 
+    A frame of another format is returned unchanged.
     FFmpeg converts interleaved and planar frames to BGR by different code, with different results.
     """
     on_device = frame.sw_format if CAN_STAY else None

@@ -1,4 +1,4 @@
-"""Decoded pictures that stay on the device: what NVDEC wrote, described for `kernels.cuda.preprocess_nv12`."""
+"""Decoded pictures that stay in device memory, described for `kernels.cuda.preprocess_nv12`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FULL_RANGE = 2  # AVColorRange
 
 
 def stays_on_device(frame: av.VideoFrame) -> bool:
-    """Whether `preprocess_nv12` shows this frame as `to_bgr` would: 8 bits, whole, upright, of a known matrix."""
+    """Whether `preprocess_nv12` supports this frame: 8 bits, progressive, upright, not PQ, with a known matrix."""
     return (
         frame.format.name == ON_DEVICE
         and frame.sw_format is not None
@@ -35,7 +35,7 @@ def stays_on_device(frame: av.VideoFrame) -> bool:
 
 
 class Downloads:
-    """What the Surfaces of one video share to become BGR in host memory, one at a time."""
+    """Copies Surfaces of one video to the host as BGR, one at a time; they share its conversion contexts."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -47,7 +47,7 @@ class Downloads:
 
 
 class DecodedSurface:
-    """A Surface: a frame of NVDEC's for which `stays_on_device` holds, which it keeps alive.
+    """A Surface around a decoded frame for which `stays_on_device` is true; it keeps the frame alive.
 
     name: of the video, for messages.
     """
