@@ -183,9 +183,9 @@ def end(process: subprocess.Popen[bytes]) -> None:
 def summary(planned: Sequence[Step], done: dict[str, dict[str, object]], out: Path) -> str:
     """The verdicts as a table, then the end of each log; for failures a longer part."""
     lines = ["| step | verdict | s |", "| --- | --- | ---: |"]
-    told = [step for step in planned if step.name in done]
-    lines += [f"| {step.name} | {done[step.name]['verdict']} | {done[step.name]['seconds']} |" for step in told]
-    for step in told:
+    finished = [step for step in planned if step.name in done]
+    lines += [f"| {step.name} | {done[step.name]['verdict']} | {done[step.name]['seconds']} |" for step in finished]
+    for step in finished:
         log = out / f"{step.name}.log"
         text = log.read_text(errors="replace").splitlines() if log.is_file() else []
         shown = text[-25:] if done[step.name]["verdict"] in GOOD else text[-60:]

@@ -24,11 +24,11 @@ def describe_video(
     if any(is_video(part) for part in parts):
         lines.append(f"videos are decoded {find_decoder(decoder, gpu)}")
     elif decoder == "gpu":
-        raise ValueError("--decoder gpu is for video files and streams, and no source is one; leave it out")
+        raise ValueError("--decoder gpu is for video files and streams, and no source is one; omit it")
     if save is not None and is_video_output(save, parts):
         lines.append(f"videos are encoded {find_encoder(encoder, gpu)}")
     elif encoder == "gpu":
-        raise ValueError("--encoder gpu is for annotated videos, and none is saved; leave it out")
+        raise ValueError("--encoder gpu is for annotated videos, and none is saved; omit it")
     return lines
 
 

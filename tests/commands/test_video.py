@@ -44,8 +44,8 @@ def test_a_gpu_that_is_not_there_is_refused():
 @pytest.mark.parametrize(
     ("decoder", "encoder", "words"),
     [
-        ("gpu", "auto", "--decoder gpu is for video files and streams, and no source is one; leave it out"),
-        ("auto", "gpu", "--encoder gpu is for annotated videos, and none is saved; leave it out"),
+        ("gpu", "auto", "--decoder gpu is for video files and streams, and no source is one; omit it"),
+        ("auto", "gpu", "--encoder gpu is for annotated videos, and none is saved; omit it"),
     ],
 )
 def test_a_gpu_that_nothing_would_use_is_refused(decoder, encoder, words):
