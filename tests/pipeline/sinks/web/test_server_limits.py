@@ -92,7 +92,7 @@ def test_closing_waits_for_no_viewer_that_takes_nothing():
         assert eventually(lambda: sink.viewers == 1)
         for index in range(3):
             shot = result(index)
-            object.__setattr__(shot.frame, "image", noise)  # two pictures of this fill every buffer on the way
+            object.__setattr__(shot.frame, "picture", noise)  # two pictures of this fill every buffer on the way
             write(sink, shot)
             time.sleep(0.1)
         start = time.monotonic()
