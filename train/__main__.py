@@ -257,7 +257,7 @@ def _teacher(options: argparse.Namespace) -> Teacher | None:
     from train.teacher import Teacher
     from train.warm_start import load_movenet
 
-    return Teacher(load_movenet(options.movenet), range(len(options.distilled)))
+    return Teacher(load_movenet(options.movenet), range(len(options.distilled)), options.label_share)
 
 
 def _run_options(options: argparse.Namespace, mean: Channels, std: Channels) -> Options:

@@ -34,6 +34,8 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     add("--data", action="append", default=[], type=_data, metavar="JSON,DIR[,WEIGHT]", help=text)
     text = "as --data, but the targets of the heatmaps at 1/4 are those of --movenet, not of the labels"
     add("--distilled", action="append", default=[], type=_data, metavar="JSON,DIR[,WEIGHT]", help=text)
+    text = "weight of the labels in the targets of --distilled, 0 to 1 (0)"
+    add("--label-share", type=_share, default=0.0, metavar="X", help=text)
     add("--drawn", type=int, default=0, metavar="N", help="add N synthetic pictures")
     add("--drawn-weight", type=float, default=1.0, metavar="X", help="how often each is used per epoch (1)")
     add("--val", type=_labels, metavar="JSON,DIR", help="validation pictures, to measure AP on")
@@ -122,6 +124,16 @@ def _blend(text: str) -> tuple[Path, float]:
     if not name or not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text!r}; expected FILE,SHARE with a share from 0 to 1")
     return Path(name), value
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected a number from 0 to 1")
+    return value
 
 
 def _labels(text: str) -> tuple[Path, Path]:

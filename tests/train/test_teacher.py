@@ -33,6 +33,25 @@ def test_only_the_pictures_of_its_sets_are_taught(network):
 
 
 @torch.no_grad()
+def test_labels_share_the_targets_where_they_are_known(network):
+    images = torch.randn(1, 3, 64, 64)
+    labels, masks = torch.rand(1, 17, 16, 16), torch.ones(1, 1, 16, 16)
+    masks[..., 8:] = 0
+    heatmaps, parts = labels.clone(), network(images)
+    Teacher(network, {0}, label_share=0.25).teach(images, torch.tensor([0]), parts, heatmaps, masks)
+    theirs = torch.sigmoid(parts[0])
+    torch.testing.assert_close(heatmaps[..., :8], (0.75 * theirs + 0.25 * labels)[..., :8])
+    torch.testing.assert_close(heatmaps[..., 8:], theirs[..., 8:])
+    assert masks.min() == 1
+
+
+def test_a_share_is_from_0_to_1(capsys):
+    with pytest.raises(SystemExit):
+        main(["--data", "a.json,a", "--run", "r", "--label-share", "2"])
+    assert "expected a number from 0 to 1" in capsys.readouterr().err
+
+
+@torch.no_grad()
 def test_its_features_are_learnt_in_their_own_scale(network):
     images, sets = torch.randn(2, 3, 64, 64), torch.tensor([0, 0])
     parts = network(images)
