@@ -84,7 +84,12 @@ class VideoSource(Source):
             raise SourceError(f"{self.name} holds no readable video: its header has no frame size")
         self.frame_count = None if self.live else self._expected_frames()
         wh = (self._decoding.codec.width, self._decoding.codec.height)
-        lies_on_its_side = not once and _quarter_turns(_rotation_of(name)) % 2 == 1
+        rotation = 0
+        if not once:
+            rotation = _rotation_of(f"file:{name}")
+        elif is_url(name) and self.frame_count is not None:  # a file on a server; a camera may take one client only
+            rotation = _rotation_of(name, (open_timeout_s, read_timeout_s))
+        lies_on_its_side = _quarter_turns(rotation) % 2 == 1
         self.frame_wh = wh[::-1] if lies_on_its_side else wh
 
     def __iter__(self) -> Iterator[Frame]:
@@ -169,10 +174,10 @@ def _quarter_turns(rotation: int) -> int:
     return round(rotation / 90) % 4
 
 
-def _rotation_of(path: str) -> int:
+def _rotation_of(url: str, timeout: tuple[float, float] | None = None) -> int:
     """The rotation of a file's first frame: PyAV gives it with decoded frames only. 0 where none can be decoded."""
     try:
-        with av.open(f"file:{path}") as container:
+        with av.open(url, timeout=timeout) as container:
             return int(next(container.decode(video=0)).rotation)
     except (av.error.FFmpegError, OSError, StopIteration):
         return 0  # the frames themselves will say what is wrong

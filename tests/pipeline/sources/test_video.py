@@ -208,12 +208,15 @@ def test_an_http_video_waits_like_a_file(tmp_path):
             pass
 
     write_clip(tmp_path / "a.mp4", 4, options={"movflags": "faststart"})
+    write_clip(tmp_path / "portrait.mp4", 4, rotation=90, options={"movflags": "faststart"})
     with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(tmp_path))) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         with open_source(f"http://127.0.0.1:{server.server_port}/a.mp4") as source:
             assert not source.live
             assert len(list(source)) == 4
+        with open_source(f"http://127.0.0.1:{server.server_port}/portrait.mp4") as source:
+            assert source.frame_wh == next(iter(source)).wh == (48, 64)  # known before a frame is read
         server.shutdown()
         thread.join(5)
 
