@@ -100,9 +100,7 @@ class OpenModel:
                 raise ValueError(
                     f"--scales needs an engine of the host, got {self.step.engine}; add --engine onnxruntime"
                 )
-            self.step = ScalesStep(
-                self.step, arguments.scales, size=options.size, flip=options.flip, options=options.decode
-            )
+            self.step = ScalesStep(self.step, arguments.scales)
 
     def __enter__(self) -> OpenModel:
         return self

@@ -15,7 +15,7 @@ from core.spec import ModelSpec
 from engine.runner import Heads, Images, Runner
 from kernels.options import DecodeOptions
 from pipeline.model_files import torch_graph
-from pipeline.step import HostStep
+from pipeline.step import HostStep, PassOptions
 
 
 class HostTorch:
@@ -54,4 +54,4 @@ def host_step(
     runner: Runner = HostTorch(model, spec, device)
     if people is not None:
         runner = DrawnRunner(runner, people)
-    return HostStep(lambda shape: runner, spec, engine="torch", options=options, on_close=runner.close)
+    return HostStep(lambda shape: runner, spec, PassOptions(decode=options), engine="torch", on_close=runner.close)

@@ -27,7 +27,7 @@ from engine.runner import Heads
 from kernels.cpu import warm_up
 from pipeline import LIVE_OPTIONS, Frame, People, PosePipeline, Source, open_source
 from pipeline.stats import Percentiles, Recorder
-from pipeline.step import SLOTS, HostStep
+from pipeline.step import SLOTS, HostStep, PassOptions
 
 FRAME_WH = (640, 480)
 NOBODY = People.nobody()
@@ -101,7 +101,9 @@ class Nothing:
 
 def sleeper(seconds: float) -> PosePipeline:
     runner: Any = Sleeper(seconds)
-    return PosePipeline(step=HostStep(lambda shape: runner, runner.spec, engine="sleeper", options=LIVE_OPTIONS))
+    return PosePipeline(
+        step=HostStep(lambda shape: runner, runner.spec, PassOptions(decode=LIVE_OPTIONS), engine="sleeper")
+    )
 
 
 def timed(pose: PosePipeline, source: Source) -> tuple[float, Recorder]:

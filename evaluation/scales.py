@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.options import DecodeOptions
 from pipeline.letterbox import Letterbox
 from pipeline.step import HostStep, people_in_frame
 from pipeline.types import People, Picture, on_host
@@ -22,17 +21,13 @@ class ScalesStep(HostStep):
     or of the only scale; heatmaps are averaged and people decoded at the size of scale 1.
     """
 
-    def __init__(
-        self, step: HostStep, scales: Sequence[float], *, size: int | None, flip: bool, options: DecodeOptions
-    ) -> None:
+    def __init__(self, step: HostStep, scales: Sequence[float]) -> None:
         super().__init__(
             step.runner_for,
             step.spec,
+            step.options,
             engine=step.engine,
             about=f"{step.about}, scales {' '.join(f'{scale:g}' for scale in scales)}",
-            options=options,
-            size=size,
-            flip=flip,
             on_close=step.close,
         )
         if step.spec.fixed_hw is not None:
@@ -55,11 +50,11 @@ class ScalesStep(HostStep):
         self._images[slot] = []
         for scale in self.scales:
             letterbox = self._letterbox(frame_wh, scale)
-            inputs = np.zeros((self._passes, 3, *letterbox.input_hw), np.float32)
+            inputs = np.zeros((self.options.images_per_frame, 3, *letterbox.input_hw), np.float32)
             preprocess(
                 image, inputs[0], scale=letterbox.scale, center=letterbox.center, mean=self.spec.mean, std=self.spec.std
             )
-            if self._passes == 2:
+            if self.options.flip:
                 inputs[1] = inputs[0, :, :, ::-1]
             self._images[slot].append(inputs)
 
@@ -76,15 +71,15 @@ class ScalesStep(HostStep):
 
         base = self._bases[slot]
         assert base is not None
-        keypoints, scores = decode_scales(self._parts[slot], base.input_hw, self._options)
+        keypoints, scores = decode_scales(self._parts[slot], base.input_hw, self.options.decode)
         return [people_in_frame(keypoints, scores, base)]
 
     def input_shape(self, frame_wh: tuple[int, int]) -> tuple[int, int, int]:
         """The input shape of scale 1, at which people are decoded."""
-        return self._passes, *self._letterbox(frame_wh, 1.0).input_hw
+        return self.options.images_per_frame, *self._letterbox(frame_wh, 1.0).input_hw
 
     def _letterbox(self, frame_wh: tuple[int, int], scale: float) -> Letterbox:
-        short_side = self._size or self.spec.short_side
+        short_side = self.options.size or self.spec.short_side
         return Letterbox.with_short_side(frame_wh, short_side, scale=scale, min_scale=min(self.scales))
 
 

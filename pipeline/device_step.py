@@ -27,9 +27,8 @@ from core.errors import EngineError
 from core.spec import ModelSpec
 from engine.device import Device, DeviceArray, Event, Graph, PinnedArray, exclusive
 from engine.runner import DeviceNetwork
-from kernels.options import DecodeOptions
 from pipeline.letterbox import Letterbox
-from pipeline.step import SLOTS, people_in_frame
+from pipeline.step import SLOTS, PassOptions, people_in_frame
 from pipeline.types import Layout, People, Picture, on_host
 
 logger = logging.getLogger(__name__)
@@ -80,7 +79,6 @@ class DeviceStep:
     kernels: the module with the decode and preprocess kernels; by default `kernels.cuda`.
     graphs: launch each frame as one CUDA graph; may be changed between frames. If none can be captured, the step logs
         the reason and launches the kernels one by one.
-    size, flip, batch: as in PosePipeline.
     The step owns the device and closes it. Raises EngineError if the GPU lacks a feature.
     """
 
@@ -92,13 +90,10 @@ class DeviceStep:
         device: Device,
         network_for: Callable[[tuple[int, int, int]], DeviceNetwork],
         spec: ModelSpec,
+        options: PassOptions,
         *,
         engine: str,
         about: str,
-        options: DecodeOptions,
-        size: int | None = None,
-        flip: bool = False,
-        batch: int = 1,
         graphs: bool = True,
         kernels: Any = None,
     ) -> None:
@@ -106,19 +101,18 @@ class DeviceStep:
             import kernels.cuda as kernels  # here: numba.cuda, and so a GPU, is not needed to import the pipeline
         self.spec, self.engine, self.about, self.precision = spec, engine, about, spec.precision
         self.device, self.network_for, self._kernels = device, network_for, kernels
-        self._options, self._size, self.batch, self.graphs = options, size, batch, graphs
-        self._passes = 2 if flip else 1  # images of a frame: itself, and mirrored
+        self._options, self.batch, self.graphs = options, options.batch, graphs
         self._shapes: dict[tuple[int, int, int], _Shape] = {}
         self._frames = 0
         self._graphs_change = threading.Lock()  # `prepare` and `infer` free graphs, each from its own thread
-        people, joints = options.max_people, spec.num_joints
+        people, joints = options.decode.max_people, spec.num_joints
         with device.current():
             self._copy, self._compute = device.stream(), device.stream()
             self._slots = [
                 _Slot(
                     device.event(),
                     device.event(),
-                    device.pinned((kernels.packed_size(batch, people, joints),), np.float32),
+                    device.pinned((kernels.packed_size(self.batch, people, joints),), np.float32),
                     device.event(),
                 )
                 for _ in range(self.slots)
@@ -143,7 +137,7 @@ class DeviceStep:
         buffers = self._slots[slot]
         assert buffers.letterbox is not None
         with self.device.current():
-            shape = self._shape((self.batch * self._passes, *buffers.letterbox.input_hw))
+            shape = self._shape((self.batch * self._options.images_per_frame, *buffers.letterbox.input_hw))
             self._compute.wait_for(buffers.uploaded)
             if self.graphs and buffers.graph is not None and buffers.graph_shape is shape:
                 buffers.graph.launch(self._compute)
@@ -165,7 +159,7 @@ class DeviceStep:
         assert buffers.letterbox is not None
         with self.device.current():
             buffers.done.wait()
-        shape = self.batch, self._options.max_people, self.spec.num_joints
+        shape = self.batch, self._options.decode.max_people, self.spec.num_joints
         keypoints, scores, counts = self._kernels.unpack_people(buffers.people.array, shape)
         return [
             people_in_frame(keypoints[n, :found], scores[n, :found].copy(), buffers.letterbox)
@@ -182,7 +176,7 @@ class DeviceStep:
                 logger.warning("%s", error)
 
     def input_shape(self, frame_wh: tuple[int, int]) -> tuple[int, int, int]:
-        return self.batch * self._passes, *Letterbox.for_model(frame_wh, self.spec, self._size).input_hw
+        return self._options.input_shape(frame_wh, self.spec)
 
     def warm_up(self, frame_wh: tuple[int, int]) -> None:
         blank = np.zeros((frame_wh[1], frame_wh[0], 3), np.uint8)
@@ -267,7 +261,7 @@ class DeviceStep:
         self.device.free(*(thing for thing in (buffers.frames, buffers.pinned) if thing is not None))
         buffers.pinned = buffers.frames = buffers.layout = None
         buffers.surfaces = ()
-        buffers.letterbox = Letterbox.for_model(layout.wh, self.spec, self._size)
+        buffers.letterbox = self._options.letterbox(layout.wh, self.spec)
         w, h = layout.wh
         if layout.colour is None:
             buffers.pinned = self.device.pinned((self.batch, h, w, 3), np.uint8)
@@ -303,7 +297,7 @@ class DeviceStep:
         maps = self._of_each_frame(network)
         try:
             workspace = self._kernels.Workspace(
-                maps[0].shape, self._options, dtype=maps[0].dtype, tag_dims=self.spec.tag_dims
+                maps[0].shape, self._options.decode, dtype=maps[0].dtype, tag_dims=self.spec.tag_dims
             )
             return _Shape(network, workspace, maps)
         except BaseException:
@@ -313,7 +307,7 @@ class DeviceStep:
     def _of_each_frame(self, network: DeviceNetwork) -> tuple[DeviceArray, DeviceArray]:
         """The network's outputs (N * T, ...) as (N, T, ...), T 2 with flip."""
         heatmaps, tags = (
-            array.reshaped((self.batch, self._passes, *array.shape[1:]))
+            array.reshaped((self.batch, self._options.images_per_frame, *array.shape[1:]))
             for array in (network.arrays["heatmaps"], network.arrays["tags"])
         )
         return heatmaps, tags
@@ -386,7 +380,7 @@ class DeviceStep:
                 center=letterbox.center,
                 mean=self.spec.mean,
                 std=self.spec.std,
-                mirror=self._passes == 2,
+                mirror=self._options.flip,
                 stream=stream.handle,
             )
 

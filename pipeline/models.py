@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +15,8 @@ from core.spec import SIDE_MULTIPLE, ModelSpec
 from engine import openvino_runner
 from engine.gpu import find_gpu
 from engine.tensorrt.flavor import MODULES, RTX_CAPABILITIES, Flavor
-from kernels.options import DecodeOptions
 from pipeline.model_files import ONNX_SUFFIX, PLAN_SUFFIX, check_model, onnx_file, torch_graph
-from pipeline.step import FrameStep, HostStep
+from pipeline.step import FrameStep, HostStep, PassOptions
 
 if TYPE_CHECKING:
     from engine.device import Device
@@ -36,24 +35,20 @@ Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepOptions:
+class StepOptions(PassOptions):
     """How `open_step` runs a model.
 
-    engine: one of ENGINES. size: short side of the input, instead of the model's own. flip: average with the mirror.
+    engine: one of ENGINES. size, flip, batch, decode: as in PassOptions.
     device: one of DEVICES, for OpenVINO; None: the CPU.
     gpu: index of the NVIDIA GPU, among those that CUDA_VISIBLE_DEVICES shows; None: the first.
-    frame_wh: width and height of the frames, if known. batch: frames per pass.
+    frame_wh: width and height of the frames, if known.
     Raises ValueError for an unknown name, an invalid size, and a GPU together with an engine of the host.
     """
 
     engine: str = "auto"
-    size: int | None = None
-    flip: bool = False
     device: str | None = None
     gpu: int | None = None
     frame_wh: tuple[int, int] | None = None
-    batch: int = 1
-    decode: DecodeOptions = field(default_factory=DecodeOptions)
 
     def __post_init__(self) -> None:
         engine, size, device = self.engine, self.size, self.device
@@ -168,12 +163,9 @@ def _on_host(request: _Request, engine: str, why: str) -> FrameStep:
     return HostStep(
         lambda shape: runner,
         runner.spec,
+        request.options,
         engine=runner.engine,
         about=f"{runner.spec.name} on {engine}, {where} ({why})",
-        options=request.options.decode,
-        size=request.options.size,
-        flip=request.options.flip,
-        batch=request.options.batch,
         parallel=runner,
         on_close=runner.close,
     )
@@ -247,12 +239,9 @@ def _on_device(
             device,
             lambda shape: network_for(shape, device),
             spec,
+            request.options,
             engine=engine,
             about=f"{spec.name} on {engine} ({why})",
-            options=request.options.decode,
-            size=request.options.size,
-            flip=request.options.flip,
-            batch=request.options.batch,
         )
     except BaseException:
         device.close()

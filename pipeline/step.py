@@ -26,6 +26,32 @@ from pipeline.types import People, Picture, on_host
 SLOTS = 3  # one being prepared, one in the engine, one being grouped
 
 
+@dataclass(frozen=True, kw_only=True)
+class PassOptions:
+    """The network's input, and how its maps are decoded.
+
+    size: short side of the input instead of the model's own. flip: average with the mirrored frame, twice the images.
+    batch: frames per pass.
+    """
+
+    size: int | None = None
+    flip: bool = False
+    batch: int = 1
+    decode: DecodeOptions = field(default_factory=DecodeOptions)
+
+    @property
+    def images_per_frame(self) -> int:
+        """2 with flip: the frame itself, and mirrored."""
+        return 2 if self.flip else 1
+
+    def letterbox(self, frame_wh: tuple[int, int], spec: ModelSpec) -> Letterbox:
+        return Letterbox.for_model(frame_wh, spec, self.size)
+
+    def input_shape(self, frame_wh: tuple[int, int], spec: ModelSpec) -> tuple[int, int, int]:
+        """N, H and W of the input for frames of this size."""
+        return self.batch * self.images_per_frame, *self.letterbox(frame_wh, spec).input_hw
+
+
 class FrameStep(Protocol):
     """Slots 0 .. slots - 1 hold up to `batch` frames of one size each. A slot is never in two calls at the same time.
 
@@ -108,21 +134,16 @@ class HostStep:
 
     runner_for: gives the Runner for an input (N, H, W). The step does not close it; `close` calls `on_close`.
     parallel: the runner of concurrent passes, if there is one.
-    size: short side instead of the model's own; flip: average with the mirrored frame, twice the images.
-    batch: frames per pass.
     """
 
     def __init__(
         self,
         runner_for: Callable[[tuple[int, int, int]], Runner],
         spec: ModelSpec,
+        options: PassOptions,
         *,
         engine: str,
         about: str = "",
-        options: DecodeOptions,
-        size: int | None = None,
-        flip: bool = False,
-        batch: int = 1,
         parallel: ParallelRunner | None = None,
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
@@ -133,10 +154,8 @@ class HostStep:
         self._parallel = parallel
         self.about = about
         self.runner_for = runner_for
-        self._options = options
-        self._size = size
-        self.batch = batch
-        self._passes = 2 if flip else 1  # images of a frame: itself, and mirrored
+        self.options = options
+        self.batch = options.batch
         self._on_close = on_close
         self._slots: Sequence[_Slot] = [_Slot() for _ in range(self.slots)]
 
@@ -151,9 +170,10 @@ class HostStep:
 
         images = [on_host(picture) for picture in pictures]
         buffers = self._slots[slot]
-        letterbox = Letterbox.for_model((images[0].shape[1], images[0].shape[0]), self.spec, self._size)
+        letterbox = self.options.letterbox((images[0].shape[1], images[0].shape[0]), self.spec)
         if buffers.letterbox is None or buffers.letterbox.input_hw != letterbox.input_hw:
-            buffers.images = np.zeros((self.batch * self._passes, 3, *letterbox.input_hw), np.float32)
+            images_per_pass = self.batch * self.options.images_per_frame
+            buffers.images = np.zeros((images_per_pass, 3, *letterbox.input_hw), np.float32)
         buffers.letterbox, buffers.frames = letterbox, len(images)
         for image, (upright, *mirrored) in zip(images, self._of_each_frame(buffers.images), strict=False):
             preprocess(
@@ -186,7 +206,7 @@ class HostStep:
         if buffers.heatmaps.shape != (n, self.spec.num_joints, h // 2, w // 2):
             buffers.heatmaps = np.empty((n, self.spec.num_joints, h // 2, w // 2), np.float32)
             buffers.tags = np.empty((n, self.spec.tag_channels, h // 4, w // 4), np.float32)
-        used = buffers.frames * self._passes
+        used = buffers.frames * self.options.images_per_frame
         return self._in_dtype(buffers)[:used], Heads(buffers.heatmaps[:used], buffers.tags[:used])
 
     def finish(self, slot: int) -> list[People]:
@@ -195,14 +215,16 @@ class HostStep:
         buffers = self._slots[slot]
         assert buffers.letterbox is not None
         maps = zip(self._of_each_frame(buffers.heatmaps), self._of_each_frame(buffers.tags), strict=True)
-        decoded = (decode(heatmaps, tags, self._options) for heatmaps, tags in itertools.islice(maps, buffers.frames))
+        decoded = (
+            decode(heatmaps, tags, self.options.decode) for heatmaps, tags in itertools.islice(maps, buffers.frames)
+        )
         return [people_in_frame(keypoints, scores, buffers.letterbox) for keypoints, scores in decoded]
 
     def drain(self) -> None:
         """Does nothing: no call leaves pending work."""
 
     def input_shape(self, frame_wh: tuple[int, int]) -> tuple[int, int, int]:
-        return self.batch * self._passes, *Letterbox.for_model(frame_wh, self.spec, self._size).input_hw
+        return self.options.input_shape(frame_wh, self.spec)
 
     def warm_up(self, frame_wh: tuple[int, int]) -> None:
         blank = np.zeros((frame_wh[1], frame_wh[0], 3), np.uint8)
@@ -258,7 +280,7 @@ class HostStep:
 
     def _of_each_frame(self, arrays: NDArray[np.float32]) -> NDArray[np.float32]:
         """(batch * T, ...) of one pass as (batch, T, ...), T 2 with flip."""
-        return arrays.reshape(self.batch, self._passes, *arrays.shape[1:])
+        return arrays.reshape(self.batch, self.options.images_per_frame, *arrays.shape[1:])
 
     def _in_dtype(self, buffers: _Slot) -> Images:
         if self.spec.input_dtype == "float32":

@@ -11,7 +11,7 @@ from core.spec import ModelSpec
 from engine.runner import Heads
 from kernels.options import DecodeOptions
 from pipeline.letterbox import Letterbox
-from pipeline.step import HostStep
+from pipeline.step import HostStep, PassOptions
 
 SIGMA = 2.0  # cells of the heatmap
 SHORT_SIDE = 128
@@ -93,9 +93,8 @@ def oracle_step(runner: OracleRunner, *, flip=False, options: DecodeOptions | No
     return HostStep(
         lambda shape: runner,
         runner.spec,
+        PassOptions(flip=flip, decode=options or DecodeOptions()),
         engine=runner.engine,
         about="oracle",
-        options=options or DecodeOptions(),
-        flip=flip,
         on_close=runner.close,
     )

@@ -22,7 +22,7 @@ def run(data, *, flip=False, project=True, scales=(1.0,), off=0.0, places=None):
     ordered = check_scales(scales)
     step = oracle_step(OracleRunner(people, sizes, scales=ordered, off=off), flip=flip, options=options)
     if len(scales) > 1 or scales[0] != 1:
-        step = ScalesStep(step, scales, size=None, flip=flip, options=options)
+        step = ScalesStep(step, scales)
     return evaluate_step(step, AnnotatedImages(folder, annotations.first(places)), annotations)
 
 

@@ -16,6 +16,7 @@ from core.errors import EngineError
 from core.spec import ModelSpec
 from kernels.options import DecodeOptions
 from pipeline.device_step import DeviceStep
+from pipeline.step import PassOptions
 
 OPERATION_MS = 5.0  # of each operation: a kernel, a pass of the network, a copy
 
@@ -306,7 +307,7 @@ class FakeKernels:
         self.device.streams[stream].enqueue(run)
 
 
-def make_device_step(device, network_of, kernels, *, networks=None, **options):
+def make_device_step(device, network_of, kernels, *, networks=None, graphs=True, **options):
     """A DeviceStep. network_of: makes the network of an input (N, H, W). networks: a list that gets each network."""
 
     def network_for(nhw):
@@ -319,9 +320,9 @@ def make_device_step(device, network_of, kernels, *, networks=None, **options):
         device,
         network_for,
         ModelSpec(name="fake", short_side=64),
+        PassOptions(decode=DecodeOptions(max_people=5), **options),
         engine="fake",
         about="fake",
-        options=DecodeOptions(max_people=5),
+        graphs=graphs,
         kernels=kernels,
-        **options,
     )

@@ -13,7 +13,7 @@ import pytest
 
 from engine.runner import Heads
 from pipeline import PosePipeline
-from pipeline.step import HostStep
+from pipeline.step import HostStep, PassOptions
 from pipeline.types import Frame, People
 from tests.pipeline.fakes import FakeSource
 from tests.pipeline.onnx_models import blob_frame, blob_spec, write_blob_model
@@ -133,7 +133,7 @@ def test_the_runners_reused_outputs_are_not_read_late(tmp_path):
     from pipeline import LIVE_OPTIONS
 
     runner = Reusing()
-    step = HostStep(lambda shape: runner, runner.spec, engine="reusing", options=LIVE_OPTIONS)  # type: ignore[arg-type,return-value]
+    step = HostStep(lambda shape: runner, runner.spec, PassOptions(decode=LIVE_OPTIONS), engine="reusing")  # type: ignore[arg-type,return-value]
     for slot in range(3):
         step.prepare(slot, [np.zeros((128, 128, 3), np.uint8)])
         step.infer(slot)
