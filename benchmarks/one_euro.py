@@ -50,15 +50,15 @@ class OneEuro:
     def _joints(self, person_id: int, xy: Floats, there: NDArray[np.bool_], size: float, time_s: float) -> Floats:
         zeros = np.zeros_like(xy)
         person = self._people.setdefault(person_id, _Person(xy, xy, zeros, np.full(len(xy), -np.inf)))
-        fresh = (time_s - person.seen_at > GAP_S)[:, None]
+        new = (time_s - person.seen_at > GAP_S)[:, None]
         elapsed_s = np.clip(time_s - person.seen_at, 1e-3, GAP_S)[:, None]
-        slope = np.where(fresh, 0, (xy - person.found) / elapsed_s)
+        slope = np.where(new, 0, (xy - person.found) / elapsed_s)
         velocity = person.velocity + _gain(SPEED_CUTOFF_HZ, elapsed_s) * (slope - person.velocity)
         speed = np.sqrt((velocity**2).sum(axis=1, keepdims=True)) / size
-        gain = np.where(fresh, 1.0, _gain(self._min_cutoff_hz + self._beta_hz * speed, elapsed_s))
+        gain = np.where(new, 1.0, _gain(self._min_cutoff_hz + self._beta_hz * speed, elapsed_s))
         seen = there[:, None]
         person.shown = np.where(seen, person.shown + gain * (xy - person.shown), person.shown)
-        person.velocity = np.where(seen, np.where(fresh, 0, velocity), person.velocity)
+        person.velocity = np.where(seen, np.where(new, 0, velocity), person.velocity)
         person.found = np.where(seen, xy, person.found)
         person.seen_at = np.where(there, time_s, person.seen_at)
         return person.shown

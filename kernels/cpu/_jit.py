@@ -20,7 +20,7 @@ import numba
 from numba.core import config
 
 HERE = Path(__file__).parent
-RULES = HERE.parent / "rules.py"  # compiled into what is here
+RULES = HERE.parent / "rules.py"  # compiled into this package's functions
 
 inner = numba.njit(nogil=True)
 _numba_config = threading.Lock()

@@ -35,7 +35,7 @@ def assign(distance: Floats, value: Floats, columns: Ints) -> None:
         cost[r, c] = (100 * rint(D) * 2^14 - rint(value * 2^14)) * 2^23 + rint(D * 2^8)        one int64
 
     with D clipped to 255 (NaN: 255) and value to -255..255 (NaN: 0). With R > C, R - C columns of cost 0 are appended:
-    who gets one is unmatched. Rows are inserted in order, each by a shortest augmenting path over reduced costs
+    a row that gets one is unmatched. Rows are inserted in order, each by a shortest augmenting path over reduced costs
     (Dijkstra): the next column is the unvisited one of the smallest tentative distance, the lowest on ties; a tentative
     distance is replaced only by a strictly smaller one.
     """

@@ -57,7 +57,7 @@ def drop_duplicates(people: Floats, scores: Floats, sigmas: Floats, limit: float
 
 @inner
 def oks(person: Floats, reference: Floats, sigmas: Floats) -> float:
-    """How much of person (K, 3) the stronger reference (K, 3) explains, 0 to 1, in float64.
+    """The OKS of person (K, 3) against the stronger reference (K, 3), 0 to 1, in float64.
 
     The mean, over the person's found joints, of exp(-d^2 / (8 s^2 area)), or 0 where the reference lacks the joint;
     area is that of the box around the reference's found joints. With no area only equal positions count.

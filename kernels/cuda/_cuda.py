@@ -105,9 +105,9 @@ if SIMULATED:
         return int(np.rint(value))
 
     def _of_warp(value: Value) -> list[Value]:
-        """What each lane gives."""
+        """The value of every lane, as a list; the simulator's warp."""
         thread: Value = threading.current_thread()
-        thread.turn = 1 - getattr(thread, "turn", 0)  # of two tables, so that nobody writes what others still read
+        thread.turn = 1 - getattr(thread, "turn", 0)  # two in turn: no thread overwrites what others still read
         given = thread._manager.__dict__.setdefault("given", ({}, {}))[thread.turn]
         given[thread.thread_id] = value
         thread.syncthreads()
@@ -168,13 +168,13 @@ else:
     device = cuda.jit(device=True)
 
     def kernel(function: Function) -> Kernel:
-        """Compile a kernel at its first launch with arguments of some types, or load it where a process once has."""
+        """Compile a kernel at its first launch, once per argument types, or load another process's."""
         compiled = cuda.jit(function)
         compiled._cache = KernelCache(compiled.py_func, compiled_by)
         return compiled
 
     def compiled_by() -> tuple[object, ...]:
-        """What machine code depends on beside its source: the GPU, and each package that has a part in compiling."""
+        """What machine code depends on besides its source: the GPU, and the packages that compile it."""
         capability = cuda.get_current_device().compute_capability
         return tuple(capability), runtime.get_version(), platform.python_version(), compiler_versions()
 
@@ -190,12 +190,12 @@ else:
 
     @device
     def warp_ballot(flag: Value) -> Value:
-        """The lanes that raise their flag, as bits."""
+        """The lanes whose flag is set, as bits."""
         return np.uint32(cuda.ballot_sync(ALL_LANES, flag))
 
     @device
     def shuffle(value: Value, lane: Value) -> Value:
-        """The value that this lane gives; of its number, the last five bits count."""
+        """The value of the lane with this number, modulo 32."""
         return cuda.shfl_sync(ALL_LANES, value, lane)
 
     @device
@@ -298,14 +298,14 @@ def zeros(shape: tuple[int, ...], dtype: DTypeLike) -> DeviceArray:
 
 
 def free_dropped() -> None:
-    """Free at once the device memory of arrays that are gone: Numba puts it off, maybe until no context is current."""
+    """Free the memory of deleted arrays now: Numba defers it, possibly until no context is current."""
     if SIMULATED:
         return
     from numba.cuda.cudadrv.driver import CudaAPIError
 
     try:
         cuda.current_context().memory_manager.deallocations.clear()
-    except CudaAPIError as error:  # the device has failed: it was reported there, and its memory goes with the process
+    except CudaAPIError as error:  # the device has failed, which the failing call reported
         logger.warning("the GPU could not free memory: %s", error)
 
 

@@ -49,7 +49,7 @@ def shared_bytes(limit: int, joints: int) -> int:
 
 @device
 def oks(people, joints, person, reference, area, sharpness):
-    """How much of `person` the stronger `reference` explains, 0 to 1: as in tests/reference/decode.py, in float32.
+    """The OKS of `person` against the stronger `reference`, 0 to 1: as in tests/reference/decode.py, in float32.
 
     people: flat (P, K, 3); sharpness (K,): 1 / (8 sigma^2). area is the reference's: negative if it has no joint.
     """
@@ -141,7 +141,7 @@ def filter_kernel(limit: int, joints: int, threads: int = THREADS) -> Kernel:
 
     @cuda.jit(device=True)
     def choose(people, ranked, repeats, kept):
-        """Strongest first, keep a person who repeats nobody kept: kept gets their bits. One thread calls."""
+        """Set in kept, strongest first, the bits of all who repeat no kept person. One thread calls."""
         for word in range(words):
             kept[word] = 0
         rank = np.int32(0)

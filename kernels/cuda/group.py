@@ -2,7 +2,7 @@
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 """Candidates into people: joint by joint, one warp an image; then scores, and the first filter.
 
-A lane has a candidate of the current joint and a person, in registers; more than one of each where max_people is above
+A lane holds one candidate of the current joint and one person in registers, or several of each if max_people is above
 32. It reads those of another lane by a shuffle. Shared memory holds what any lane may write, and a table of what each
 person took of each joint. The next joint's candidates are loaded while the current ones are matched.
 

@@ -5,8 +5,8 @@
 Work, 640x480 to 512x704 FP16: 0.9 MB read, 2.2 MB written, 360 k pixels at some 60 operations: 1 us at 3.35 TB/s, so
 launch and latency are the bound. A warp writes 32 neighbours of a row in each of three planes (64 bytes a store in
 FP16), and reads its taps from two runs of about 96 / scale bytes, which L1 keeps from one tap and channel to the next.
-The mirrored twin is written from the same registers, a run of the same length backwards. The people in the picture
-play no part.
+The mirrored twin is written from the same registers, a run of the same length backwards. The number of people
+does not change the work.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 """NV12 frames, as a video decoder leaves them on the device, into the network's input: `preprocess` without BGR.
 
-Each of a pixel's four taps becomes RGB and is cut to 0..255 before they are blended, as if the frame had been
-converted first: from there on the result is that of `preprocess`, but for the rounding of the converted picture.
+Each of a pixel's four taps is converted to RGB and clipped to 0..255 before they are blended, as if the frame had
+been converted first: from there on the result is that of `preprocess`, but for the rounding of the converted picture.
 
 Work, 1920x1080 to 512x960 FP16: half of the 6.2 MB that BGR has is read, 2.9 MB written; 490 k pixels at some 120
 operations. Launch and latency are the bound, as in `preprocess`. A tap reads one byte of Y and two of U and V, which

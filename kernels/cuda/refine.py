@@ -359,7 +359,7 @@ def refine_kernel(limit: int, joints: int, mirrored: bool, project: bool, tile: 
 
     @cuda.jit(device=True)
     def hand_in(searches, search, shares, best):
-        """Add a share's best key to a search. The index of the best cell of all for the last share, else -1."""
+        """Add a share's best key to the search. Returns the best cell's index to the last share, else -1."""
         index = np.int32(-1)
         if cuda.threadIdx.x == 0:
             cuda.atomic.max(searches, u32(search), best)
@@ -373,7 +373,7 @@ def refine_kernel(limit: int, joints: int, mirrored: bool, project: bool, tile: 
 
     @cuda.jit(device=True)
     def found_so_far(searches, search):
-        """The best key that other shares have handed in. One lane reads it: all lanes must go on from the same."""
+        """The best key of the finished shares. One lane reads it, so that all lanes use the same value."""
         best = np.int64(UNSEARCHED)
         if cuda.threadIdx.x == 0:
             best = searches[u32(search)]

@@ -64,7 +64,7 @@ def tag_sum(table, column, stride, n, pairwise):
 
 @device
 def eight_of(table, at, stride):
-    """Eight entries of a column, one below the other."""
+    """Eight consecutive entries of a column."""
     first, step = np.uint64(u32(at)), np.uint64(stride)
     second, third, fourth = first + step, first + np.uint64(2) * step, first + np.uint64(3) * step
     half = np.uint64(4) * step
