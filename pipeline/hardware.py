@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -15,7 +15,7 @@ from av.codec.hwaccel import HWAccel
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
-from core.errors import SinkError, SourceError
+from core.errors import PoseError, SinkError, SourceError
 from engine.gpu import find_gpu
 
 Choice = Literal["auto", "cpu", "gpu"]
@@ -59,11 +59,7 @@ def find_decoder(choice: Choice = "auto", gpu: int = 0) -> VideoUnit:
     A GPU that decodes H.264 may not support another codec: only a video's first frame shows what decoded it.
     Raises SourceError if "gpu" was chosen and there is none that decodes, ValueError for another word.
     """
-    _check(choice, "decoder")
-    unit = VideoUnit(False, "--decoder cpu") if choice == "cpu" else _tried_decoder(gpu)
-    if choice == "gpu" and not unit.on_gpu:
-        raise SourceError(f"--decoder gpu: no GPU decodes videos here: {unit.why}; use --decoder auto or cpu")
-    return unit
+    return _find("decode", choice, lambda: _tried_decoder(gpu), SourceError)
 
 
 def find_encoder(choice: Choice = "auto", gpu: int = 0) -> VideoUnit:
@@ -71,11 +67,7 @@ def find_encoder(choice: Choice = "auto", gpu: int = 0) -> VideoUnit:
 
     Raises SinkError if "gpu" was chosen and there is none that encodes, ValueError for another word.
     """
-    _check(choice, "encoder")
-    unit = VideoUnit(False, "--encoder cpu") if choice == "cpu" else _tried_encoder(gpu)
-    if choice == "gpu" and not unit.on_gpu:
-        raise SinkError(f"--encoder gpu: no GPU encodes videos here: {unit.why}; use --encoder auto or cpu")
-    return unit
+    return _find("encode", choice, lambda: _tried_encoder(gpu), SinkError)
 
 
 def nvdec(gpu: int = 0, *, allow_software_fallback: bool = True, stays: bool = False) -> HWAccel:
@@ -104,9 +96,14 @@ def nvenc_for(wh: tuple[int, int]) -> str:
     return "h264_nvenc" if max(wh) <= H264_NVENC_SIDE else "hevc_nvenc"
 
 
-def _check(choice: str, what: str) -> None:
+def _find(verb: str, choice: Choice, tried: Callable[[], VideoUnit], error: type[PoseError]) -> VideoUnit:
+    option = f"--{verb}r"
     if choice not in CHOICES:
-        raise ValueError(f"{what} is {choice!r}; expected one of {', '.join(CHOICES)}")
+        raise ValueError(f"{verb}r is {choice!r}; expected one of {', '.join(CHOICES)}")
+    unit = VideoUnit(False, f"{option} cpu") if choice == "cpu" else tried()
+    if choice == "gpu" and not unit.on_gpu:
+        raise error(f"{option} gpu: no GPU {verb}s videos here: {unit.why}; use {option} auto or cpu")
+    return unit
 
 
 @cache

@@ -36,6 +36,8 @@ class Job:
         try:
             value = work(*arguments, **named)
         except Exception as error:
+            if isinstance(error.__cause__, KeyboardInterrupt):  # a signal came in C code, which reports a SystemError
+                raise error.__cause__ from None
             raise StageError(f"{stage} failed on {frames_name(self.frames)}: {describe(error)}") from error
         self.record(stage, start)
         return value

@@ -32,10 +32,7 @@ def preprocess(
         raise TypeError(f"image is {image.dtype} and out {out.dtype}; expected uint8 and float32")
     if image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise ValueError(f"image is {image.shape}; expected (H, W, 3), BGR")
-    if out.ndim != 3 or len(out) != 3 or not out.flags.c_contiguous or not out.flags.writeable:
-        raise ValueError(f"out is {out.shape}; expected (3, h, w), C-contiguous and writable")
-    if not (np.isfinite(scale) and scale > 0 and np.isfinite(center[0]) and np.isfinite(center[1])):
-        raise ValueError(f"scale is {scale} and center {center}; expected a positive and two finite numbers")
+    check_output(out, scale, center)
     # uint8 to normalised, as one multiply-add a channel, in the order of image's channels (BGR)
     gain = np.array([1 / (255 * s) for s in reversed(std)], np.float32)
     offset = np.array([-m / s for m, s in zip(reversed(mean), reversed(std), strict=True)], np.float32)
@@ -48,6 +45,14 @@ def preprocess(
         gain,
         offset,
     )
+
+
+def check_output(out: Floats, scale: float, center: tuple[float, float]) -> None:
+    """Raises ValueError if out, scale or center is not as `preprocess` says."""
+    if out.ndim != 3 or len(out) != 3 or not out.flags.c_contiguous or not out.flags.writeable:
+        raise ValueError(f"out is {out.shape}; expected (3, h, w), C-contiguous and writable")
+    if not (np.isfinite(scale) and scale > 0 and np.isfinite(center[0]) and np.isfinite(center[1])):
+        raise ValueError(f"scale is {scale} and center {center}; expected a positive and two finite numbers")
 
 
 @entry

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from kernels.colour import Colour
 from kernels.cpu._jit import entry, inner
 from kernels.cpu.maps import Floats
+from kernels.cpu.preprocess import check_output
 from kernels.rules import MIDDLE, WHITE
 
 Columns = NDArray[np.int32]
@@ -37,10 +38,7 @@ def preprocess_nv12(
     if frame.dtype != np.uint8 or out.dtype != np.float32:
         raise TypeError(f"frame is {frame.dtype} and out {out.dtype}; expected uint8 and float32")
     check_nv12(frame.shape, frame_wh)
-    if out.ndim != 3 or len(out) != 3 or not out.flags.c_contiguous or not out.flags.writeable:
-        raise ValueError(f"out is {out.shape}; expected (3, h, w), C-contiguous and writable")
-    if not (np.isfinite(scale) and scale > 0 and np.isfinite(center[0]) and np.isfinite(center[1])):
-        raise ValueError(f"scale is {scale} and center {center}; expected a positive and two finite numbers")
+    check_output(out, scale, center)
     inverse = np.float32(1 / scale)
     gain = np.array([1 / (255 * s) for s in std], np.float32)
     offset = np.array([-m / s for m, s in zip(mean, std, strict=True)], np.float32)

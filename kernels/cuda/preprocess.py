@@ -12,6 +12,7 @@ does not change the work.
 from __future__ import annotations
 
 from math import isfinite
+from typing import TypeAlias
 
 import numpy as np
 
@@ -34,6 +35,7 @@ from kernels.cuda.maps import ZERO, inside
 
 THREADS = (32, 8)  # one warp a row of the output; not yet measured against others
 ONE = np.float32(1)
+WarpArguments: TypeAlias = tuple[tuple[np.float32, ...], tuple[np.float32, ...], tuple[np.float32, ...]]
 
 
 @device
@@ -128,16 +130,37 @@ def preprocess(
         frames = frames.reshape(1, *frames.shape)
     if frames.ndim != 4 or frames.shape[3] != 3 or not frames.size:
         raise ValueError(f"frames are {frames.shape}; expected (h, w, 3) or (F, h, w, 3), BGR")
-    images = len(frames) * (2 if mirror else 1)
-    if out.ndim != 4 or out.shape[:2] != (images, 3):
-        raise ValueError(f"out is {out.shape}; expected ({images}, 3, H, W)")
-    if not (isfinite(scale) and scale > 0 and isfinite(center[0]) and isfinite(center[1])):
-        raise ValueError(f"scale is {scale} and center {center}; expected a positive and two finite numbers")
-    geometry = (np.float32(1 / scale), np.float32(center[0]), np.float32(center[1]))
-    gain = tuple(np.float32(1 / (255 * s)) for s in std)
-    offset = tuple(np.float32(-m / s) for m, s in zip(mean, std, strict=True))
+    geometry, gain, offset = warp_arguments(
+        len(frames), out, scale=scale, center=center, mean=mean, std=std, mirror=mirror
+    )
     grid = (-(-out.shape[3] // THREADS[0]), -(-out.shape[2] // THREADS[1]), len(frames))
     sizes = tuple(np.int32(side) for side in (*frames.shape[1:3], *out.shape[2:]))
     warp_frames[grid, THREADS, as_stream(stream)](
         frames.reshape(frames.size), out.reshape(out.size), sizes, geometry, gain, offset, mirror
+    )
+
+
+def warp_arguments(
+    frames: int,
+    out: DeviceArray,
+    *,
+    scale: float,
+    center: tuple[float, float],
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    mirror: bool,
+) -> WarpArguments:
+    """(1 / scale, center x, center y), and gain and offset of each channel, for this many frames into out.
+
+    Raises ValueError if out, scale or center is not as `preprocess` says.
+    """
+    images = frames * (2 if mirror else 1)
+    if out.ndim != 4 or out.shape[:2] != (images, 3):
+        raise ValueError(f"out is {out.shape}; expected ({images}, 3, H, W)")
+    if not (isfinite(scale) and scale > 0 and isfinite(center[0]) and isfinite(center[1])):
+        raise ValueError(f"scale is {scale} and center {center}; expected a positive and two finite numbers")
+    return (
+        (np.float32(1 / scale), np.float32(center[0]), np.float32(center[1])),
+        tuple(np.float32(1 / (255 * s)) for s in std),
+        tuple(np.float32(-m / s) for m, s in zip(mean, std, strict=True)),
     )

@@ -12,8 +12,6 @@ four pixels share: L1 keeps them from one tap to the next.
 
 from __future__ import annotations
 
-from math import isfinite
-
 import numpy as np
 
 from kernels.colour import Colour
@@ -32,7 +30,7 @@ from kernels.cuda._cuda import (
     u32,
 )
 from kernels.cuda.maps import ZERO
-from kernels.cuda.preprocess import THREADS, neighbours
+from kernels.cuda.preprocess import THREADS, neighbours, warp_arguments
 from kernels.rules import MIDDLE, WHITE
 
 
@@ -125,14 +123,9 @@ def preprocess_nv12(
     rows, pitch = h + (h + 1) // 2, w + w % 2
     if min(frame_wh) < 1 or frames.ndim != 3 or not len(frames) or frames.shape[1] != rows or frames.shape[2] < pitch:
         raise ValueError(f"frames are {frames.shape} for {w}x{h} pixels; expected (F, {rows}, {pitch} or more), NV12")
-    images = len(frames) * (2 if mirror else 1)
-    if out.ndim != 4 or out.shape[:2] != (images, 3):
-        raise ValueError(f"out is {out.shape}; expected ({images}, 3, H, W)")
-    if not (isfinite(scale) and scale > 0 and isfinite(center[0]) and isfinite(center[1])):
-        raise ValueError(f"scale is {scale} and center {center}; expected a positive and two finite numbers")
-    geometry = (np.float32(1 / scale), np.float32(center[0]), np.float32(center[1]))
-    gain = (np.float32(1 / (255 * s)) for s in std)
-    offset = (np.float32(-m / s) for m, s in zip(mean, std, strict=True))
+    geometry, gain, offset = warp_arguments(
+        len(frames), out, scale=scale, center=center, mean=mean, std=std, mirror=mirror
+    )
     grid = (-(-out.shape[3] // THREADS[0]), -(-out.shape[2] // THREADS[1]), len(frames))
     sizes = tuple(np.int32(side) for side in (h, w, frames.shape[2], *out.shape[2:]))
     warp_nv12[grid, THREADS, as_stream(stream)](

@@ -27,6 +27,7 @@ DOUBT = 3.0  # a joint of confidence 0 has 1 + DOUBT times the tolerance
 LEAST_GAIN = 0.005  # of any difference, however small
 JUMP = 0.19  # body sizes: a joint of sigma 0.07 that is farther away has jumped
 BODY_S = 0.05  # over which the velocity of the body is averaged
+SIZE_S = 0.38  # over which its size is averaged
 GAP_S = 0.5
 FRAME_S = 0.04  # between the frames for which the gains are stated
 SHORTEST_S = 1e-3  # between two frames: some streams repeat timestamps
@@ -46,8 +47,7 @@ class _Memory:
     measured: Floats  # (N, K, 2): as found last, or as shown if the last one found was not believed
     jumped: Flags  # (N, K): the last one found was not believed
     seen_at: Floats  # (N, K): seconds; -inf where never
-    velocity: Floats  # (N, 2): of the body, pixels a second
-    sightings: NDArray[np.int64]  # (N,): frames that the velocity has been averaged over
+    velocity: Floats  # (N, 2): of the body, pixels a second; NaN until it is known
     size: Floats  # (N,): of the body, pixels, averaged; 0 where unknown
 
     @classmethod
@@ -55,7 +55,7 @@ class _Memory:
         people = len(ids)
         xy, never = np.zeros((people, joints, 2)), np.full((people, joints), -np.inf)
         jumped, zeros = np.zeros((people, joints), np.bool_), np.zeros(people)
-        return cls(ids, xy, xy, jumped, never, np.zeros((people, 2)), np.zeros(people, np.int64), zeros)
+        return cls(ids, xy, xy, jumped, never, np.full((people, 2), np.nan), zeros)
 
     def pick(self, which: NDArray[np.intp]) -> _Memory:
         return _Memory(*(getattr(self, one.name)[which] for one in fields(self)))
@@ -112,10 +112,10 @@ class Smoother:
         fresh = time_s - now.seen_at > self._gap_s  # (N, K): without a past
         elapsed_s = np.clip(time_s - now.seen_at, SHORTEST_S, self._gap_s)
         known = found & ~fresh
-        _follow_size(now, body_sizes(people.boxes()))
+        _follow_size(now, body_sizes(people.boxes()), elapsed_s.min(axis=1))
         _follow_body(now, (measured - now.measured) / elapsed_s[..., None], known, elapsed_s)
 
-        expected = now.xy + now.velocity[:, None] * elapsed_s[..., None]
+        expected = now.xy + np.nan_to_num(now.velocity)[:, None] * elapsed_s[..., None]
         away = np.sqrt(((measured - expected) ** 2).sum(axis=2)) / now.size[:, None]  # (N, K) body sizes
         sigmas = np.array(sigmas_for(found.shape[1]))
         jumped = known & ~now.jumped & (away > self._jump * np.sqrt(sigmas / MEDIAN_SIGMA))
@@ -130,8 +130,9 @@ class Smoother:
         now.seen_at = np.where(found, time_s, now.seen_at)
 
 
-def _follow_size(now: _Memory, size: Floats) -> None:
-    now.size = np.where(now.size > 0, now.size + 0.1 * (size - now.size), size)
+def _follow_size(now: _Memory, size: Floats, since_s: Floats) -> None:
+    gain = np.where(now.size > 0, 1 - np.exp(-since_s / SIZE_S), 1.0)
+    now.size += gain * (size - now.size)
 
 
 def _follow_body(now: _Memory, slopes: Floats, known: Flags, elapsed_s: Floats) -> None:
@@ -140,9 +141,9 @@ def _follow_body(now: _Memory, slopes: Floats, known: Flags, elapsed_s: Floats) 
     if len(rows) == 0:
         return
     since_s = np.min(np.where(known, elapsed_s, np.inf), axis=1)[rows]
-    now.sightings[rows] += 1
-    gain = np.maximum(1 - np.exp(-since_s / BODY_S), 1 / now.sightings[rows])
-    now.velocity[rows] += gain[:, None] * (masked_medians(slopes[rows], known[rows]) - now.velocity[rows])
+    gain = (1 - np.exp(-since_s / BODY_S))[:, None]
+    before, median = now.velocity[rows], masked_medians(slopes[rows], known[rows])
+    now.velocity[rows] = np.where(np.isnan(before), median, before + gain * (median - before))
 
 
 def _gain(away: Floats, tolerance: Floats, elapsed_s: Floats) -> Floats:

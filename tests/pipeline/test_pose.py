@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 
 from core.errors import SourceError, StageError
+from core.signals import Stopped
 from pipeline import PosePipeline
+from pipeline.stages import Job
 from pipeline.stats import Recorder
 from tests.pipeline.fakes import FakeSource, FakeStep, Fault, raising_at
 
@@ -311,3 +314,13 @@ def test_a_camera_never_waits_for_a_batch():
     step = FakeStep(batch=3)
     assert run_to_end(PosePipeline(step=step), FakeSource(5, live=True, interval_s=0.01))[1] is None
     assert set(step.batches) == {1}
+
+
+def test_a_signal_inside_compiled_code_is_an_interrupt():
+    """CPython reports an exception that a signal raised within C code as a SystemError with that cause."""
+
+    def interrupted() -> None:
+        raise SystemError("returned a result with an exception set") from Stopped(signal.SIGTERM)
+
+    with pytest.raises(Stopped, match="SIGTERM"):
+        Job([], Recorder()).timed("group", interrupted)
