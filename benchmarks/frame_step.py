@@ -3,9 +3,10 @@
 Frames of the bundled clip are in memory before the run, scaled to each size, so that the figures include neither video
 decoding nor a camera. In one run, for each size: the engine alone as a CUDA graph, timed by events, for one image and
 for a batch of eight; the pipeline, including tracking, with graphs and with plain launches; and plain PyTorch with
-host decoding (host_torch.py), if torch is installed and the model has weights. The first frames of each run are not
+host decoding (host_torch.py), if torch is installed and the model has weights: with this project's decode on the CPU,
+and with the authors' way of decoding, each step over whole maps (tests/reference). The first frames of each run are not
 timed: in a new thread the first passes choose cuDNN's plans again. For random weights use --people N: drawn crowds are
-decoded instead of the network's outputs.
+decoded instead of the network's outputs. A second table has the parts of a frame on the device.
 """
 
 from __future__ import annotations
@@ -27,11 +28,14 @@ from numpy.typing import NDArray
 from benchmarks.drawn_maps import DrawnNetwork
 from core.errors import PoseError
 from engine.gpu import find_gpu
+from kernels.cpu import preprocess
 from pipeline import PosePipeline, open_source
 from pipeline.device_step import DeviceStep
+from pipeline.letterbox import Letterbox
 from pipeline.model_files import ONNX_SUFFIX, PLAN_SUFFIX
 from pipeline.pose import LIVE_OPTIONS
 from pipeline.sources import Source
+from pipeline.step import HostStep
 from pipeline.types import Frame
 
 SIZES_WH = (
@@ -115,6 +119,46 @@ def draw_people(step: DeviceStep, people: int) -> None:
     step.replace_networks(lambda shape: DrawnNetwork(network_for(shape), step.device, people))
 
 
+def authors_fps(baseline: HostStep, frame_wh: tuple[int, int]) -> float:
+    """Frames per second of PyTorch and the decode in plain NumPy, one frame after another; each picture once."""
+    from tests.reference.decode import decode
+
+    pictures = scaled_clip(frame_wh)
+    shape = baseline.input_shape(frame_wh)
+    spec, box = baseline.spec, Letterbox.for_model(frame_wh, baseline.spec)
+    images = np.empty((1, 3, *shape[1:]), np.float32)
+    converted = images.astype(spec.input_dtype)
+
+    def people(picture: NDArray[np.uint8]) -> object:
+        preprocess(picture, images[0], scale=box.scale, center=box.center, mean=spec.mean, std=spec.std)
+        converted[:] = images
+        heads = baseline.runner_for(shape).infer(converted)
+        return decode(heads.heatmaps, heads.tags, LIVE_OPTIONS)
+
+    people(pictures[0])
+    started = time.perf_counter()
+    for picture in pictures:
+        people(picture)
+    return len(pictures) / (time.perf_counter() - started)
+
+
+def parts_row(step: DeviceStep, frame_wh: tuple[int, int]) -> list[str]:
+    """Device microseconds of a frame's parts, of the engine and of the whole frame, each a graph; bytes back."""
+    picture = scaled_clip(frame_wh)[0]
+    parts = {name: 1e3 * float(np.median(ms)) for name, ms in step.time_parts(picture, seconds=1.0).items()}
+    engine_us, frame_us = (
+        1e3 * float(np.median(times(frame_wh, seconds=1.0))) for times in (step.time_engine, step.time_frame)
+    )
+    return [
+        f"{frame_wh[0]}x{frame_wh[1]}",
+        *(f"{parts[name]:.1f}" for name in PARTS),
+        f"{engine_us:.1f}",
+        f"{frame_us:.1f}",
+        f"{frame_us / engine_us:.3f}",
+        str(step.bytes_back),
+    ]
+
+
 def row(pose: PosePipeline, baseline: PosePipeline | None, frame_wh: tuple[int, int], frames: int) -> list[str]:
     step = pose.step
     assert isinstance(step, DeviceStep)
@@ -130,6 +174,7 @@ def row(pose: PosePipeline, baseline: PosePipeline | None, frame_wh: tuple[int, 
     plain = measure(pose, frame_wh, frames)
     step.graphs = True
     torch = measure(baseline, frame_wh, max(20, frames // 5)) if baseline is not None else None
+    in_numpy = authors_fps(baseline.step, frame_wh) if baseline and isinstance(baseline.step, HostStep) else None
     alone = 1e3 / engine_ms[0]
     _, h, w = step.input_shape(frame_wh)
     return [
@@ -144,14 +189,18 @@ def row(pose: PosePipeline, baseline: PosePipeline | None, frame_wh: tuple[int, 
         f"{plain.fps:.1f}",
         f"{torch.fps:.1f}" if torch is not None else "-",
         f"{graphs.fps / torch.fps:.2f}" if torch is not None else "-",
+        f"{in_numpy:.2f}" if in_numpy is not None else "-",
         " / ".join(f"{value:.2f}" for value in np.percentile(graphs.latency_ms, (50, 95, 99))),
     ]
 
 
 HEADER = (
     "frame", "input", "engine ms p50 / p95", "engine FPS", f"engine FPS, batch {BATCH}", "pipeline FPS",
-    "people a frame", "of engine", "without graph", "PyTorch, host decode", "times that", "latency ms p50 / p95 / p99",
+    "people a frame", "of engine", "without graph", "PyTorch, host decode", "times that",
+    "PyTorch, authors' decode", "latency ms p50 / p95 / p99",
 )  # fmt: skip
+PARTS = ("upload", "preprocess", "infer", "group", "download")
+PARTS_HEADER = ("frame", *(f"{name} us" for name in PARTS), "engine us", "frame us", "of engine", "bytes back")
 
 
 def main() -> int:
@@ -186,6 +235,9 @@ def main() -> int:
             print(f"| {' | '.join(HEADER)} |\n| --- | --- |{' ---: |' * (len(HEADER) - 2)}")
             for frame_wh in SIZES_WH:
                 print(f"| {' | '.join(row(pose, baseline, frame_wh, options.frames))} |", flush=True)
+            print(f"\n| {' | '.join(PARTS_HEADER)} |\n| --- |{' ---: |' * (len(PARTS_HEADER) - 1)}")
+            for frame_wh in SIZES_WH:
+                print(f"| {' | '.join(parts_row(pose.step, frame_wh))} |", flush=True)
             if baseline is not None:
                 baseline.close()
     except (PoseError, ValueError) as error:

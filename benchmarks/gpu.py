@@ -30,6 +30,17 @@ RTX_RUNS = "TensorRT-RTX runs here"  # what benchmarks.rtx prints
 LEFT_OUT = "left out"
 GOOD = ("ok", LEFT_OUT)
 ENGINES = ("tensorrt", "tensorrt-rtx", "torch")
+# By name: other tests import packages that the pack has not.
+GPU_TESTS = (
+    "tests/test_gpu.py",
+    "tests/engine/test_device.py",
+    "tests/engine/test_gpu.py",
+    "tests/engine/test_torch_runner.py",
+    "tests/kernels/cuda/test_gpu.py",
+    "tests/pipeline/sinks/test_video_encoder.py",
+    "tests/pipeline/sources/test_decoding.py",
+    "tests/pipeline/test_hardware.py",
+)
 RANDOM_W32 = "import sys, torch; from safetensors.torch import save_file; from export.model import build_model; \
 torch.manual_seed(0); save_file(build_model('w32').state_dict(), sys.argv[1])"
 
@@ -65,7 +76,7 @@ def steps(out: Path) -> Iterator[Step]:
     if "tensorrt-rtx" in engines:
         yield Step("rtx", ("-m", "benchmarks.rtx"), 180)
     yield Step("selfcheck", ("-m", "commands.selfcheck"), 300)
-    yield Step("tests", ("-m", "pytest", "-m", "gpu", "--require-gpu", "--timeout", "500", "-v"), 1500)
+    yield Step("tests", ("-m", "pytest", "-m", "gpu", "--require-gpu", "--timeout", "500", "-v", *GPU_TESTS), 1500)
     yield Step("kernels", ("-m", "benchmarks.kernels"), 300)
     w32 = out / "w32-random.safetensors"  # no download: the time of a network does not depend on its weights
     if "torch" in engines:
@@ -80,6 +91,15 @@ def steps(out: Path) -> Iterator[Step]:
         video = ("run_video.py", "samples/crowd.mp4", "--engine", engine, "--benchmark", "--stats", "json")
         yield Step(f"video-tiny-{engine}", video, 120, needs=needs.get(engine))
         yield Step(f"video-w32-{engine}", (*video, "--model", str(w32)), 240, needs=needs.get(engine))
+    large = out / "large.mp4"
+    yield Step("large", ("-m", "benchmarks.large_clip", str(large)), 120)
+    for engine in engines:
+        video = ("run_video.py", str(large), "--engine", engine, "--benchmark", "--stats", "json")
+        for unit in ("gpu", "cpu"):
+            yield Step(f"large-{engine}-decoder-{unit}", (*video, "--decoder", unit), 120, needs=needs.get(engine))
+        sweep = ("--batches", "1", "2", "4", "8", "--frames", "600", "--out", str(out / f"fps-{engine}"))
+        batches = ("-m", "benchmarks.fps", "--engines", engine, "--source", str(large), *sweep)
+        yield Step(f"batches-{engine}", batches, 240, needs=needs.get(engine))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -186,20 +186,40 @@ class DeviceStep:
             self.finish(slot)
 
     def time_engine(self, frame_wh: tuple[int, int], *, seconds: float, concurrent: bool = False) -> list[float]:
-        times_ms: list[float] = []
         with self.device.current():
             shape = self._shape(self.input_shape(frame_wh))
-            launch, graphs = self._repeatable(lambda: shape.network.enqueue(self._compute), shape)
-            marks = [self.device.event(timing=True) for _ in range(TIMED_PASSES + 1)]
-            while len(times_ms) < 3 or sum(times_ms) < seconds * 1e3:
-                launch()  # the first of a queue waits for the host and is not timed
-                marks[0].record(self._compute)
-                for mark in marks[1:]:
-                    launch()
-                    mark.record(self._compute)
-                marks[-1].wait()
-                times_ms += [after.ms_since(before) for before, after in pairwise(marks)]
-            self.device.free(*marks, *graphs)
+            return self._time_queued(lambda: shape.network.enqueue(self._compute), shape, seconds)
+
+    def time_frame(self, frame_wh: tuple[int, int], *, seconds: float) -> list[float]:
+        """Milliseconds of a frame's whole work on the compute stream, preprocess to download, measured as the engine
+        alone is.
+        """
+        self.prepare(0, [np.zeros((frame_wh[1], frame_wh[0], 3), np.uint8)] * self.batch)
+        self.infer(0)
+        self.finish(0)
+        with self.device.current():
+            shape = self._shape(self.input_shape(frame_wh))
+            return self._time_queued(lambda: self._enqueue(self._slots[0], shape), shape, seconds)
+
+    @property
+    def bytes_back(self) -> int:
+        """What a pass copies to the host: the people of its frames."""
+        return int(self._slots[0].people.array.nbytes)
+
+    def _time_queued(self, enqueue: Callable[[], None], shape: _Shape, seconds: float) -> list[float]:
+        """Device milliseconds of `enqueue`, TIMED_PASSES at a time in the queue."""
+        times_ms: list[float] = []
+        launch, graphs = self._repeatable(enqueue, shape)
+        marks = [self.device.event(timing=True) for _ in range(TIMED_PASSES + 1)]
+        while len(times_ms) < 3 or sum(times_ms) < seconds * 1e3:
+            launch()  # the first of a queue waits for the host and is not timed
+            marks[0].record(self._compute)
+            for mark in marks[1:]:
+                launch()
+                mark.record(self._compute)
+            marks[-1].wait()
+            times_ms += [after.ms_since(before) for before, after in pairwise(marks)]
+        self.device.free(*marks, *graphs)
         return times_ms
 
     def time_parts(self, image: NDArray[np.uint8], *, seconds: float) -> dict[str, list[float]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 
@@ -78,6 +79,16 @@ def test_steps_of_an_engine_that_refuses_the_gpu_are_left_out_and_that_is_no_fai
     assert (tmp_path / "frame.log").exists() == (expected == "ok")
     assert answer in (tmp_path / "summary.md").read_text()  # the refusal in its own words
     assert gpu.main(["--out", str(tmp_path)]) == 0  # and it stays so
+
+
+def test_every_test_that_needs_a_gpu_is_run():
+    tests = gpu.ROOT / "tests"
+    marked = {
+        file
+        for file in tests.rglob("test_*.py")
+        if re.search(r"^(@|pytestmark = .*)pytest\.mark\.gpu", file.read_text(), re.M)
+    }
+    assert {gpu.ROOT / name for name in gpu.GPU_TESTS} == marked
 
 
 def test_the_answer_of_the_rtx_step_is_the_one_that_the_others_wait_for():
