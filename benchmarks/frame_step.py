@@ -203,11 +203,18 @@ PARTS = ("upload", "preprocess", "infer", "group", "download")
 PARTS_HEADER = ("frame", *(f"{name} us" for name in PARTS), "engine us", "frame us", "of engine", "bytes back")
 
 
+def size(text: str) -> tuple[int, int]:
+    """1920x1080 as (width, height), for argparse."""
+    width, height = map(int, text.split("x"))
+    return width, height
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.frame_step", description=__doc__)
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--frames", type=int, default=1000, help="of each measurement (1000)")
+    parser.add_argument("--sizes", type=size, nargs="+", default=SIZES_WH, metavar="WxH", help="of the frames (four)")
     parser.add_argument("--people", type=int, metavar="N", help="decode drawn crowds of N, not the network's outputs")
     parser.add_argument("--gpu", type=int, default=0, metavar="N", help="of those that are visible (0)")
     options = parser.parse_args()
@@ -233,10 +240,10 @@ def main() -> int:
                 step = host_step(options.model, pose.step.spec, LIVE_OPTIONS, where, options.people)
                 baseline = PosePipeline(step=step)
             print(f"| {' | '.join(HEADER)} |\n| --- | --- |{' ---: |' * (len(HEADER) - 2)}")
-            for frame_wh in SIZES_WH:
+            for frame_wh in options.sizes:
                 print(f"| {' | '.join(row(pose, baseline, frame_wh, options.frames))} |", flush=True)
             print(f"\n| {' | '.join(PARTS_HEADER)} |\n| --- |{' ---: |' * (len(PARTS_HEADER) - 1)}")
-            for frame_wh in SIZES_WH:
+            for frame_wh in options.sizes:
                 print(f"| {' | '.join(parts_row(pose.step, frame_wh))} |", flush=True)
             if baseline is not None:
                 baseline.close()

@@ -1,13 +1,17 @@
 """The network in PyTorch on a GPU, half precision, channels last: TensorRT's baseline and fallback.
 
 It runs on the caller's stream and reads and writes memory of `engine.device`, so that a frame step can capture it into
-the same CUDA graph as the kernels. Before a capture, run one pass on the same stream in the same thread. Later passes
-on that stream then reuse the memory that the first one freed. torch also chooses cuDNN's plans in the first pass of
-each thread, which waits for the device and so cannot be captured.
+the same CUDA graph as the kernels. Before a capture, run one pass on the same stream in the same thread: torch chooses
+cuDNN's plans in the first pass of each thread, which waits for the device and so cannot be captured.
+
+A graph keeps the addresses of the memory between the layers, which torch considers free once it is captured. Outside of
+a pool of its own torch would give that memory back to the driver, as it does each time it has chosen a plan, and the
+next launch would write to memory that no longer exists, or that is somebody else's.
 """
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -41,12 +45,17 @@ class TorchNetwork:
         self.arrays: dict[str, DeviceArray] = {
             name: device.empty(*tensor) for name, tensor in tensors_of(spec, shape).items()
         }
+        self._captured_memory = torch.cuda.MemPool()
         self._tensors = {name: torch.as_tensor(array, device=gpu) for name, array in self.arrays.items()}
 
     def enqueue(self, stream: Stream) -> None:
         """Put one forward pass on `stream`. Returns at once; may be captured after one pass on the same stream."""
         torch, tensors = self._torch, self._tensors
-        with torch.inference_mode(), torch.cuda.stream(torch.cuda.ExternalStream(stream.handle, self._gpu)):
+        with ExitStack() as stack:
+            stack.enter_context(torch.inference_mode())
+            stack.enter_context(torch.cuda.stream(torch.cuda.ExternalStream(stream.handle, self._gpu)))
+            if torch.cuda.is_current_stream_capturing():
+                stack.enter_context(torch.cuda.use_mem_pool(self._captured_memory, self._gpu))
             image = tensors["image"].contiguous(memory_format=torch.channels_last)
             heatmaps, tags = self._graph(image)
             tensors["heatmaps"].copy_(heatmaps)
@@ -56,9 +65,9 @@ class TorchNetwork:
         return None  # torch raises during the capture
 
     def close(self) -> None:
-        """Release the memory. May be called twice."""
+        """Release the memory; graphs of it may not be launched any more. May be called twice."""
         self._device.free(*self.arrays.values())
-        self.arrays, self._tensors, self._graph = {}, {}, None
+        self.arrays, self._tensors, self._graph, self._captured_memory = {}, {}, None, None
 
 
 def load_torch() -> ModuleType:

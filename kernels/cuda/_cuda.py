@@ -75,8 +75,9 @@ WARP = 32
 ALL_LANES = 0xFFFFFFFF
 u32 = np.uint32  # of subscripts: Numba looks whether a signed one is negative, in 64 bits
 
-# One block an image is what `group` needs; Numba would call it under-utilisation.
-warnings.filterwarnings("ignore", message=r"Grid size \d+ will likely result in GPU under-utilization")
+# One block an image is what `group` needs; Numba would call it under-utilisation, on a terminal in colour.
+LOW_OCCUPANCY = r"(\x1b\[\d*m)*Grid size \d+ will likely result in GPU under-utilization"
+warnings.filterwarnings("ignore", message=LOW_OCCUPANCY)
 
 if SIMULATED:
 

@@ -22,6 +22,11 @@ def test_only_one_file_imports_numba_cuda():
             assert not re.search(r"^\s*(from|import) numba", source.read_text(), re.MULTILINE), source.name
 
 
+@pytest.mark.parametrize("colour", ["", "\x1b[1m", "\x1b[1m\x1b[1m"])
+def test_numbas_warning_of_small_grids_is_recognised_with_and_without_colour(colour):
+    assert re.match(_cuda.LOW_OCCUPANCY, f"{colour}Grid size 17 will likely result in GPU under-utilization due to low")
+
+
 def test_limits_ask_the_driver_for_attributes_that_it_has(monkeypatch):
     driver = pytest.importorskip("cuda.bindings.driver")
 
