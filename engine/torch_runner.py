@@ -45,7 +45,8 @@ class TorchNetwork:
         self.arrays: dict[str, DeviceArray] = {
             name: device.empty(*tensor) for name, tensor in tensors_of(spec, shape).items()
         }
-        self._captured_memory = torch.cuda.MemPool()
+        with torch.cuda.device(gpu):
+            self._captured_memory = torch.cuda.MemPool()
         self._tensors = {name: torch.as_tensor(array, device=gpu) for name, array in self.arrays.items()}
 
     def enqueue(self, stream: Stream) -> None:
