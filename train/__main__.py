@@ -19,6 +19,7 @@ if __name__ == "__main__":
 import argparse
 import copy
 import sys
+import time
 from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -31,9 +32,12 @@ from core.spec import IMAGENET_MEAN, IMAGENET_STD, Channels, ModelSpec
 from train.arguments import OVER_MOVENET, parser_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
     from export.head import HigherHead
+    from train.device_mixture import DeviceMixture
     from train.loop import Options, Record
     from train.mixture import Mixture
     from train.teacher import Teacher
@@ -41,6 +45,7 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit status: 0 (also after --minutes), 2 for bad arguments or input, 128 + a signal."""
+    started = time.monotonic()
     parser = parser_of(__doc__)
     options = parser.parse_args(arguments)
     starts = options.movenet and not options.distilled
@@ -54,6 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("nothing to train on: give --data JSON,DIR or --drawn N")
     if not (options.run or options.scenes or options.pack or options.movenet):
         parser.error("--run FOLDER is needed, or --pack FILE, --movenet FILE or --scenes N")
+    if options.timed and options.minutes is None:
+        parser.error("--timed needs --minutes")
     try:
         with stop_signals():
             if options.scenes:
@@ -63,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
             elif starts:
                 _start_from_movenet(options)
             else:
-                _train(options)
+                _train(options, started)
     except (ValueError, PoseError) as error:
         return complain(parser.prog, error, REFUSED)
     except KeyboardInterrupt as error:
@@ -78,7 +85,7 @@ def _draw_scenes(options: argparse.Namespace) -> None:
     print(f"{options.out}: {write_scenes(options.out, options.scenes)} pictures and their labels.json")
 
 
-def _save(state: dict[str, Tensor], options: argparse.Namespace) -> None:
+def _save(state: dict[str, Tensor], options: argparse.Namespace, out: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
@@ -87,7 +94,7 @@ def _save(state: dict[str, Tensor], options: argparse.Namespace) -> None:
         state["contrast"] = torch.tensor(options.calibration)
     if options.half:
         state = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
-    save_file(state, options.out)
+    save_file(state, out)
 
 
 def _pack(options: argparse.Namespace) -> None:
@@ -142,7 +149,7 @@ def _start_from_movenet(options: argparse.Namespace) -> None:
         fit_tags(model, pictures, options.side, range(0, len(pictures), 3))
     else:
         tag_fit.fit_tags(model, tag_fit.read_joints(model, pictures, range(len(pictures)), options.seed), options.seed)
-    _save(model.state_dict(), options)
+    _save(model.state_dict(), options, options.out)
     print(f"{options.out}: MoveNet, pruned, with fitted tags")
 
 
@@ -167,12 +174,32 @@ def _mixture(options: argparse.Namespace) -> Mixture:
     )
 
 
+def _on_device(mixture: Mixture, options: argparse.Namespace) -> Mixture | DeviceMixture:
+    """The mixture, with its pictures in the device's memory if the options say so."""
+    in_memory = options.device.startswith("cuda") if options.in_memory is None else options.in_memory
+    if not in_memory:
+        return mixture
+    from train.device_mixture import DeviceMixture
+
+    since = time.monotonic()
+    loaded = DeviceMixture(mixture, options.batch, options.device)
+    pixels = loaded.pictures.pixels
+    size_gb = pixels.numel() * pixels.element_size() / 1e9
+    print(f"{len(loaded.pictures)} pictures, {size_gb:.2f} GB, on {options.device} in {time.monotonic() - since:.1f} s")
+    each = ", ".join(
+        f"{count} of {len(pictures)}" for count, (pictures, _) in zip(loaded.quotas, mixture.sets, strict=True)
+    )
+    print(f"crops a batch: {each}", flush=True)
+    return loaded
+
+
 def _progress() -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     return Progress(*columns, TimeRemainingColumn(), console=progress_console(), refresh_per_second=2)
 
 
-def _train(options: argparse.Namespace) -> None:
+def _train(options: argparse.Namespace, started: float) -> None:
+    """started: when the command was, on the monotonic clock; --timed counts from there."""
     import torch
 
     from export.checkpoint import load_checkpoint
@@ -197,7 +224,7 @@ def _train(options: argparse.Namespace) -> None:
         validate = Validation(options.val[0], options.val[1], spec, options.val_limit)
 
     with _progress() as bars:
-        task = bars.add_task("step", total=options.steps)
+        task = bars.add_task("step", total=None if options.timed else options.steps)
 
         def show(step: int, record: Record) -> None:
             bars.update(task, completed=step)
@@ -205,14 +232,22 @@ def _train(options: argparse.Namespace) -> None:
                 line = "  ".join(f"{name} {value:.4g}" for name, value in record.items())
                 bars.console.print(f"{step:6d}  {line}", soft_wrap=True)
 
+        def write_average(seconds: int) -> None:
+            _save(run.average.model.state_dict(), options, options.run / f"average-{seconds}.safetensors")
+
+        stream, teacher = _on_device(mixture, options), _teacher(options)
+        if options.timed:
+            options.minutes = max(0.0, options.minutes - (time.monotonic() - started) / 60)
         run = Run(
             model,
-            mixture,
+            stream,
             options.run,
             _run_options(options, mean, std),
             validate=validate,
             on_step=show,
-            teacher=_teacher(options),
+            on_note=bars.console.print,
+            on_snapshot=write_average,
+            teacher=teacher,
         )
         bars.update(task, completed=run.step)
         finished = run.train()
@@ -221,8 +256,10 @@ def _train(options: argparse.Namespace) -> None:
     if options.out:
         if other is not None:
             blend(run.average.model, other, options.blend[1])
-        _save(run.average.model.state_dict(), options)
+        _save(run.average.model.state_dict(), options, options.out)
         print(f"{options.out}: the averaged weights after {run.step} steps")
+    if options.device.startswith("cuda"):
+        print(f"{torch.cuda.max_memory_allocated() / 1e9:.1f} GB of device memory")
     if not finished:
         print(f"stopped after {run.step} of {options.steps} steps; run the same command to resume")
 
@@ -257,7 +294,9 @@ def _teacher(options: argparse.Namespace) -> Teacher | None:
     from train.teacher import Teacher
     from train.warm_start import load_movenet
 
-    return Teacher(load_movenet(options.movenet), range(len(options.distilled)), options.label_share)
+    return Teacher(
+        load_movenet(options.movenet), range(len(options.distilled)), options.label_share, options.features_weight
+    )
 
 
 def _run_options(options: argparse.Namespace, mean: Channels, std: Channels) -> Options:

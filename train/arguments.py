@@ -8,6 +8,7 @@ from pathlib import Path
 from core.command_line import CommandParser, file_path
 from train.targets import SIGMA
 
+FEATURES_WEIGHT = 0.1  # of the features' squared error, relative to their variance
 OVER_MOVENET = ("tiny", "small")
 PACKED_SIDE = 384  # short side of packed pictures, enough for crops of 256 at scale 1.5
 
@@ -34,8 +35,10 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     add("--data", action="append", default=[], type=_data, metavar="JSON,DIR[,WEIGHT]", help=text)
     text = "as --data, but the targets of the heatmaps at 1/4 are those of --movenet, not of the labels"
     add("--distilled", action="append", default=[], type=_data, metavar="JSON,DIR[,WEIGHT]", help=text)
-    text = "weight of the labels in the targets of --distilled, 0 to 1 (0)"
-    add("--label-share", type=_share, default=0.0, metavar="X", help=text)
+    text = "weight of the labels in the targets of --distilled, 0 to 1 (0); A,B: from A at the start to B at the end"
+    add("--label-share", type=_shares, default=(0.0, 0.0), metavar="X[,Y]", help=text)
+    text = f"weight of the loss of the teacher's features ({FEATURES_WEIGHT:g})"
+    add("--features-weight", type=float, default=FEATURES_WEIGHT, metavar="X", help=text)
     add("--drawn", type=int, default=0, metavar="N", help="add N synthetic pictures")
     add("--drawn-weight", type=float, default=1.0, metavar="X", help="how often each is used per epoch (1)")
     add("--val", type=_labels, metavar="JSON,DIR", help="validation pictures, to measure AP on")
@@ -96,9 +99,16 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     add = machine.add_argument
     add("--device", default="cpu", help="cpu, cuda, cuda:1 … (cpu)")
     add("--fp32", dest="bf16", action="store_false", help="do not use bfloat16")
+    text = "decode all pictures once into the memory of --device and make the crops there (with cuda; otherwise not)"
+    add("--in-memory", action=argparse.BooleanOptionalAction, help=text)
+    add("--no-graph", dest="graph", action="store_false", help="do not run the steps as a CUDA graph")
     add("--threads", type=int, default=0, help="of PyTorch (0: PyTorch's default)")
     add("--workers", type=int, default=1, help="processes that prepare pictures (1)")
     add("--minutes", type=float, metavar="M", help="write a checkpoint and stop after M minutes")
+    text = "let the learning rate fall over --minutes, which include loading the pictures, not over --steps"
+    add("--timed", action="store_true", help=text)
+    text = "write the averaged weights to RUN/average-SECONDS.safetensors at these intervals (0: never)"
+    add("--snapshot-seconds", type=float, default=0.0, metavar="S", help=text)
     add("--log-every", type=int, default=20, metavar="STEPS", help="(20)")
     add("--validate-every", type=int, default=0, metavar="STEPS", help="(0: never)")
     add("--checkpoint-every", type=int, default=200, metavar="STEPS", help="(200)")
@@ -126,14 +136,15 @@ def _blend(text: str) -> tuple[Path, float]:
     return Path(name), value
 
 
-def _share(text: str) -> float:
+def _shares(text: str) -> tuple[float, float]:
     try:
-        value = float(text)
+        first, _, last = text.partition(",")
+        values = float(first), float(last or first)
     except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r}; expected a number from 0 to 1")
-    return value
+        values = -1.0, -1.0
+    if not all(0 <= value <= 1 for value in values):
+        raise argparse.ArgumentTypeError(f"{text!r}; expected a number from 0 to 1, or two: X,Y")
+    return values
 
 
 def _labels(text: str) -> tuple[Path, Path]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,12 +16,18 @@ from torch import Tensor, nn
 from core.errors import ModelError
 from export.small import Small
 from export.tiny import Tiny
+from train.device_mixture import DeviceMixture
 from train.losses import focal_loss, heatmap_loss, tag_losses
 from train.mixture import Batch, Mixture, batches, normalise
-from train.optimise import MovingAverage, freeze, learning_rate, parameter_groups
+from train.optimise import AdamW, MovingAverage, cosine, freeze, learning_rate, parameter_groups
+from train.step_graph import StepGraph
 from train.teacher import Teacher
 
 Record = dict[str, float]
+
+WARM_STEPS = 5  # before a step is recorded as a graph
+AHEAD = 2  # steps that the host may launch before the GPU has finished them
+TIMED_STEPS = 3  # with each memory layout, to choose the faster
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +38,11 @@ class Options:
     the backbone is frozen before this step.
     freeze: a regular expression; parameters whose names it matches from the start are frozen.
     heatmap_weight, pull_weight, push_weight, foreground: see losses.py. focal: the coarsest heatmaps are probabilities
-    and use focal_loss. minutes: write a checkpoint and stop after this time.
-    bf16: automatic mixed precision; the losses are always float32.
+    and use focal_loss. minutes: write a checkpoint and stop after this time. timed: the schedule's length is `minutes`,
+    not `steps`; a resumed run has a schedule of its own. snapshot_seconds: time between calls of Run.on_snapshot, 0 for
+    none.
+    bf16: automatic mixed precision; the losses are always float32. graph: on a GPU, with a DeviceMixture, run the steps
+    as a CUDA graph where possible.
     """
 
     steps: int = 20_000
@@ -57,6 +67,9 @@ class Options:
     validate_every: int = 0
     checkpoint_every: int = 200
     minutes: float | None = None
+    timed: bool = False
+    snapshot_seconds: float = 0.0
+    graph: bool = True
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
@@ -66,22 +79,28 @@ class Run:
     """A training run in `folder`, with checkpoint.pt and metrics.jsonl. An existing checkpoint is resumed."""
 
     model: nn.Module
-    mixture: Mixture
+    mixture: Mixture | DeviceMixture
     folder: Path
     options: Options
     validate: Callable[[nn.Module], Record] | None = None  # gets a model in eval mode, float32, on the run's device
     on_step: Callable[[int, Record], None] = lambda step, record: None
+    on_note: Callable[[str], None] = lambda text: None  # gets what was chosen for the GPU
+    on_snapshot: Callable[[int], None] = lambda seconds: None  # gets the seconds since the start; the average is ready
     teacher: Teacher | None = None  # for a Tiny or a Small
     step: int = 0  # number of the next batch
     average: MovingAverage = field(init=False)
 
     def __post_init__(self) -> None:
         options = self.options
+        if options.timed and options.minutes is None:
+            raise ValueError("timed is set and minutes is None; expected the length of the run")
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.model.to(device=options.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs lack it
-        if self.teacher is not None:
-            self.teacher.to(options.device)
-        self.optimizer = torch.optim.AdamW(
+        self._on_gpu = torch.device(options.device).type == "cuda"
+        self._graph: StepGraph | None = None
+        self._may_record = self._on_gpu and options.graph and isinstance(self.mixture, DeviceMixture)
+        self._mean, self._std = (torch.tensor(value, device=options.device) for value in (options.mean, options.std))
+        self._set_layout(torch.channels_last)
+        self.optimizer = AdamW(
             parameter_groups(self.model, options.weight_decay, options.backbone_rate), lr=options.rate
         )
         self.average = MovingAverage(self.model, options.average_decay)
@@ -98,32 +117,53 @@ class Run:
 
     def train(self) -> bool:
         """Train until the last step or for `minutes`, with checkpoints. Returns whether the run is complete."""
+        self._started = time.monotonic()
+        with self._own_stream():
+            if self._on_gpu:
+                torch.backends.cudnn.benchmark = True
+                if isinstance(self.mixture, DeviceMixture):
+                    self._choose_layout(self.mixture)
+            return self._train()
+
+    def _train(self) -> bool:
         options = self.options
-        ends = time.monotonic() + 60 * options.minutes if options.minutes is not None else float("inf")
-        record: Record = {}
-        since = time.monotonic()
-        first = self.step
-        for batch in batches(self.mixture, options.batch, range(self.step, options.steps), options.workers):
+        snapshot, since = self._started, time.monotonic()
+        ends = self._started + 60 * options.minutes if options.minutes is not None else float("inf")
+        self._first = first = self.step
+        total: Tensor | None = None
+        pending: deque[torch.cuda.Event] = deque()
+        for batch in self._batches(range(self.step, 10**9 if options.timed else options.steps)):
             losses = self._train_step(batch)
+            summed = torch.stack([*losses.values()])
+            total = summed if total is None else total + summed
             self.step += 1
-            record = {k: record.get(k, 0.0) + float(v) for k, v in losses.items()}
-            if self.step % options.log_every == 0 or self.step == options.steps:
-                steps = min(options.log_every, self.step - first)
+            if self._on_gpu:
+                pending.append(torch.cuda.Event())
+                pending[-1].record()
+                if len(pending) > AHEAD:
+                    pending.popleft().synchronize()
+            over = time.monotonic() > ends
+            last = over if options.timed else self.step == options.steps
+            if self.step % options.log_every == 0 or last:
+                steps = self.step - first
+                values = (total / steps).tolist()  # waits for the device
+                record = {k: round(v, 7) for k, v in zip(losses, values, strict=True)}
                 seconds = time.monotonic() - since
-                record = {k: round(v / steps, 7) for k, v in record.items()}
                 record |= {"rate": self._rate(self.step - 1), "images_per_s": round(steps * options.batch / seconds, 1)}
                 self._log("train", record)
-                record, since, first = {}, time.monotonic(), self.step
+                total, since, first = None, time.monotonic(), self.step
             else:
                 self.on_step(self.step, {})
-            over = time.monotonic() > ends
             if self.step % options.checkpoint_every == 0 or over:
                 self.save()
+            if options.snapshot_seconds and time.monotonic() - snapshot >= options.snapshot_seconds:
+                snapshot += options.snapshot_seconds
+                self.on_snapshot(round(snapshot - self._started))
             if options.validate_every and self.step % options.validate_every == 0:
                 self._validate()
                 since = time.monotonic()
             if over:
-                return self.step >= options.steps
+                return options.timed or self.step >= options.steps
         self.save()
         return True
 
@@ -158,35 +198,117 @@ class Run:
             ]
             self.metrics_path.write_text("".join(line + "\n" for line in lines))
 
+    def _batches(self, steps: range) -> Iterator[Batch]:
+        if isinstance(self.mixture, DeviceMixture):
+            return self.mixture.batches(steps)
+        return batches(self.mixture, self.options.batch, steps, self.options.workers)
+
     def _train_step(self, batch: Batch) -> dict[str, Tensor]:
         options = self.options
         rate = self._rate(self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["rate"]
-        freeze(self.model, options.freeze, backbone=self.step < options.frozen_steps)
-        self.model.train()
-        losses = self._losses(batch)
-        self.optimizer.zero_grad(set_to_none=True)
-        losses["loss"].backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), options.clip)
-        self.optimizer.step()
+        if self.teacher is not None:
+            self.teacher.set_progress(self._done())
+        if self._graph is not None:
+            self.optimizer.prepare(rate)
+            losses = self._graph.replay(batch)
+        else:
+            freeze(self.model, options.freeze, backbone=self.step < options.frozen_steps)
+            self.model.train()
+            losses = self._backward(batch)
+            self.optimizer.prepare(rate, [p for p in self.model.parameters() if p.grad is not None])
+            self.optimizer.apply()
+            if self._may_record and self.step >= max(self._first + WARM_STEPS, options.frozen_steps):
+                self._record_graph(batch)
         self.average.update(self.model)
+        return losses
+
+    def _backward(self, batch: Batch) -> dict[str, Tensor]:
+        """The losses, and clipped gradients, of this batch alone."""
+        self.optimizer.zero_grad(set_to_none=True)
+        losses = self._losses(batch)
+        losses["loss"].backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip)
         return {name: loss.detach() for name, loss in losses.items()}
+
+    def _record_graph(self, batch: Batch) -> None:
+        """Record the step, for the batches after this one. If that fails, steps go on without a graph."""
+        self._may_record = False
+
+        def step(batch: Batch) -> dict[str, Tensor]:
+            losses = self._backward(batch)
+            self.optimizer.apply()
+            return losses
+
+        self.optimizer.zero_grad(set_to_none=True)  # the graph's gradients get memory of its own
+        try:
+            self._graph = StepGraph(step, batch)
+            self.on_note("steps run as a CUDA graph")
+        except RuntimeError as error:
+            self.optimizer.zero_grad(set_to_none=True)
+            self.on_note(f"steps run without a CUDA graph: {str(error).splitlines()[0]}")
+
+    def _own_stream(self) -> AbstractContextManager[object]:
+        """On a GPU, a stream for the whole run: the default one cannot be recorded."""
+        if not self._on_gpu:
+            return nullcontext()
+        stream = torch.cuda.Stream(self.options.device)
+        stream.wait_stream(torch.cuda.current_stream(self.options.device))
+        return torch.cuda.stream(stream)
+
+    def _set_layout(self, layout: torch.memory_format) -> None:
+        self._layout = layout
+        self.model.to(device=self.options.device, memory_format=layout)  # type: ignore[call-overload]  # stubs lack it
+        if self.teacher is not None:
+            self.teacher.to(self.options.device, layout)
+
+    def _choose_layout(self, mixture: DeviceMixture) -> None:
+        """Keep the memory layout that is faster on this GPU: the depthwise convolutions decide, differently on each."""
+        freeze(self.model, self.options.freeze, backbone=self.step < self.options.frozen_steps)
+        self.model.train()
+        (batch,) = mixture.batches(range(self.step, self.step + 1))
+        seconds = {}
+        for layout in (torch.contiguous_format, torch.channels_last):
+            self._set_layout(layout)
+            for _ in range(2):
+                self._backward(batch)  # the libraries choose kernels
+            torch.cuda.synchronize()
+            since = time.monotonic()
+            for _ in range(TIMED_STEPS):
+                self._backward(batch)
+            torch.cuda.synchronize()
+            seconds[layout] = (time.monotonic() - since) / TIMED_STEPS
+        best = min(seconds, key=seconds.__getitem__)
+        self.optimizer.zero_grad(set_to_none=True)
+        self._set_layout(best)
+        self.average.model.to(memory_format=best)  # type: ignore[call-overload]  # stubs lack it
+        times = ", ".join(f"{layout} {1000 * value:.1f} ms" for layout, value in seconds.items())
+        self.on_note(f"forward and backward take {times}")
+
+    def _done(self) -> float:
+        """The share of the run that is done, 0 to 1."""
+        options = self.options
+        if options.timed:
+            assert options.minutes is not None
+            return min(1.0, (time.monotonic() - self._started) / max(1e-9, 60 * options.minutes))
+        return self.step / options.steps
 
     def _rate(self, step: int) -> float:
         options = self.options
-        return learning_rate(step, peak=options.rate, warm_up=options.warm_up, steps=options.steps)
+        if not options.timed:
+            return learning_rate(step, peak=options.rate, warm_up=options.warm_up, steps=options.steps)
+        return options.rate * min(1.0, (step - self._first + 1) / max(1, options.warm_up)) * cosine(self._done())
 
     def _losses(self, batch: Batch) -> dict[str, Tensor]:
         options = self.options
         images, cells = (tensor.to(options.device, non_blocking=True) for tensor in (batch["image"], batch["cells"]))
-        images = normalise(images, options.mean, options.std).contiguous(memory_format=torch.channels_last)
+        images = normalise(images, self._mean, self._std).contiguous(memory_format=self._layout)
         targets, masks = (
             [tensor.to(options.device, non_blocking=True) for tensor in tensors]
             for tensors in (batch["heatmaps"], batch["masks"])
         )
         device = torch.device(options.device).type
-        with torch.autocast(device, torch.bfloat16) if options.bf16 else nullcontext():
+        # A graph must not depend on casts that were cached before it.
+        with torch.autocast(device, torch.bfloat16, cache_enabled=False) if options.bf16 else nullcontext():
             if self.teacher is None:
                 outputs = self.model(images)
                 feature_loss = images.new_zeros(())

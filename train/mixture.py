@@ -133,11 +133,10 @@ def batches(mixture: Mixture, batch: int, steps: range, workers: int) -> Iterato
     return iter(loader)
 
 
-def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """(N, 3, H, W) uint8 RGB -> float32, (pixel / 255 - mean) / std."""
-    shape = (1, 3, 1, 1)
-    scale = 255 * torch.tensor(std, device=images.device).view(shape)
-    return (images.float() - 255 * torch.tensor(mean, device=images.device).view(shape)) / scale
+def normalise(images: Tensor, mean: Sequence[float] | Tensor, std: Sequence[float] | Tensor) -> Tensor:
+    """(N, 3, H, W) uint8 RGB -> float32, (pixel / 255 - mean) / std. mean, std: (3,)."""
+    offset, scale = (255 * torch.as_tensor(value, device=images.device).view(1, 3, 1, 1) for value in (mean, std))
+    return (images.float() - offset) / scale
 
 
 def _one_thread(_: int) -> None:

@@ -1,0 +1,37 @@
+"""As targets.py, for a whole batch on a device: heatmaps, and the cells of each person's tags."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from train.targets import REACH, SIGMA
+
+
+def heatmaps(keypoints: Tensor, side: int, stride: int, sigma: float = SIGMA) -> Tensor:
+    """(N, K, side / stride, side / stride) float32, as targets.heatmap.
+
+    keypoints: (N, P, K, 3), x and y in crop pixels.
+    """
+    centres = keypoints[..., :2] / stride - 0.5  # (N, P, K, 2)
+    cells = torch.arange(side // stride, device=keypoints.device, dtype=keypoints.dtype)
+    distances = cells - centres[..., None]  # (N, P, K, 2, cells)
+    low, high = torch.floor(centres - REACH * sigma), torch.ceil(centres + REACH * sigma)
+    drawn = (cells >= low[..., None]) & (cells <= high[..., None]) & (keypoints[..., 2] > 0)[..., None, None]
+    bells = torch.where(drawn, torch.exp(-distances.square() / (2 * sigma**2)), 0.0).float()
+    across, down = bells[..., 0, None, :], bells[..., 1, :, None]  # (N, P, K, 1, cells), (N, P, K, cells, 1)
+    maps = down[:, 0] * across[:, 0]
+    for person in range(1, keypoints.shape[1]):  # one at a time: the product for all people would be gigabytes
+        torch.maximum(maps, down[:, person] * across[:, person], out=maps)
+    return maps
+
+
+def tag_cells(keypoints: Tensor, side: int, max_people: int, stride: int = 4) -> Tensor:
+    """(N, max_people, K) int64, as targets.tag_cells, from (N, P, K, 3)."""
+    cells = side // stride
+    found = keypoints[..., 2] > 0  # (N, P, K)
+    column, row = ((keypoints[..., axis] // stride).clamp(0, cells - 1).long() for axis in (0, 1))
+    flat = torch.where(found, row * cells + column, -1)
+    order = torch.argsort(found.sum(2), dim=1, descending=True, stable=True)[:, :max_people]
+    flat = flat.gather(1, order[..., None].expand(-1, -1, flat.shape[2]))
+    return torch.nn.functional.pad(flat, (0, 0, 0, max_people - flat.shape[1]), value=-1)
