@@ -14,64 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from core.errors import ModelError
-from export.small import Small
-from export.tiny import Tiny
 from train.device_mixture import DeviceMixture
-from train.losses import focal_loss, heatmap_loss, tag_losses
-from train.mixture import Batch, Mixture, batches, normalise
-from train.optimise import AdamW, MovingAverage, cosine, freeze, learning_rate, parameter_groups
-from train.step_graph import StepGraph
+from train.mixture import Batch, Mixture, batches
+from train.optimise import AdamW, MovingAverage, cosine, learning_rate, parameter_groups
+from train.options import Options
+from train.step import Step
 from train.teacher import Teacher
 
 Record = dict[str, float]
 
-WARM_STEPS = 5  # before a step is recorded as a graph
 AHEAD = 2  # steps that the host may launch before the GPU has finished them
-TIMED_STEPS = 3  # with each memory layout, to choose the faster
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """Options of a training run. steps: of the whole run; the schedule of the learning rate depends on it.
-
-    backbone_rate: factor of the learning rate of `backbone.*`, times each tensor's size (optimise.py). frozen_steps:
-    the backbone is frozen before this step.
-    freeze: a regular expression; parameters whose names it matches from the start are frozen.
-    heatmap_weight, pull_weight, push_weight, foreground: see losses.py. focal: the coarsest heatmaps are probabilities
-    and use focal_loss. minutes: write a checkpoint and stop after this time. timed: the schedule's length is `minutes`,
-    not `steps`; a resumed run has a schedule of its own. snapshot_seconds: time between calls of Run.on_snapshot, 0 for
-    none.
-    bf16: automatic mixed precision; the losses are always float32. graph: on a GPU, with a DeviceMixture, run the steps
-    as a CUDA graph where possible.
-    """
-
-    steps: int = 20_000
-    batch: int = 16
-    rate: float = 1e-3
-    warm_up: int = 200
-    weight_decay: float = 1e-4
-    backbone_rate: float = 5.0
-    frozen_steps: int = 0
-    freeze: str | None = None
-    average_decay: float = 0.999
-    clip: float = 1.0
-    heatmap_weight: float = 1.0
-    foreground: float = 10.0
-    focal: bool = False
-    pull_weight: float = 1e-3
-    push_weight: float = 1e-3
-    bf16: bool = True
-    device: str = "cpu"
-    workers: int = 1
-    log_every: int = 20
-    validate_every: int = 0
-    checkpoint_every: int = 200
-    minutes: float | None = None
-    timed: bool = False
-    snapshot_seconds: float = 0.0
-    graph: bool = True
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
 
 @dataclass
@@ -96,14 +48,14 @@ class Run:
             raise ValueError("timed is set and minutes is None; expected the length of the run")
         self.folder.mkdir(parents=True, exist_ok=True)
         self._on_gpu = torch.device(options.device).type == "cuda"
-        self._graph: StepGraph | None = None
-        self._may_record = self._on_gpu and options.graph and isinstance(self.mixture, DeviceMixture)
-        self._mean, self._std = (torch.tensor(value, device=options.device) for value in (options.mean, options.std))
-        self._set_layout(torch.channels_last)
+        self.model.to(options.device)
         self.optimizer = AdamW(
             parameter_groups(self.model, options.weight_decay, options.backbone_rate), lr=options.rate
         )
         self.average = MovingAverage(self.model, options.average_decay)
+        self._learn = Step(
+            self.model, self.optimizer, self.average, self.mixture, options, teacher=self.teacher, on_note=self.on_note
+        )
         if self.checkpoint_path.exists():
             self._resume()
 
@@ -122,7 +74,8 @@ class Run:
             if self._on_gpu:
                 torch.backends.cudnn.benchmark = True
                 if isinstance(self.mixture, DeviceMixture):
-                    self._choose_layout(self.mixture)
+                    (batch,) = self.mixture.batches(range(self.step, self.step + 1))
+                    self._learn.choose_layout(batch, frozen=self.step < self.options.frozen_steps)
             return self._train()
 
     def _train(self) -> bool:
@@ -133,7 +86,9 @@ class Run:
         total: Tensor | None = None
         pending: deque[torch.cuda.Event] = deque()
         for batch in self._batches(range(self.step, 10**9 if options.timed else options.steps)):
-            losses = self._train_step(batch)
+            if self.teacher is not None:
+                self.teacher.set_progress(self._done())
+            losses = self._learn(batch, rate=self._rate(self.step), frozen=self.step < options.frozen_steps)
             summed = torch.stack([*losses.values()])
             total = summed if total is None else total + summed
             self.step += 1
@@ -203,50 +158,6 @@ class Run:
             return self.mixture.batches(steps)
         return batches(self.mixture, self.options.batch, steps, self.options.workers)
 
-    def _train_step(self, batch: Batch) -> dict[str, Tensor]:
-        options = self.options
-        rate = self._rate(self.step)
-        if self.teacher is not None:
-            self.teacher.set_progress(self._done())
-        if self._graph is not None:
-            self.optimizer.prepare(rate)
-            losses = self._graph.replay(batch)
-        else:
-            freeze(self.model, options.freeze, backbone=self.step < options.frozen_steps)
-            self.model.train()
-            losses = self._backward(batch)
-            self.optimizer.prepare(rate, [p for p in self.model.parameters() if p.grad is not None])
-            self.optimizer.apply()
-            if self._may_record and self.step >= max(self._first + WARM_STEPS, options.frozen_steps):
-                self._record_graph(batch)
-        self.average.update(self.model)
-        return losses
-
-    def _backward(self, batch: Batch) -> dict[str, Tensor]:
-        """The losses, and clipped gradients, of this batch alone."""
-        self.optimizer.zero_grad(set_to_none=True)
-        losses = self._losses(batch)
-        losses["loss"].backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip)
-        return {name: loss.detach() for name, loss in losses.items()}
-
-    def _record_graph(self, batch: Batch) -> None:
-        """Record the step, for the batches after this one. If that fails, steps go on without a graph."""
-        self._may_record = False
-
-        def step(batch: Batch) -> dict[str, Tensor]:
-            losses = self._backward(batch)
-            self.optimizer.apply()
-            return losses
-
-        self.optimizer.zero_grad(set_to_none=True)  # the graph's gradients get memory of its own
-        try:
-            self._graph = StepGraph(step, batch)
-            self.on_note("steps run as a CUDA graph")
-        except RuntimeError as error:
-            self.optimizer.zero_grad(set_to_none=True)
-            self.on_note(f"steps run without a CUDA graph: {str(error).splitlines()[0]}")
-
     def _own_stream(self) -> AbstractContextManager[object]:
         """On a GPU, a stream for the whole run: the default one cannot be recorded."""
         if not self._on_gpu:
@@ -254,35 +165,6 @@ class Run:
         stream = torch.cuda.Stream(self.options.device)
         stream.wait_stream(torch.cuda.current_stream(self.options.device))
         return torch.cuda.stream(stream)
-
-    def _set_layout(self, layout: torch.memory_format) -> None:
-        self._layout = layout
-        self.model.to(device=self.options.device, memory_format=layout)  # type: ignore[call-overload]  # stubs lack it
-        if self.teacher is not None:
-            self.teacher.to(self.options.device, layout)
-
-    def _choose_layout(self, mixture: DeviceMixture) -> None:
-        """Keep the memory layout that is faster on this GPU: the depthwise convolutions decide, differently on each."""
-        freeze(self.model, self.options.freeze, backbone=self.step < self.options.frozen_steps)
-        self.model.train()
-        (batch,) = mixture.batches(range(self.step, self.step + 1))
-        seconds = {}
-        for layout in (torch.contiguous_format, torch.channels_last):
-            self._set_layout(layout)
-            for _ in range(2):
-                self._backward(batch)  # the libraries choose kernels
-            torch.cuda.synchronize()
-            since = time.monotonic()
-            for _ in range(TIMED_STEPS):
-                self._backward(batch)
-            torch.cuda.synchronize()
-            seconds[layout] = (time.monotonic() - since) / TIMED_STEPS
-        best = min(seconds, key=seconds.__getitem__)
-        self.optimizer.zero_grad(set_to_none=True)
-        self._set_layout(best)
-        self.average.model.to(memory_format=best)  # type: ignore[call-overload]  # stubs lack it
-        times = ", ".join(f"{layout} {1000 * value:.1f} ms" for layout, value in seconds.items())
-        self.on_note(f"forward and backward take {times}")
 
     def _done(self) -> float:
         """The share of the run that is done, 0 to 1."""
@@ -297,37 +179,6 @@ class Run:
         if not options.timed:
             return learning_rate(step, peak=options.rate, warm_up=options.warm_up, steps=options.steps)
         return options.rate * min(1.0, (step - self._first + 1) / max(1, options.warm_up)) * cosine(self._done())
-
-    def _losses(self, batch: Batch) -> dict[str, Tensor]:
-        options = self.options
-        images, cells = (tensor.to(options.device, non_blocking=True) for tensor in (batch["image"], batch["cells"]))
-        images = normalise(images, self._mean, self._std).contiguous(memory_format=self._layout)
-        targets, masks = (
-            [tensor.to(options.device, non_blocking=True) for tensor in tensors]
-            for tensors in (batch["heatmaps"], batch["masks"])
-        )
-        device = torch.device(options.device).type
-        # A graph must not depend on casts that were cached before it.
-        with torch.autocast(device, torch.bfloat16, cache_enabled=False) if options.bf16 else nullcontext():
-            if self.teacher is None:
-                outputs = self.model(images)
-                feature_loss = images.new_zeros(())
-            else:
-                assert isinstance(self.model, Tiny | Small)
-                parts = self.model.backbone(images)
-                outputs = self.model.head(*parts)
-                feature_loss = self.teacher.teach(images, batch["set"], parts, targets[0], masks[0])
-        outputs = [output.float() for output in outputs]
-        joints = self.mixture.joints
-        losses = {}
-        for stride, maps, wanted, known in zip(self.mixture.strides, outputs, targets, masks, strict=True):
-            loss = focal_loss if options.focal and stride == self.mixture.strides[0] else heatmap_loss
-            losses[f"heatmaps_{stride}"] = loss(maps[:, :joints], wanted, known, options.foreground)
-        pull, push = tag_losses(outputs[0][:, joints:], cells)
-        total = options.heatmap_weight * torch.stack(list(losses.values())).sum()
-        total = total + options.pull_weight * pull + options.push_weight * push + feature_loss
-        losses |= {"pull": pull, "push": push}
-        return {"loss": total, **losses} | ({} if self.teacher is None else {"features": feature_loss})
 
     def _validate(self) -> None:
         if self.validate is not None:

@@ -45,6 +45,18 @@ def test_labels_share_the_targets_where_they_are_known(network):
     assert masks.min() == 1
 
 
+@torch.no_grad()
+def test_the_labels_share_grows_over_the_run(network):
+    teacher = Teacher(network, {0}, label_share=(0.2, 0.8))
+    images, labels = torch.randn(1, 3, 64, 64), torch.rand(1, 17, 16, 16)
+    parts = network(images)
+    for done, share in ((0.0, 0.2), (0.5, 0.5), (1.0, 0.8)):
+        teacher.set_progress(done)
+        heatmaps = labels.clone()
+        teacher.teach(images, torch.tensor([0]), parts, heatmaps, torch.ones(1, 1, 16, 16))
+        torch.testing.assert_close(heatmaps, torch.lerp(torch.sigmoid(parts[0]), labels, share))
+
+
 def test_a_share_is_from_0_to_1(capsys):
     with pytest.raises(SystemExit):
         main(["--data", "a.json,a", "--run", "r", "--label-share", "2"])
