@@ -38,8 +38,9 @@ if TYPE_CHECKING:
 
     from export.head import HigherHead
     from train.device_mixture import DeviceMixture
-    from train.loop import Options, Record
+    from train.loop import Record
     from train.mixture import Mixture
+    from train.options import Options
     from train.teacher import Teacher
 
 
@@ -302,7 +303,7 @@ def _teacher(options: argparse.Namespace) -> Teacher | None:
 def _run_options(options: argparse.Namespace, mean: Channels, std: Channels) -> Options:
     from dataclasses import fields
 
-    from train.loop import Options
+    from train.options import Options
 
     given = {field.name: getattr(options, field.name) for field in fields(Options) if hasattr(options, field.name)}
     return Options(**given, mean=mean, std=std)

@@ -148,7 +148,11 @@ class DeviceMixture:
         """(N, 2, 3) from picture to crop, and which of them mirror; as augment.py draws them."""
         count = len(numbers)
         sizes_wh, people = self.pictures.sizes_wh[numbers], self.pictures.people[numbers]
-        factor = self.mixture.short_side / sizes_wh.min(1) * np.exp(rng.uniform(*np.log(options.scale), count))
+        factor = (
+            self.mixture.short_side
+            / sizes_wh.min(1)
+            * np.exp(rng.uniform(np.log(options.scale[0]), np.log(options.scale[1]), count))
+        )
         angle = np.deg2rad(rng.uniform(-options.rotation, options.rotation, count))
         person = (rng.random(count) * people).astype(np.int64)
         about = (rng.random(count) < options.about_person) & (people > 0)

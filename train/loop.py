@@ -93,7 +93,7 @@ class Run:
             total = summed if total is None else total + summed
             self.step += 1
             if self._on_gpu:
-                pending.append(torch.cuda.Event())
+                pending.append(torch.cuda.Event())  # type: ignore[no-untyped-call]  # torch has no types for it
                 pending[-1].record()
                 if len(pending) > AHEAD:
                     pending.popleft().synchronize()
@@ -162,7 +162,7 @@ class Run:
         """On a GPU, a stream for the whole run: the default one cannot be recorded."""
         if not self._on_gpu:
             return nullcontext()
-        stream = torch.cuda.Stream(self.options.device)
+        stream = torch.cuda.Stream(self.options.device)  # type: ignore[no-untyped-call]  # torch has no types for it
         stream.wait_stream(torch.cuda.current_stream(self.options.device))
         return torch.cuda.stream(stream)
 

@@ -106,7 +106,7 @@ class AdamW(torch.optim.Optimizer):
         """The part on the device: moves the parameters of the last `prepare` by their gradients."""
         beta1, beta2 = self.defaults["betas"]
         for bucket in self._buckets:
-            gradients = [p.grad for p in bucket.parameters]
+            gradients = [p.grad for p in bucket.parameters if p.grad is not None]  # all have one
             torch._foreach_lerp_(bucket.means, gradients, 1 - beta1)
             torch._foreach_mul_(bucket.squares, beta2)
             torch._foreach_addcmul_(bucket.squares, gradients, gradients, 1 - beta2)
@@ -141,7 +141,8 @@ class AdamW(torch.optim.Optimizer):
                     }
                 steps = int(state["step"])
                 if steps not in buckets:
-                    buckets[steps] = _Bucket(steps, *(torch.zeros((), device=parameter.device) for _ in range(3)))
+                    size, eps, lr = torch.zeros(3, device=parameter.device).unbind()
+                    buckets[steps] = _Bucket(steps, size, eps, lr)
                 bucket = buckets[steps]
                 bucket.parameters.append(parameter)
                 bucket.means.append(state["exp_avg"])

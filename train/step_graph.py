@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ class StepGraph:
     """
 
     def __init__(self, step: Callable[[Batch], dict[str, Tensor]], batch: Batch) -> None:
-        self._batch: Any = {name: _copied(value) for name, value in batch.items()}
+        self._batch = cast(Batch, {name: _copied(value) for name, value in batch.items()})
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph, stream=torch.cuda.current_stream()):
             self._losses = step(self._batch)
@@ -28,7 +28,7 @@ class StepGraph:
     def replay(self, batch: Batch) -> dict[str, Tensor]:
         """Run the step on this batch. The next replay overwrites the result."""
         for name, value in batch.items():
-            for ours, theirs in zip(_listed(self._batch[name]), _listed(value), strict=True):
+            for ours, theirs in zip(_listed(self._batch[name]), _listed(value), strict=True):  # type: ignore[literal-required]  # a Batch's names
                 if ours.is_cuda:  # the numbers of the sets are on the host, and the same in every batch
                     ours.copy_(theirs, non_blocking=True)
         self._graph.replay()

@@ -93,7 +93,8 @@ def test_pixels_outside_the_picture_are_black_and_known():
     pictures = DevicePictures([Smooth(2)], "cpu")
     far = torch.tensor([[1.0, 0, -500], [0, 1, 0]], dtype=torch.float64)[None]
     number = [torch.tensor([int(v)]) for v in (pictures.offsets[1], *pictures.sizes_wh[1])]
-    assert warp(pictures.pixels, *number, far, 16).abs().max() == 0
+    offset, width, height = number
+    assert warp(pictures.pixels, offset, width, height, far, 16).abs().max() == 0
 
 
 @pytest.mark.parametrize("sigma", [0.5, 0.8, 1.5])

@@ -14,9 +14,10 @@ from core.spec import ModelSpec
 from tests.train import drawing
 from tests.train.narrow import Narrow
 from train.augment import PLAIN
-from train.loop import Options, Run
+from train.loop import Run
 from train.mixture import Mixture
 from train.optimise import MovingAverage, freeze, learning_rate, parameter_groups
+from train.options import Options
 from train.pictures import CocoPictures
 
 

@@ -89,7 +89,8 @@ def test_a_graph_trains_as_the_plain_step_does(tmp_path, monkeypatch):
     graphed = run_of(tmp_path, checkpoint_every=100)
     graphed._learn._may_record = True
     graphed.train()
-    assert graphed._learn.graph.replays == 3
+    graph = graphed._learn.graph
+    assert isinstance(graph, Played) and graph.replays == 3
     for name, value in plain.average.model.state_dict().items():
         torch.testing.assert_close(graphed.average.model.state_dict()[name], value)
 
@@ -100,7 +101,7 @@ def test_where_no_graph_can_be_recorded_the_run_goes_on_without(tmp_path, monkey
 
     monkeypatch.setattr("train.step.StepGraph", fail)
     run = run_of(tmp_path)
-    notes = []
+    notes: list[str] = []
     run._learn.on_note = notes.append
     run._learn._may_record = True
     assert run.train()
