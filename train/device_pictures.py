@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 
 import cv2
 import numpy as np
@@ -36,8 +37,8 @@ class DevicePictures:
         sizes: list[tuple[int, ...]] = []
         labels: list[Labels] = []
         with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
-            for start in range(0, len(numbered), CHUNK):
-                decoded = list(pool.map(_decode, numbered[start : start + CHUNK]))
+            stream = pool.map(_decode, numbered)
+            while decoded := list(islice(stream, CHUNK)):
                 parts.append(torch.from_numpy(np.concatenate([pixels.ravel() for pixels, _ in decoded])).to(device))
                 sizes += [pixels.shape[::-1] for pixels, _ in decoded]
                 labels += [label for _, label in decoded]
