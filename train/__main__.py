@@ -207,7 +207,6 @@ def _train(options: argparse.Namespace, started: float) -> None:
     from train.loop import Run
     from train.optimise import blend
     from train.plot import plot
-    from train.validate import Validation
 
     torch.manual_seed(options.seed)
     if options.threads:
@@ -220,6 +219,8 @@ def _train(options: argparse.Namespace, started: float) -> None:
         load_checkpoint(other, options.blend[0])
     validate = None
     if options.val:
+        from train.validate import Validation  # decodes videos too: needs PyAV and pycocotools
+
         joint_set = joint_set_of(mixture.joints).name
         spec = ModelSpec(name=options.model, joint_set=joint_set, short_side=options.val_side, mean=mean, std=std)
         validate = Validation(options.val[0], options.val[1], spec, options.val_limit)
@@ -252,8 +253,6 @@ def _train(options: argparse.Namespace, started: float) -> None:
         )
         bars.update(task, completed=run.step)
         finished = run.train()
-    if run.metrics_path.exists():
-        plot(run.metrics_path, options.run / "curve.png")
     if options.out:
         if other is not None:
             blend(run.average.model, other, options.blend[1])
@@ -263,6 +262,11 @@ def _train(options: argparse.Namespace, started: float) -> None:
         print(f"{torch.cuda.max_memory_allocated() / 1e9:.1f} GB of device memory")
     if not finished:
         print(f"stopped after {run.step} of {options.steps} steps; run the same command to resume")
+    if run.metrics_path.exists():  # last: a machine that only trains may lack matplotlib
+        try:
+            plot(run.metrics_path, options.run / "curve.png")
+        except ModuleNotFoundError as error:
+            print(f"no curve.png: {error.name} is not installed")
 
 
 def _model(options: argparse.Namespace, joints: int) -> tuple[HigherHead, Channels, Channels]:
