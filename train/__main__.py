@@ -300,7 +300,11 @@ def _teacher(options: argparse.Namespace) -> Teacher | None:
     from train.warm_start import load_movenet
 
     return Teacher(
-        load_movenet(options.movenet), range(len(options.distilled)), options.label_share, options.features_weight
+        load_movenet(options.movenet),
+        range(len(options.distilled)),
+        options.label_share,
+        options.background_share,
+        options.features_weight,
     )
 
 

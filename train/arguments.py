@@ -37,6 +37,8 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     add("--distilled", action="append", default=[], type=_data, metavar="JSON,DIR[,WEIGHT]", help=text)
     text = "weight of the labels in the targets of --distilled, 0 to 1 (0); A,B: from A at the start to B at the end"
     add("--label-share", type=_shares, default=(0.0, 0.0), metavar="X[,Y]", help=text)
+    text = "the same where no labelled joint is near (as --label-share)"
+    add("--background-share", type=_share, metavar="X", help=text)
     text = f"weight of the loss of the teacher's features ({FEATURES_WEIGHT:g})"
     add("--features-weight", type=float, default=FEATURES_WEIGHT, metavar="X", help=text)
     add("--drawn", type=int, default=0, metavar="N", help="add N synthetic pictures")
@@ -134,6 +136,13 @@ def _blend(text: str) -> tuple[Path, float]:
     if not name or not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text!r}; expected FILE,SHARE with a share from 0 to 1")
     return Path(name), value
+
+
+def _share(text: str) -> float:
+    first, last = _shares(text)
+    if first != last:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected one number from 0 to 1")
+    return first
 
 
 def _shares(text: str) -> tuple[float, float]:

@@ -21,6 +21,8 @@ class Teacher:
 
     label_share: weight of the labels' heatmaps in the targets, 0 to 1, at the start and at the end of the run; one
         number: throughout. Where no label is known, the targets are the teacher's.
+    background_share: the labels' weight in cells that no labelled joint reaches, by default the same. There, labels
+        say that no joint is, also of joints and people that nobody labelled.
     features_weight: of the loss of the features.
     """
 
@@ -29,10 +31,12 @@ class Teacher:
         network: MoveNet,
         sets: Collection[int],
         label_share: float | tuple[float, float] = 0.0,
+        background_share: float | None = None,
         features_weight: float = FEATURES_WEIGHT,
     ) -> None:
         self.network = network.eval().requires_grad_(False)
         self.label_share = label_share if isinstance(label_share, tuple) else (label_share, label_share)
+        self.background_share = background_share
         self.features_weight = features_weight
         self.sets = torch.tensor(sorted(sets), dtype=torch.int64)
         self.share = torch.tensor(self.label_share[0])
@@ -60,6 +64,8 @@ class Teacher:
         with torch.no_grad():
             theirs = self.network(images[distilled])
             share = self.share * masks[distilled]
+            if self.background_share is not None:
+                share = torch.where(heatmaps[distilled] > 0, share, self.background_share * masks[distilled])
             heatmaps[distilled] = torch.lerp(torch.sigmoid(theirs[0].float()), heatmaps[distilled], share)
             masks[distilled] = 1.0
         for part in (1, 3):  # features, context

@@ -57,6 +57,18 @@ def test_the_labels_share_grows_over_the_run(network):
         torch.testing.assert_close(heatmaps, torch.lerp(torch.sigmoid(parts[0]), labels, share))
 
 
+@torch.no_grad()
+def test_where_no_labelled_joint_is_near_labels_can_have_another_share(network):
+    images, labels = torch.randn(1, 3, 64, 64), torch.zeros(1, 17, 16, 16)
+    labels[..., :4] = 0.5
+    heatmaps, parts = labels.clone(), network(images)
+    teacher = Teacher(network, {0}, label_share=0.9, background_share=0.25)
+    teacher.teach(images, torch.tensor([0]), parts, heatmaps, torch.ones(1, 1, 16, 16))
+    theirs = torch.sigmoid(parts[0])
+    torch.testing.assert_close(heatmaps[..., :4], (0.1 * theirs + 0.9 * labels)[..., :4])
+    torch.testing.assert_close(heatmaps[..., 4:], 0.75 * theirs[..., 4:])
+
+
 def test_a_share_is_from_0_to_1(capsys):
     with pytest.raises(SystemExit):
         main(["--data", "a.json,a", "--run", "r", "--label-share", "2"])
