@@ -14,6 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+import numpy as np
+
 from core.errors import EngineError, ModelError
 from core.spec import ModelSpec
 from engine.onnx_file import read_spec, sha256_of
@@ -44,6 +46,8 @@ class OpenVinoRunner:
     this process may use. cache: folder of compiled models; by default the user's. batch: N if the file fixes it, else
     None. precision: on a CPU with bf16 "bf16", with the last layers before both outputs in FP32; on any other CPU
     FP32; on other devices the one the device prefers. concurrency: number of `infer_into` calls that share the device.
+    On a CPU the images of a batch are passes of their own, side by side, unless the file fixes N: as fast, and one
+    compiled model serves every N. A model for each N would cost some 30 MB and threads of its own.
     Raises ModelError if the file is not such a model, EngineError if OpenVINO or the device is missing or a
     pass fails.
     """
@@ -77,24 +81,37 @@ class OpenVinoRunner:
         self._path = path
         self._model: openvino.Model | None = _read(self._core, path)
         self.batch = _check(self._model, self.spec, path)
+        self._one_by_one = self._on_cpu and self.batch is None
+        self._outputs = Heads(*(np.empty((0, 0, 0, 0), np.float32),) * 2)  # of `infer` for several images
         self._compiled: OrderedDict[tuple[Shape, int], _Compiled] = OrderedDict()
         self._compiling = threading.Lock()
 
     def infer(self, images: Images) -> Heads:
+        self._check_images(images)
+        if self._one_by_one and len(images) > 1:
+            heads = self._outputs_for(images)
+            self.infer_into(images, heads)
+            return heads
         compiled = self._ready(images, 1)
         request = compiled.alone
-        self._run(request, images)
+        self._start(request, images)
+        self._wait(request, images)
         return Heads(*(request.get_tensor(name).data for name in OUTPUTS))
 
     def infer_into(self, images: Images, heads: Heads) -> None:
         """See ParallelRunner."""
-        compiled = self._ready(images, self.concurrency)
+        self._check_images(images)
+        size = 1 if self._one_by_one else len(images)
+        compiled = self._ready(images[:size], self.concurrency)
+        requests = [compiled.take() for _ in range(0, len(images), size)]
         try:
-            request = compiled.free.pop()
-        except IndexError:
-            request = compiled.model.create_infer_request()
-        self._run(request, images, heads)
-        compiled.free.append(request)
+            for n, request in enumerate(requests):
+                part = slice(n * size, (n + 1) * size)
+                self._start(request, images[part], Heads(heads.heatmaps[part], heads.tags[part]))
+        finally:
+            for request in requests:
+                self._wait(request, images)
+        compiled.free.extend(requests)
 
     def close(self) -> None:
         self._model = None
@@ -106,21 +123,43 @@ class OpenVinoRunner:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _run(self, request: openvino.InferRequest, images: Images, heads: Heads | None = None) -> None:
+    def _start(self, request: openvino.InferRequest, images: Images, heads: Heads | None = None) -> None:
+        """Begin a pass, whose outputs are `heads` or OpenVINO's own."""
         tensor = self._tensor
-        try:
+        with self._as_engine_error(images):
             request.set_tensor(INPUT, tensor(images, shared_memory=True))
             for name, array in zip(OUTPUTS, heads or (), strict=heads is not None):
                 request.set_tensor(name, tensor(array, shared_memory=True))
             request.start_async()  # `infer` of the Python binding copies every output
+
+    def _wait(self, request: openvino.InferRequest, images: Images) -> None:
+        with self._as_engine_error(images):
             request.wait()
+
+    @contextmanager
+    def _as_engine_error(self, images: Images) -> Iterator[None]:
+        try:
+            yield
         except RuntimeError as error:
             raise EngineError(f"{self._path} failed on an input {images.shape}: {_last_line(error)}") from error
 
-    def _ready(self, images: Images, concurrency: int) -> _Compiled:
-        """The model compiled for this input shape and for `concurrency` concurrent passes."""
+    def _outputs_for(self, images: Images) -> Heads:
+        """Buffers for the outputs of a batch, made anew only for more images or another size."""
+        n, _, h, w = images.shape
+        size = h // 2, w // 2
+        if self._outputs.heatmaps.shape[2:] != size or len(self._outputs.heatmaps) < n:
+            self._outputs = Heads(
+                np.empty((n, self.spec.num_joints, *size), np.float32),
+                np.empty((n, self.spec.tag_channels, h // 4, w // 4), np.float32),
+            )
+        return Heads(self._outputs.heatmaps[:n], self._outputs.tags[:n])
+
+    def _check_images(self, images: Images) -> None:
         if images.ndim != 4 or images.shape[1] != 3 or images.dtype != self.spec.input_dtype:
             raise ValueError(f"images are {images.dtype} {images.shape}; expected {self.spec.input_dtype} (N, 3, H, W)")
+
+    def _ready(self, images: Images, concurrency: int) -> _Compiled:
+        """The model compiled for this input shape and for `concurrency` concurrent passes."""
         n, _, h, w = images.shape
         key = (n, h, w), concurrency
         with self._compiling:
@@ -203,6 +242,13 @@ class _Compiled:
     model: openvino.CompiledModel
     alone: openvino.InferRequest  # for `infer`; OpenVINO owns its outputs
     free: deque[openvino.InferRequest] = field(default_factory=deque)  # idle requests for concurrent passes
+
+    def take(self) -> openvino.InferRequest:
+        """An idle request, or a new one; give it back to `free`."""
+        try:
+            return self.free.pop()
+        except IndexError:
+            return self.model.create_infer_request()
 
 
 def load_openvino() -> None:

@@ -82,6 +82,26 @@ def test_passes_side_by_side_give_what_one_gives(tmp_path, precision):
                 np.testing.assert_allclose(got, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("concurrent", [False, True])
+def test_batches_of_any_size_take_one_compiled_model(path, concurrent):
+    """With as many live sources as there are, each number of frames comes up sooner or later."""
+    rng = np.random.default_rng(0)
+    with OpenVinoRunner(path, threads=2) as runner:
+        for n in (3, 5, 2, 4, 8):
+            images = rng.random((n, 3, 64, 128)).astype(np.float32)
+            into = heads_for(n, 64, 128)
+            got = into if concurrent else runner.infer(images)
+            if concurrent:
+                runner.infer_into(images, into)
+            assert [len(head) for head in got] == [n, n]
+            for i in range(n):
+                alone = heads_for(1, 64, 128)
+                runner.infer_into(images[i : i + 1], alone)
+                for one, each in zip(alone, got, strict=True):
+                    np.testing.assert_array_equal(each[i : i + 1], one)
+        assert len(runner._compiled) == 1
+
+
 @pytest.mark.parametrize(("threads", "concurrency", "streams"), [(None, 1, 1), (1, 1, 1), (2, 2, 2), (8, 4, 4)])
 def test_the_cores_are_shared_by_the_passes_at_the_same_time(path, threads, concurrency, streams):
     with OpenVinoRunner(path, threads=threads) as runner:
