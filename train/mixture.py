@@ -119,11 +119,24 @@ class Mixture(Dataset[Sample]):
         return self._order[1]
 
 
+class _Numbers:
+    """The numbers of the samples of each batch; made when asked for, since a timed run has no last step."""
+
+    def __init__(self, steps: range, batch: int) -> None:
+        self.steps, self.batch = steps, batch
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return (list(range(step * self.batch, (step + 1) * self.batch)) for step in self.steps)
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+
 def batches(mixture: Mixture, batch: int, steps: range, workers: int) -> Iterator[Batch]:
     """The batches of `steps`; batch s holds samples s * batch to (s + 1) * batch - 1, as tensors on the host."""
     loader = DataLoader(
         mixture,
-        batch_sampler=[list(range(step * batch, (step + 1) * batch)) for step in steps],
+        batch_sampler=_Numbers(steps, batch),
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
         prefetch_factor=4 if workers else None,

@@ -117,6 +117,15 @@ def test_worker_processes_give_the_same_samples(tmp_path):
         assert all(torch.equal(a, b) for a, b in zip(one["heatmaps"], other["heatmaps"], strict=True))
 
 
+@pytest.mark.timeout(60)
+def test_a_stream_of_batches_may_have_no_end(tmp_path):
+    """A run by time has as many steps as it gets; their numbers in memory would be more than any machine has."""
+    from train.mixture import batches
+
+    stream = batches(start(tmp_path, side=64).mixture, 3, range(10**9), 0)
+    assert [next(stream)["image"].shape[0] for _ in range(2)] == [3, 3]
+
+
 def test_an_epoch_shows_each_picture_as_often_as_its_weight_says(tmp_path):
     pictures = CocoPictures(drawing.write(tmp_path), tmp_path)
     mixture = Mixture([(pictures, 2.0), (pictures, 0.5)], side=64)
