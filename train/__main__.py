@@ -200,7 +200,7 @@ def _progress() -> Progress:
 
 
 def _train(options: argparse.Namespace, started: float) -> None:
-    """started: when the command was, on the monotonic clock; --timed counts from there."""
+    """started: when the command was, on the monotonic clock; with --timed, --minutes count from there."""
     import torch
 
     from export.checkpoint import load_checkpoint

@@ -103,11 +103,10 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     add("--fp32", dest="bf16", action="store_false", help="do not use bfloat16")
     text = "decode all pictures once into the memory of --device and make the crops there (with cuda; otherwise not)"
     add("--in-memory", action=argparse.BooleanOptionalAction, help=text)
-    add("--no-graph", dest="graph", action="store_false", help="do not run the steps as a CUDA graph")
     add("--threads", type=int, default=0, help="of PyTorch (0: PyTorch's default)")
     add("--workers", type=int, default=1, help="processes that prepare pictures (1)")
     add("--minutes", type=float, metavar="M", help="write a checkpoint and stop after M minutes")
-    text = "let the learning rate fall over --minutes, which include loading the pictures, not over --steps"
+    text = "let the learning rate fall until the end of --minutes, which include loading the pictures, not over --steps"
     add("--timed", action="store_true", help=text)
     text = "write the averaged weights to RUN/average-SECONDS.safetensors at these intervals (0: never)"
     add("--snapshot-seconds", type=float, default=0.0, metavar="S", help=text)

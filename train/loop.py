@@ -6,7 +6,6 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from core.errors import ModelError
 from train.device_mixture import DeviceMixture
 from train.mixture import Batch, Mixture, batches
-from train.optimise import AdamW, MovingAverage, cosine, learning_rate, parameter_groups
+from train.optimise import MovingAverage, cosine, learning_rate, parameter_groups
 from train.options import Options
 from train.step import Step
 from train.teacher import Teacher
@@ -49,7 +48,7 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._on_gpu = torch.device(options.device).type == "cuda"
         self.model.to(options.device)
-        self.optimizer = AdamW(
+        self.optimizer = torch.optim.AdamW(
             parameter_groups(self.model, options.weight_decay, options.backbone_rate), lr=options.rate
         )
         self.average = MovingAverage(self.model, options.average_decay)
@@ -69,23 +68,18 @@ class Run:
 
     def train(self) -> bool:
         """Train until the last step or for `minutes`, with checkpoints. Returns whether the run is complete."""
-        self._started = time.monotonic()
-        with self._own_stream():
-            if self._on_gpu:
-                torch.backends.cudnn.benchmark = True
-                if isinstance(self.mixture, DeviceMixture):
-                    (batch,) = self.mixture.batches(range(self.step, self.step + 1))
-                    self._learn.choose_layout(batch, frozen=self.step < self.options.frozen_steps)
-            return self._train()
-
-    def _train(self) -> bool:
         options = self.options
-        snapshot, since = self._started, time.monotonic()
-        ends = self._started + 60 * options.minutes if options.minutes is not None else float("inf")
+        started = snapshot = time.monotonic()
+        self._ends = started + 60 * options.minutes if options.minutes is not None else float("inf")
+        if self._on_gpu:
+            self._prepare_gpu()
+        since = time.monotonic()
         self._first = first = self.step
         total: Tensor | None = None
         pending: deque[torch.cuda.Event] = deque()
         for batch in self._batches(range(self.step, 10**9 if options.timed else options.steps)):
+            if self.step <= self._first + 1:  # the first step is not counted: cuDNN's search is part of it
+                self._counted_from = time.monotonic()
             if self.teacher is not None:
                 self.teacher.set_progress(self._done())
             losses = self._learn(batch, rate=self._rate(self.step), frozen=self.step < options.frozen_steps)
@@ -97,7 +91,7 @@ class Run:
                 pending[-1].record()
                 if len(pending) > AHEAD:
                     pending.popleft().synchronize()
-            over = time.monotonic() > ends
+            over = time.monotonic() > self._ends
             last = over if options.timed else self.step == options.steps
             if self.step % options.log_every == 0 or last:
                 steps = self.step - first
@@ -113,7 +107,7 @@ class Run:
                 self.save()
             if options.snapshot_seconds and time.monotonic() - snapshot >= options.snapshot_seconds:
                 snapshot += options.snapshot_seconds
-                self.on_snapshot(round(snapshot - self._started))
+                self.on_snapshot(round(snapshot - started))
             if options.validate_every and self.step % options.validate_every == 0:
                 self._validate()
                 since = time.monotonic()
@@ -153,26 +147,22 @@ class Run:
             ]
             self.metrics_path.write_text("".join(line + "\n" for line in lines))
 
+    def _prepare_gpu(self) -> None:
+        if isinstance(self.mixture, DeviceMixture):
+            (batch,) = self.mixture.batches(range(self.step, self.step + 1))
+            self._learn.choose_layout(batch, frozen=self.step < self.options.frozen_steps)
+        torch.backends.cudnn.benchmark = True  # not before: the search takes long, and one layout needs it
+
     def _batches(self, steps: range) -> Iterator[Batch]:
         if isinstance(self.mixture, DeviceMixture):
             return self.mixture.batches(steps)
         return batches(self.mixture, self.options.batch, steps, self.options.workers)
 
-    def _own_stream(self) -> AbstractContextManager[object]:
-        """On a GPU, a stream for the whole run: the default one cannot be recorded."""
-        if not self._on_gpu:
-            return nullcontext()
-        stream = torch.cuda.Stream(self.options.device)  # type: ignore[no-untyped-call]  # torch has no types for it
-        stream.wait_stream(torch.cuda.current_stream(self.options.device))
-        return torch.cuda.stream(stream)
-
     def _done(self) -> float:
-        """The share of the run that is done, 0 to 1."""
-        options = self.options
-        if options.timed:
-            assert options.minutes is not None
-            return min(1.0, (time.monotonic() - self._started) / max(1e-9, 60 * options.minutes))
-        return self.step / options.steps
+        """The share of the run that is done, 0 to 1; of a timed one, since its first step."""
+        if self.options.timed:
+            return min(1.0, (time.monotonic() - self._counted_from) / max(1e-9, self._ends - self._counted_from))
+        return self.step / self.options.steps
 
     def _rate(self, step: int) -> float:
         options = self.options

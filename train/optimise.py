@@ -1,12 +1,10 @@
-"""AdamW and its parameter groups, the learning rate over time, the moving average of the weights, and blends."""
+"""AdamW's parameter groups, the learning rate over time, the moving average of the weights, and blends of them."""
 
 from __future__ import annotations
 
 import copy
 import math
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -37,119 +35,6 @@ def parameter_groups(model: nn.Module, weight_decay: float, backbone_rate: float
         {"params": members, "weight_decay": weight_decay if decays else 0.0, "rate": 1.0}
         for decays, members in groups.items()
     ]
-
-
-@dataclass
-class _Bucket:
-    """Parameters that have taken equally many steps, and what AdamW keeps about each.
-
-    size, eps, lr: () float32 on the device: the learning rate with the bias corrections, eps with its own, and the
-    learning rate.
-    """
-
-    steps: int
-    size: Tensor
-    eps: Tensor
-    lr: Tensor
-    parameters: list[Tensor] = field(default_factory=list)
-    means: list[Tensor] = field(default_factory=list)
-    squares: list[Tensor] = field(default_factory=list)
-    rates: list[float] = field(default_factory=list)
-    decays: list[float] = field(default_factory=list)
-
-
-class AdamW(torch.optim.Optimizer):
-    """torch.optim.AdamW with the rates of parameter_groups, in a few launches for all tensors, not a few for each.
-
-    groups: `rate` of each is a factor of `lr`, which is one number for all groups: set it with `prepare`.
-    The work on the device, `apply`, reads no number of the host, so that it can be captured in a CUDA graph: `prepare`
-    writes the step's learning rate and bias corrections to the device before. Source: Loshchilov & Hutter 2019.
-    """
-
-    def __init__(
-        self, groups: list[dict[str, Any]], lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
-    ) -> None:
-        super().__init__(groups, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 1e-2, "rate": 1.0})
-        self._buckets: list[_Bucket] = []
-
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]  # no closure here
-        if closure is not None:
-            raise ValueError("AdamW takes no closure")
-        self.prepare(
-            self.param_groups[0]["lr"], [p for g in self.param_groups for p in g["params"] if p.grad is not None]
-        )
-        self.apply()
-
-    @torch.no_grad()
-    def prepare(self, lr: float, parameters: list[Tensor] | None = None) -> None:
-        """The part of a step on the host, with learning rate `lr`, for `parameters`; by default those of the last step.
-
-        Each parameter counts its own steps: one that was frozen at first has taken fewer.
-        """
-        known = {id(parameter) for bucket in self._buckets for parameter in bucket.parameters}
-        if parameters is not None and known != {id(parameter) for parameter in parameters}:
-            self._buckets = self._sorted(parameters)
-        for group in self.param_groups:
-            group["lr"] = lr
-        beta1, beta2 = self.defaults["betas"]
-        for bucket in self._buckets:
-            bucket.steps += 1
-            for parameter in bucket.parameters:
-                self.state[parameter]["step"] = bucket.steps
-            root = math.sqrt(1 - beta2**bucket.steps)
-            bucket.size.fill_(lr * root / (1 - beta1**bucket.steps))
-            bucket.eps.fill_(self.defaults["eps"] * root)
-            bucket.lr.fill_(lr)
-
-    @torch.no_grad()
-    def apply(self) -> None:
-        """The part on the device: moves the parameters of the last `prepare` by their gradients."""
-        beta1, beta2 = self.defaults["betas"]
-        for bucket in self._buckets:
-            gradients = [p.grad for p in bucket.parameters if p.grad is not None]  # all have one
-            torch._foreach_lerp_(bucket.means, gradients, 1 - beta1)
-            torch._foreach_mul_(bucket.squares, beta2)
-            torch._foreach_addcmul_(bucket.squares, gradients, gradients, 1 - beta2)
-            roots = torch._foreach_sqrt(bucket.squares)
-            torch._foreach_add_(roots, bucket.eps)
-            moves = torch._foreach_div(bucket.means, roots)
-            torch._foreach_mul_(moves, bucket.size)
-            decays = torch._foreach_mul(bucket.parameters, bucket.decays)
-            torch._foreach_mul_(decays, bucket.lr)
-            torch._foreach_add_(moves, decays)
-            torch._foreach_mul_(moves, bucket.rates)
-            torch._foreach_sub_(bucket.parameters, moves)
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict(state_dict)
-        self._buckets = []
-
-    def _sorted(self, parameters: list[Tensor]) -> list[_Bucket]:
-        """The parameters in buckets of equal numbers of steps."""
-        wanted = {id(parameter) for parameter in parameters}
-        buckets: dict[int, _Bucket] = {}
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if id(parameter) not in wanted:
-                    continue
-                state = self.state[parameter]
-                if not state:
-                    state |= {
-                        "step": 0,
-                        "exp_avg": torch.zeros_like(parameter),
-                        "exp_avg_sq": torch.zeros_like(parameter),
-                    }
-                steps = int(state["step"])
-                if steps not in buckets:
-                    size, eps, lr = torch.zeros(3, device=parameter.device).unbind()
-                    buckets[steps] = _Bucket(steps, size, eps, lr)
-                bucket = buckets[steps]
-                bucket.parameters.append(parameter)
-                bucket.means.append(state["exp_avg"])
-                bucket.squares.append(state["exp_avg_sq"])
-                bucket.rates.append(group["rate"])
-                bucket.decays.append(group["weight_decay"])
-        return list(buckets.values())
 
 
 def learning_rate(step: int, *, peak: float, warm_up: int, steps: int, floor: float = 0.01) -> float:

@@ -13,11 +13,10 @@ class Options:
     the backbone is frozen before this step.
     freeze: a regular expression; parameters whose names it matches from the start are frozen.
     heatmap_weight, pull_weight, push_weight, foreground: see losses.py. focal: the coarsest heatmaps are probabilities
-    and use focal_loss. minutes: write a checkpoint and stop after this time. timed: the schedule's length is `minutes`,
-    not `steps`; a resumed run has a schedule of its own. snapshot_seconds: time between calls of Run.on_snapshot, 0 for
-    none.
-    bf16: automatic mixed precision; the losses are always float32. graph: on a GPU, with a DeviceMixture, run the steps
-    as a CUDA graph where possible.
+    and use focal_loss. minutes: write a checkpoint and stop after this time. timed: the schedule goes from the
+    first step to the end of `minutes`, whatever `steps` is; a resumed run has a schedule of its own. snapshot_seconds:
+    time between calls of Run.on_snapshot, 0 for none.
+    bf16: automatic mixed precision; the losses are always float32.
     """
 
     steps: int = 20_000
@@ -44,6 +43,5 @@ class Options:
     minutes: float | None = None
     timed: bool = False
     snapshot_seconds: float = 0.0
-    graph: bool = True
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)

@@ -1,4 +1,4 @@
-"""One training step: losses, gradients, AdamW, the moving average of the weights; on a GPU as a CUDA graph."""
+"""One training step: losses, gradients, AdamW, the moving average of the weights."""
 
 from __future__ import annotations
 
@@ -14,27 +14,25 @@ from export.tiny import Tiny
 from train.device_mixture import DeviceMixture
 from train.losses import focal_loss, heatmap_loss, tag_losses
 from train.mixture import Batch, Mixture, normalise
-from train.optimise import AdamW, MovingAverage, freeze
+from train.optimise import MovingAverage, freeze
 from train.options import Options
-from train.step_graph import StepGraph
 from train.teacher import Teacher
 
-WARM_STEPS = 5  # before the step is recorded as a graph
-TIMED_STEPS = 3  # with each memory layout, to choose the faster
+LAYOUT = torch.channels_last  # on an H200 a pass takes 53 ms with it, and 159 ms with torch.contiguous_format
+SLOW_S = 2.0  # a first pass that takes longer is the only one in a layout other than LAYOUT
 
 
 class Step:
     """Trains `model` on one batch per call.
 
-    mixture: the batches' source; those of a DeviceMixture always have the same shapes, so that on a GPU the step is
-    recorded as a CUDA graph after WARM_STEPS, unless the options say otherwise. teacher: for a Tiny or a Small.
+    optimizer: with the groups of parameter_groups. mixture: the batches' source. teacher: for a Tiny or a Small.
     on_note: gets what was chosen for the GPU.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        optimizer: AdamW,
+        optimizer: torch.optim.Optimizer,
         average: MovingAverage,
         mixture: Mixture | DeviceMixture,
         options: Options,
@@ -49,50 +47,43 @@ class Step:
         self.joints, self.strides = mixture.joints, tuple(mixture.strides)
         self.teacher = teacher
         self.on_note = on_note
-        self.graph: StepGraph | None = None
-        device = torch.device(options.device)
-        self._may_record = options.graph and device.type == "cuda" and isinstance(mixture, DeviceMixture)
-        self._warm = 0  # steps taken as they would be recorded
-        self._mean, self._std = (torch.tensor(value, device=device) for value in (options.mean, options.std))
-        self._set_layout(torch.channels_last)
+        self._mean, self._std = (torch.tensor(value, device=options.device) for value in (options.mean, options.std))
+        self._set_layout(LAYOUT)
 
     def __call__(self, batch: Batch, *, rate: float, frozen: bool = False) -> dict[str, Tensor]:
-        """The losses by name, () float32 on the device. frozen: the backbone is not trained.
-
-        The next call can overwrite the result.
-        """
-        if self.graph is not None:
-            self.optimizer.prepare(rate)
-            losses = self.graph.replay(batch)
-        else:
-            self._set_trained(frozen=frozen)
-            losses = self._backward(batch)
-            self.optimizer.prepare(rate, [p for p in self.model.parameters() if p.grad is not None])
-            self.optimizer.apply()
-            self._warm += not frozen
-            if self._may_record and self._warm == WARM_STEPS:
-                self._record(batch)
+        """The losses by name, () float32 on the device. frozen: the backbone is not trained."""
+        self._set_trained(frozen=frozen)
+        losses = self._backward(batch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["rate"]
+        self.optimizer.step()
         self.average.update(self.model)
         return losses
 
     def choose_layout(self, batch: Batch, *, frozen: bool = False) -> None:
-        """Keep the memory layout that is faster on this GPU: the depthwise convolutions decide, differently on each."""
+        """Change the memory layout from LAYOUT to contiguous if this GPU is faster with that; some seconds at most.
+
+        The depthwise convolutions decide, differently on each GPU.
+        """
         self._set_trained(frozen=frozen)
-        seconds = {}
-        for layout in (torch.contiguous_format, torch.channels_last):
-            self._set_layout(layout)
-            for _ in range(2):
-                self._backward(batch)  # the libraries choose kernels
-            torch.cuda.synchronize()
-            since = time.monotonic()
-            for _ in range(TIMED_STEPS):
-                self._backward(batch)
-            torch.cuda.synchronize()
-            seconds[layout] = (time.monotonic() - since) / TIMED_STEPS
+        seconds = {layout: self._time(batch, layout) for layout in (LAYOUT, torch.contiguous_format)}
         self.optimizer.zero_grad(set_to_none=True)
         self._set_layout(min(seconds, key=seconds.__getitem__))
         times = ", ".join(f"{layout} {1000 * value:.1f} ms" for layout, value in seconds.items())
         self.on_note(f"forward and backward take {times}")
+
+    def _time(self, batch: Batch, layout: torch.memory_format) -> float:
+        """Seconds of the second pass in this layout: the first loads the kernels. See SLOW_S."""
+        self._set_layout(layout)
+        for _ in range(2):
+            torch.cuda.synchronize()
+            since = time.monotonic()
+            self._backward(batch)
+            torch.cuda.synchronize()
+            seconds = time.monotonic() - since
+            if layout != LAYOUT and seconds > SLOW_S:
+                break
+        return seconds
 
     def _set_layout(self, layout: torch.memory_format) -> None:
         self._layout = layout
@@ -104,22 +95,6 @@ class Step:
     def _set_trained(self, *, frozen: bool) -> None:
         freeze(self.model, self.options.freeze, backbone=frozen)
         self.model.train()
-
-    def _record(self, batch: Batch) -> None:
-        """Record the step, for the batches after this one. If that fails, steps go on without a graph."""
-
-        def step(batch: Batch) -> dict[str, Tensor]:
-            losses = self._backward(batch)
-            self.optimizer.apply()
-            return losses
-
-        self.optimizer.zero_grad(set_to_none=True)  # the graph's gradients get memory of its own
-        try:
-            self.graph = StepGraph(step, batch)
-            self.on_note("steps run as a CUDA graph")
-        except RuntimeError as error:
-            self.optimizer.zero_grad(set_to_none=True)
-            self.on_note(f"steps run without a CUDA graph: {str(error).splitlines()[0]}")
 
     def _backward(self, batch: Batch) -> dict[str, Tensor]:
         """The losses of this batch; their clipped gradients are in the parameters then."""
@@ -138,8 +113,7 @@ class Step:
             for tensors in (batch["heatmaps"], batch["masks"])
         )
         device = torch.device(options.device).type
-        # A graph must not depend on casts that were cached before it.
-        with torch.autocast(device, torch.bfloat16, cache_enabled=False) if options.bf16 else nullcontext():
+        with torch.autocast(device, torch.bfloat16) if options.bf16 else nullcontext():
             if self.teacher is None:
                 outputs = self.model(images)
                 feature_loss = images.new_zeros(())

@@ -39,16 +39,15 @@ class Teacher:
         self.background_share = background_share
         self.features_weight = features_weight
         self.sets = torch.tensor(sorted(sets), dtype=torch.int64)
-        self.share = torch.tensor(self.label_share[0])
+        self.share = self.label_share[0]
 
     def to(self, device: str, layout: torch.memory_format = torch.channels_last) -> None:
         self.network.to(device=device, memory_format=layout)  # type: ignore[call-overload]  # stubs lack it
-        self.share = self.share.to(device)
 
     def set_progress(self, done: float) -> None:
         """Tell how much of the run is done, 0 to 1: the labels' share depends on it."""
         start, end = self.label_share
-        self.share.fill_(start + (end - start) * min(done, 1.0))
+        self.share = start + (end - start) * min(done, 1.0)
 
     def teach(self, images: Tensor, sets: Tensor, parts: Sequence[Tensor], heatmaps: Tensor, masks: Tensor) -> Tensor:
         """Mix its heatmaps into the targets of its sets' pictures, in place, and return the loss of the features.

@@ -1,8 +1,10 @@
-"""The training step: AdamW in few launches, and the step as a graph, which a stand-in plays here."""
+"""Schedules by time, the choice of a memory layout, and the command with its pictures in memory."""
 
 from __future__ import annotations
 
+import itertools
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,62 +16,8 @@ from train.__main__ import main
 from train.device_mixture import DeviceMixture
 from train.loop import Run
 from train.mixture import Mixture
-from train.optimise import AdamW, parameter_groups
 from train.options import Options
 from train.pictures import CocoPictures
-from train.step import WARM_STEPS
-
-
-def layers() -> torch.nn.Module:
-    torch.manual_seed(0)
-    model = torch.nn.Module()
-    model.backbone = torch.nn.Sequential(torch.nn.Conv2d(2, 4, 3), torch.nn.Conv2d(4, 3, 1))
-    model.head = torch.nn.Linear(3, 2)
-    return model
-
-
-def test_adamw_equals_torchs_with_a_rate_for_each_group():
-    ours, theirs = layers(), layers()
-    mine = AdamW(parameter_groups(ours, 0.1, backbone_rate=3.0), lr=1e-2)
-    reference = torch.optim.AdamW(parameter_groups(theirs, 0.1, backbone_rate=3.0), lr=1e-2)
-    generator = torch.Generator().manual_seed(1)
-    for step in range(12):
-        rate = 1e-2 / (1 + step)
-        for group in reference.param_groups:
-            group["lr"] = rate * group["rate"]
-        for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
-            frozen = step < 4 and a.ndim == 1  # these have taken fewer steps than the others
-            a.grad = None if frozen else torch.randn(a.shape, generator=generator)
-            b.grad = a.grad
-        mine.prepare(rate, [p for p in ours.parameters() if p.grad is not None])
-        mine.apply()
-        reference.step()
-        for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
-            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
-
-
-def test_a_checkpoint_of_torchs_adamw_is_gone_on_with():
-    model = layers()
-    before = torch.optim.AdamW(parameter_groups(model, 0.0), lr=1e-3)
-    for parameter in model.parameters():
-        parameter.grad = torch.ones_like(parameter)
-    before.step()
-    mine = AdamW(parameter_groups(model, 0.0), lr=1e-3)
-    mine.load_state_dict(before.state_dict())
-    mine.step()
-    assert {state["step"] for state in mine.state.values()} == {2}
-
-
-class Played:
-    """A StepGraph that runs the step again, as a graph would."""
-
-    def __init__(self, step, batch):
-        self.step = step
-        self.replays = 0
-
-    def replay(self, batch):
-        self.replays += 1
-        return self.step(batch)
 
 
 def run_of(folder, **options) -> Run:
@@ -78,34 +26,65 @@ def run_of(folder, **options) -> Run:
         drawing.write(folder)
     torch.manual_seed(0)
     mixture = Mixture([(CocoPictures(labels, folder), 1.0)], side=64)
-    settings = Options(steps=WARM_STEPS + 3, batch=4, bf16=False, log_every=1, **options)
+    settings = Options(steps=8, batch=4, bf16=False, log_every=100, **options)
     return Run(Narrow(width=8), DeviceMixture(mixture, 4, "cpu"), folder / f"run{options}", settings)
 
 
-def test_a_graph_trains_as_the_plain_step_does(tmp_path, monkeypatch):
-    plain = run_of(tmp_path)
-    plain.train()
-    monkeypatch.setattr("train.step.StepGraph", Played)
-    graphed = run_of(tmp_path, checkpoint_every=100)
-    graphed._learn._may_record = True
-    graphed.train()
-    graph = graphed._learn.graph
-    assert isinstance(graph, Played) and graph.replays == 3
-    for name, value in plain.average.model.state_dict().items():
-        torch.testing.assert_close(graphed.average.model.state_dict()[name], value)
+def tell_time(monkeypatch) -> list[float]:
+    """A clock for train.loop and train.step: its seconds, to be set by the test."""
+    now = [0.0]
+    ticks = itertools.count()
+    clock = SimpleNamespace(monotonic=lambda: now[0] + 1e-9 * next(ticks))
+    monkeypatch.setattr("train.loop.time", clock)
+    monkeypatch.setattr("train.step.time", clock)
+    return now
 
 
-def test_where_no_graph_can_be_recorded_the_run_goes_on_without(tmp_path, monkeypatch):
-    def fail(step, batch):
-        raise RuntimeError("operation not permitted when stream is capturing\nmore lines")
+def test_a_timed_schedule_begins_with_the_first_step_and_ends_with_the_time(tmp_path, monkeypatch):
+    now = tell_time(monkeypatch)
+    run = run_of(tmp_path, timed=True, minutes=1.0, rate=1e-3, warm_up=1)
+    learn, rates = run._learn, []
 
-    monkeypatch.setattr("train.step.StepGraph", fail)
-    run = run_of(tmp_path)
-    notes: list[str] = []
-    run._learn.on_note = notes.append
-    run._learn._may_record = True
+    def learn_for_seconds(batch, *, rate, frozen):
+        rates.append(rate)
+        now[0] = now[0] + 5 if len(rates) > 1 else 30.0  # the first step waits for the kernels
+        return learn(batch, rate=rate, frozen=frozen)
+
+    monkeypatch.setattr(run, "_learn", learn_for_seconds)
     assert run.train()
-    assert notes == ["steps run without a CUDA graph: operation not permitted when stream is capturing"]
+    assert now[0] == 60 and len(rates) == 7
+    assert rates[0] == rates[1] == pytest.approx(1e-3)
+    assert rates[4] == pytest.approx(0.505e-3)  # at 45 s, half of the time after the first step
+    assert rates[6] == pytest.approx(0.0763e-3, rel=1e-3)  # at 55 s
+
+
+@pytest.mark.parametrize(
+    ("passes_s", "chosen"),
+    [
+        ({torch.channels_last: [1.0, 0.2], torch.contiguous_format: [0.6, 0.1]}, torch.contiguous_format),
+        ({torch.channels_last: [9.0, 0.2], torch.contiguous_format: [0.6, 0.3]}, torch.channels_last),
+        ({torch.channels_last: [9.0, 0.2], torch.contiguous_format: [5.0]}, torch.channels_last),
+    ],
+)
+def test_the_faster_memory_layout_is_used_and_a_slow_first_pass_is_not_repeated(
+    tmp_path, monkeypatch, passes_s, chosen
+):
+    now = tell_time(monkeypatch)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    run = run_of(tmp_path)
+    step = run._learn
+    notes: list[str] = []
+    step.on_note = notes.append
+
+    def backward(batch):
+        now[0] += passes_s[step._layout].pop(0)
+
+    monkeypatch.setattr(step, "_backward", backward)
+    (batch,) = run._batches(range(1))
+    step.choose_layout(batch)
+    assert step._layout == chosen
+    assert not any(passes_s.values())
+    assert len(notes) == 1 and "torch.channels_last 200.0 ms" in notes[0]
 
 
 def test_crops_made_in_memory_teach_from_the_command_line_until_the_time_is_over(tmp_path, capsys):
