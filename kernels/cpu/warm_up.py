@@ -11,9 +11,9 @@ from kernels.cpu.scales import decode_scales
 
 
 def warm_up() -> None:
-    """Compiles everything, or loads it from the cache: in a folder `njit-…` in NUMBA_CACHE_DIR if that is set, else in
-    kernels/cpu/__pycache__, else in the user's cache folder under higherpose. Where none can be written, each process
-    compiles. A second call costs nothing."""
+    """Compiles what finds people in a frame from host memory, or loads it from the cache: in a folder `njit-…` in
+    NUMBA_CACHE_DIR if that is set, else in kernels/cpu/__pycache__, else in the user's cache folder under higherpose.
+    Where none can be written, each process compiles. A second call costs nothing. `paint` is not included."""
     for writable in (True, False):  # a read-only frame is another type to Numba
         image = np.zeros((4, 4, 3), np.uint8)
         image.flags.writeable = writable

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from core.errors import SinkError, StageError, describe
 from pipeline.channel import Cancelled, Channel
-from pipeline.draw import draw_people
+from pipeline.draw import draw_people, warm_up
 from pipeline.hardware import Choice
 from pipeline.sinks import (
     VIDEO_FORMATS,
@@ -58,6 +58,8 @@ class Outputs:
         self._drawn: Channel[tuple[Result, NDArray[np.uint8]]] = Channel(CAPACITY)
         self._failure: Exception | None = None
         self._threads: list[threading.Thread] = []
+        if self._needs_picture:
+            warm_up()
 
     def __len__(self) -> int:
         return len(self._sinks)

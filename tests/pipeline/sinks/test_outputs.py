@@ -46,6 +46,15 @@ def written(outputs: Outputs, count: int = 1) -> None:
     outputs.close()
 
 
+@pytest.mark.parametrize("needs_picture", [True, False])
+def test_drawing_is_compiled_before_the_first_frame_if_a_sink_needs_pictures(monkeypatch, needs_picture):
+    calls = []
+    monkeypatch.setattr("pipeline.sinks.outputs.warm_up", lambda: calls.append(1))
+    outputs = Outputs([FakeSink(needs_picture=needs_picture)], Recorder())
+    assert len(calls) == needs_picture
+    outputs.close()
+
+
 def test_sinks_get_the_drawn_picture_and_the_frame_stays_as_it_came():
     first, second, recorder = FakeSink(), FakeSink(), Recorder()
     outputs = Outputs([first, second], recorder)

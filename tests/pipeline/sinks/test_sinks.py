@@ -103,6 +103,19 @@ def test_odd_sides_grow_by_a_pixel(tmp_path, wh):
     assert frame.to_ndarray(format="bgr24").min() > 180  # no black edge
 
 
+@pytest.mark.parametrize("height", [34, 35, 36, 37, 38, 40])
+def test_all_rows_and_colours_of_any_height_are_encoded(tmp_path, height):
+    image = np.zeros((height, 48, 3), np.uint8)
+    image[: height // 2] = (200, 60, 30)
+    image[height // 2 :] = (40, 80, 220)
+    write_results(VideoSink(tmp_path / "out.mp4"), Result(Frame(image), People.nobody()))
+    (frame,) = decoded(tmp_path / "out.mp4")
+    rows = frame.to_ndarray(format="bgr24").astype(int)[:height]
+    away = np.abs(np.arange(height) - height / 2) > 2
+    assert frame.height == height + height % 2
+    assert np.abs(rows - image)[away].max() < 25  # coded lossily; measured: at most 12
+
+
 def test_a_frame_of_another_size_is_fitted_into_the_first(tmp_path):
     write_results(
         VideoSink(tmp_path / "out.mp4"),
