@@ -1,9 +1,9 @@
-"""CPU time of --save's stages for a frame: python -m benchmarks.drawing [--frames 200]
+"""CPU time of --save's stages for a frame: python -m benchmarks.drawing [--frames 200] [--x264 me=hex:cabac=0]
 
 Draws the sample clip's own people (its ground truth, with ids) at 640x480 and ten of them at 1920x1080, converts and
 encodes them by VideoSink. Prints the median CPU milliseconds of the calling thread for drawing and converting, and the
 process's for encoding, whose threads are x264's own; then the size of the video and its PSNR against what was drawn.
-CPU time, unlike wall time, says little of other programs; caches still do.
+--x264: parameters of x264 that replace VideoSink's, or are added to them. CPU time, unlike wall time, says little of other programs; caches still do.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from unittest.mock import patch
 
 import av
 import cv2
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from core.command_line import CommandParser, count
 from pipeline.draw import draw_people
 from pipeline.sinks import VideoSink
+from pipeline.sinks.video import X264
 from pipeline.types import Frame, People, Result
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -97,11 +99,14 @@ def measure(wh: tuple[int, int], people: int | None, number: int) -> dict[str, f
 def main(argv: Sequence[str] | None = None) -> int:
     parser = CommandParser(prog="python -m benchmarks.drawing", description=__doc__)
     parser.add_argument("--frames", type=count, default=200, metavar="N", help="of the clip (200)")
-    number = parser.parse_args(argv).frames
+    parser.add_argument("--x264", default="", metavar="A=B:…", help="parameters, after those of VideoSink")
+    arguments = parser.parse_args(argv)
+    number = arguments.frames
     cv2.setNumThreads(1)
     print("| frame | people | draw, ms | convert and encode, ms | kB a frame | PSNR, dB |\n| --- |" + " ---: |" * 5)
     for wh, people in (((640, 480), None), (LARGE, TEN)):
-        found = measure(wh, people, number)
+        with patch.dict(X264, {"x264-params": ":".join(filter(None, [X264["x264-params"], arguments.x264]))}):
+            found = measure(wh, people, number)
         print(
             f"| {wh[0]}x{wh[1]} | {found['people']:.1f} | {found['draw']:.2f} | {found['write']:.2f} "
             f"| {found['kB']:.1f} | {found['PSNR']:.1f} |"

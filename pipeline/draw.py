@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from core.joints import JointSet, Side, joint_set_of
+from core.joints import Side, joint_set_of
 from pipeline.types import People
 
 # BGR. Warm for right, cool for left: distinguishable with the common colour vision deficiencies too.
@@ -49,7 +49,6 @@ def draw_people(image: NDArray[np.uint8], people: People) -> NDArray[np.uint8]:
     if not image.flags.c_contiguous:
         image[...] = draw_people(np.ascontiguousarray(image), people)
         return image
-    skeleton = joint_set_of(people.keypoint_scores.shape[1])
     found = (people.keypoint_scores > 0) & np.isfinite(people.keypoints).all(axis=2)
     # keypoints have pixel centres at +0.5, `paint` at 0; it neither paints NaN nor what is too far away
     limit = 8 * max(image.shape[:2])
@@ -60,8 +59,8 @@ def draw_people(image: NDArray[np.uint8], people: People) -> NDArray[np.uint8]:
     radii = _radii(widths)
     for person in np.argsort(heights, kind="stable"):
         person_id = int(people.ids[person])
-        ends, kinds, colours = _strokes(skeleton, person_id)
-        paint(image, xy[person], ends, radii[person, kinds], colours)
+        ends, kinds, colours = _strokes(people.keypoint_scores.shape[1], person_id)
+        paint(image, xy[person], ends, radii[person].take(kinds), colours)
         if person_id and found[person].any():
             _draw_number(image, person_id, people.keypoints[person][found[person]], width=float(widths[person]))
     return image
@@ -101,17 +100,17 @@ def _radii(widths: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @lru_cache(maxsize=1024)  # ids grow without end
-def _strokes(skeleton: JointSet, person_id: int) -> _Strokes:
-    """person_id: 0 for none, which leaves all colours to the sides."""
-    joint_sides, edge_sides = _sides(skeleton)
-    limbs = [id_color(person_id) if person_id and side == "middle" else COLORS[side] for side in edge_sides]
+def _strokes(joints: int, person_id: int) -> _Strokes:
+    """joints: how many a person has. person_id: 0 for none, which leaves all colours to the sides."""
+    skeleton = joint_set_of(joints)
+    sides = [skeleton.edge_side(edge) for edge in skeleton.edges]
+    limbs = [id_color(person_id) if person_id and side == "middle" else COLORS[side] for side in sides]
     ends, kinds = [*skeleton.edges, *skeleton.edges], [0] * len(limbs) + [1] * len(limbs)
     colours = [OUTLINE] * len(limbs) + limbs  # all outlines first, so that none covers another limb
-    for joint, side in enumerate(joint_sides):
-        small = skeleton.joints[joint].endswith(("eye", "ear"))
+    for joint, name in enumerate(skeleton.joints):
         ends += [(joint, joint)] * 2
-        kinds += [4, 5] if small else [2, 3]
-        colours += [OUTLINE, id_color(person_id) if person_id else _light(COLORS[side])]
+        kinds += [4, 5] if name.endswith(("eye", "ear")) else [2, 3]
+        colours += [OUTLINE, id_color(person_id) if person_id else _light(COLORS[skeleton.side(joint)])]
     return _Strokes(np.array(ends, np.int64), np.array(kinds, np.int64), np.array(colours, np.uint8))
 
 
@@ -131,10 +130,3 @@ def _draw_number(image: NDArray[np.uint8], person_id: int, xy: NDArray[np.float3
 def _light(color: tuple[int, int, int]) -> tuple[int, int, int]:
     b, g, r = ((3 * 255 + 2 * c) // 5 for c in color)
     return b, g, r
-
-
-@cache
-def _sides(skeleton: JointSet) -> tuple[tuple[Side, ...], tuple[Side, ...]]:
-    """The body side of each joint and of each edge."""
-    joints = tuple(skeleton.side(joint) for joint in range(len(skeleton.joints)))
-    return joints, tuple(skeleton.edge_side(edge) for edge in skeleton.edges)

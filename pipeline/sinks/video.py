@@ -27,8 +27,8 @@ VIDEO_FORMATS: Mapping[str, str] = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov",
 FRAGMENTS = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
 GOP_SIZE = 48
 # No B-frames: they would delay the first timestamp of a fragmented file by two frames.
-# me=dia: 1 to 4 % less time than the preset's hex, at 0.02 dB and up to 1 % of the size (benchmarks/RESULTS.md).
-X264 = {"preset": "veryfast", "crf": "21", "bf": "0", "x264-params": "me=dia"}
+# The smaller search and no transform of 8x8: less time at the same size and PSNR (measured in benchmarks/RESULTS.md).
+X264 = {"preset": "veryfast", "crf": "21", "bf": "0", "x264-params": "me=dia:8x8dct=0"}
 # The tag that Apple's players want of HEVC in MP4 and MOV.
 HEVC_TAG = "hvc1"
 FREE_TIME_BASE = Fraction(1, 90_000)  # for sources without their own
