@@ -3,7 +3,8 @@
 Draws the sample clip's own people (its ground truth, with ids) at 640x480 and ten of them at 1920x1080, converts and
 encodes them by VideoSink. Prints the median CPU milliseconds of the calling thread for drawing and converting, and the
 process's for encoding, whose threads are x264's own; then the size of the video and its PSNR against what was drawn.
---x264: parameters of x264 that replace VideoSink's, or are added to them. CPU time, unlike wall time, says little of other programs; caches still do.
+--x264 gives parameters that are added to VideoSink's or replace them. CPU time, unlike wall time, hardly depends on
+other programs, but for the caches that they share.
 """
 
 from __future__ import annotations
