@@ -54,8 +54,9 @@ def draw_people(image: NDArray[np.uint8], people: People) -> NDArray[np.uint8]:
     limit = 8 * max(image.shape[:2])
     xy = np.where(found[..., None], np.clip(people.keypoints, -limit, limit) - 0.5, np.nan)
     xy = xy.astype(np.float64, order="C")
-    heights = people.boxes()[:, 2:].max(axis=1)
-    widths = np.clip(heights * WIDTH_PER_HEIGHT, *WIDTHS).astype(np.float64)
+    sizes = np.fmax.reduce(xy, axis=1) - np.fmin.reduce(xy, axis=1)  # (P, 2); of the found joints: fmax ignores NaN
+    heights = np.nan_to_num(sizes.max(axis=1))
+    widths = np.clip(heights * WIDTH_PER_HEIGHT, *WIDTHS)
     radii = _radii(widths)
     for person in np.argsort(heights, kind="stable"):
         person_id = int(people.ids[person])

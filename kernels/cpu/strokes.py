@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +15,7 @@ Doubles = NDArray[np.float64]
 Pixels = NDArray[np.uint8]
 TINY = 1e-12  # replaces a smaller slope, so that its reciprocal is a number that can be multiplied
 FAR = 1e7  # pixels; beyond, float64 would not tell the subpixels any more
+TYPES: list[np.dtype[Any]] = [np.dtype(one) for one in ("uint8", "float64", "int64", "float64", "uint8")]
 OPAQUE = 256  # coverage is an integer 0..256: the blend needs no division
 
 
@@ -29,11 +32,11 @@ def paint(image: Pixels, points: Doubles, ends: Ints, radii: Doubles, colours: P
     A pixel is covered by its distance from the line between the two points: wholly up to radius - 1/2, not at all from
     radius + 1/2, in between as a straight edge would cover it.
     """
-    types = image.dtype, points.dtype, ends.dtype, radii.dtype, colours.dtype
-    if types != (np.uint8, np.float64, np.int64, np.float64, np.uint8):
+    types = [array.dtype for array in (image, points, ends, radii, colours)]
+    if types != TYPES:
         raise TypeError(
-            "image, points, ends, radii and colours are "
-            f"{', '.join(map(str, types))}; expected uint8, float64, int64, float64 and uint8"
+            f"image, points, ends, radii and colours are {', '.join(map(str, types))}; "
+            f"expected {', '.join(map(str, TYPES))}"
         )
     S = len(ends)
     shapes = image.shape[2:], points.shape[1:], ends.shape, radii.shape, colours.shape
@@ -44,9 +47,8 @@ def paint(image: Pixels, points: Doubles, ends: Ints, radii: Doubles, colours: P
         )
     if not (image.flags.c_contiguous and image.flags.writeable):
         raise ValueError("image is not C-contiguous or is read-only; paint on a copy")
-    if S and not 0 <= ends.min() <= ends.max() < len(points):
+    if not _paint(image, points, ends, radii, colours):
         raise ValueError(f"ends are points {ends.min()} to {ends.max()}; expected 0 to {len(points) - 1}")
-    _paint(image, points, ends, radii, colours)
 
 
 @inner
@@ -130,9 +132,14 @@ def _stroke(
 
 
 @entry
-def _paint(image: Pixels, points: Doubles, ends: Ints, radii: Doubles, colours: Pixels) -> None:
+def _paint(image: Pixels, points: Doubles, ends: Ints, radii: Doubles, colours: Pixels) -> bool:
+    """Paints nothing and gives false if an end is no point."""
+    for s in range(len(ends)):
+        if min(ends[s, 0], ends[s, 1]) < 0 or max(ends[s, 0], ends[s, 1]) >= len(points):
+            return False
     for s in range(len(ends)):
         a, b = points[ends[s, 0]], points[ends[s, 1]]
         if _is_near(a[0]) and _is_near(a[1]) and _is_near(b[0]) and _is_near(b[1]) and _is_near(radii[s]):
             colour = (int(colours[s, 0]), int(colours[s, 1]), int(colours[s, 2]))
             _stroke(image, a[0], a[1], b[0], b[1], radii[s], colour)
+    return True
