@@ -1,18 +1,20 @@
-"""bf16 with the last layers in FP32, for OpenVINO: select the layers, mark them, and check the compiled model.
+"""bf16 with chosen layers in FP32, for OpenVINO: select the layers, mark them, and check the compiled model.
 
-A tag is a position of up to about twenty units, and two people's tags differ by one: bf16's eight bits round that to
-1/16. So the layers from the last convolutions on are FP32, for both outputs; with tiny they take about 4 % of the FP32
-time. In emulation, the change of AP is smaller than the differences between emulations; it has not run on such a
-processor yet: benchmarks/RESULTS.md.
+The layers from the last convolutions on are FP32, for both outputs: a tag is a position of up to about twenty units, and
+two people's tags differ by one, which bf16's eight bits would round to 1/16. In the bundled models only the backbone's
+blocks are bf16, which hold most of the multiplications: this about halves the error at the heatmaps' peaks for up to a
+fifth more time. Errors, times and AP: benchmarks/RESULTS.md.
 """
 
 from __future__ import annotations
 
 import tempfile
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 if TYPE_CHECKING:
     import openvino
@@ -23,21 +25,28 @@ CONVOLUTIONS = frozenset(
 RUN_CONVOLUTIONS = frozenset(
     ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
 )  # as the CPU plugin names them
+NOT_COMPUTED = frozenset(("Constant", "Parameter"))
+BLOCKS = "/backbone/blocks."  # in the names of a MoveNet backbone's inverted residual blocks (export/movenet.py)
 # OpenVINO's own mark, "do not convert from any type to these types". Its CPU plugin keeps such a layer's type.
 MARK = {"name": "DisablePrecisionConversion", "version": "0", "value": "dynamic:bf16,f16"}
 
+MARKING = 2  # to be raised when other layers are marked: compiled models are kept with this number
 
-def keep_last_layers(core: openvino.Core, model: openvino.Model, outputs: Sequence[str]) -> openvino.Model:
-    """The same model, with the layers from the last convolutions to these outputs marked to stay FP32.
+
+def keep_in_fp32(core: openvino.Core, model: openvino.Model, outputs: Sequence[str]) -> openvino.Model:
+    """The same model, of a fixed input shape, with the `layers_in_fp32` marked to stay FP32.
 
     The Python API cannot set the mark. So the model is saved to a temporary folder, marked there, and read back.
     """
     import openvino
     from openvino._offline_transformations import apply_moc_transformations
 
+    # Passes that replace layers come before the marks, which a replaced layer loses. With constants folded, since only
+    # then a constant factor, such as that of two-dimensional tags, is fused into the convolution before it.
     model = model.clone()
-    apply_moc_transformations(model, False)  # before the marks are set, since it creates new layers without them
-    marked = last_layers(model, outputs)
+    apply_moc_transformations(model, cf=True)
+    marked = layers_in_fp32(model, outputs)
+    _lower_interpolations(model, marked)
     with tempfile.TemporaryDirectory() as folder:
         xml, weights = Path(folder) / "model.xml", Path(folder) / "model.bin"
         openvino.serialize(model, xml, weights)
@@ -49,13 +58,41 @@ def keep_last_layers(core: openvino.Core, model: openvino.Model, outputs: Sequen
         return core.read_model(ET.tostring(root), weights.read_bytes())
 
 
+def _lower_interpolations(model: openvino.Model, names: Container[str]) -> None:
+    """Make each of these layers that is an Interpolate-11 the Interpolate-4 that the CPU plugin would replace it by."""
+    import openvino
+    from openvino.utils import replace_node
+    from openvino.utils.node_factory import NodeFactory
+
+    for node in model.get_ordered_ops():
+        kind, name = node.get_type_info(), node.get_friendly_name()
+        if (kind.name, kind.version_id) != ("Interpolate", "opset11") or name not in names:
+            continue
+        images, scales, *axes = (into.get_source_output() for into in node.inputs())
+        attributes = node.get_attributes()
+        if axes or attributes["shape_calculation_mode"] != "scales":
+            continue  # no export writes these; this layer runs in bf16
+        sizes = openvino.op.Constant(np.array(node.get_output_shape(0), np.int64))
+        lowered = NodeFactory("opset4").create("Interpolate", [images, sizes, scales], attributes)
+        lowered.set_friendly_name(name)
+        replace_node(node, lowered)
+
+
+def layers_in_fp32(model: openvino.Model, outputs: Sequence[str]) -> frozenset[str]:
+    """Names of the layers to keep in FP32: all outside the backbone's blocks; without such blocks, the last layers."""
+    computed = {node.get_friendly_name() for node in model.get_ops() if node.get_type_name() not in NOT_COMPUTED}
+    in_blocks = {name for name in computed if BLOCKS in name}
+    last = last_layers(model, outputs)
+    return last | (computed - in_blocks) if in_blocks else last
+
+
 def last_layers(model: openvino.Model, outputs: Sequence[str]) -> frozenset[str]:
     """Names of the layers from the last convolution (included) to the output, on every path to these outputs."""
     found = _upwards(
         (model.output(name).get_node() for name in outputs),
         lambda node: node.get_type_name() in CONVOLUTIONS,
     )
-    return frozenset(name for name, node in found.items() if node.get_type_name() not in ("Constant", "Parameter"))
+    return frozenset(name for name, node in found.items() if node.get_type_name() not in NOT_COMPUTED)
 
 
 def ends_in_fp32(runtime_model: openvino.Model) -> bool:

@@ -21,7 +21,7 @@ from core.spec import ModelSpec
 from engine.onnx_file import read_spec, sha256_of
 from engine.onnx_runner import INPUT, MAX_CONCURRENCY, OUTPUTS, usable_cores
 from engine.openvino_cache import CompiledCache
-from engine.openvino_precision import ends_in_fp32, keep_last_layers
+from engine.openvino_precision import MARKING, ends_in_fp32, keep_in_fp32
 from engine.runner import Heads, Images
 
 if TYPE_CHECKING:
@@ -44,8 +44,9 @@ class OpenVinoRunner:
 
     device: "CPU", "GPU" (Intel's, integrated or not) or "NPU". threads: CPU threads; by default the number of cores
     this process may use. cache: folder of compiled models; by default the user's. batch: N if the file fixes it, else
-    None. precision: on a CPU with bf16 "bf16", with the last layers before both outputs in FP32; on any other CPU
-    FP32; on other devices the one the device prefers. concurrency: number of `infer_into` calls that share the device.
+    None. precision: on a CPU with bf16 "bf16", with the last layers before both outputs in FP32, and in the bundled
+    models all layers but the backbone's blocks; on any other CPU FP32; on other devices the one the device prefers.
+    concurrency: number of `infer_into` calls that share the device.
     On a CPU the images of a batch are passes of their own, side by side, unless the file fixes N: as fast, and one
     compiled model serves every N. A model for each N would cost some 30 MB and threads of its own.
     Raises ModelError if the file is not such a model, EngineError if OpenVINO or the device is missing or a
@@ -77,6 +78,7 @@ class OpenVinoRunner:
             openvino.__version__,
             self._core.get_property(self.device, "FULL_DEVICE_NAME"),
             *sorted(capabilities),
+            MARKING,
         )
         self._path = path
         self._model: openvino.Model | None = _read(self._core, path)
@@ -227,7 +229,7 @@ class OpenVinoRunner:
                 logger.info("a kept model is made again: %s", _last_line(error))
                 self._cache.remove(*made_of)
         if precision == "bf16":
-            model = keep_last_layers(self._core, model, OUTPUTS)
+            model = keep_in_fp32(self._core, model, OUTPUTS)
         compiled = self._core.compile_model(model, self.device, settings)
         if self._cache is not None:
             self._cache.write(compiled.export_model().getvalue(), *made_of)

@@ -16,7 +16,7 @@ import pytest
 from core.errors import EngineError, ModelError
 from engine.onnx_runner import OnnxRunner, usable_cores
 from engine.openvino_cache import CompiledCache
-from engine.openvino_precision import MARK, ends_in_fp32, keep_last_layers, last_layers
+from engine.openvino_precision import BLOCKS, MARK, ends_in_fp32, keep_in_fp32, last_layers
 from engine.openvino_runner import OpenVinoRunner, load_openvino, process_core
 from engine.runner import Heads
 from export.zoo import MODELS_FOLDER
@@ -25,6 +25,7 @@ from tests.pipeline.onnx_models import blob_spec, write_blob_model
 pytest.importorskip("openvino")
 
 TINY = MODELS_FOLDER / "tiny.onnx"
+BUNDLED = ["tiny", "small", "tiny-fp16", "small-fp16"]
 
 
 @pytest.fixture
@@ -46,7 +47,8 @@ def heads_for(n: int, h: int, w: int) -> Heads:
 def test_heads_are_those_of_onnxruntime(tmp_path, precision, shape):
     n, h, w = shape
     path = write_blob_model(tmp_path / "a.onnx", blob_spec(precision=precision), spread=1)
-    images = np.random.default_rng(0).random((n, 3, h, w)).astype(precision.replace("fp", "float"))
+    values = np.random.default_rng(0).integers(0, 256, (n, 3, h, w)) / 256  # exact in bf16, in which a cast may run
+    images = values.astype(precision.replace("fp", "float"))
     with OpenVinoRunner(path) as runner, OnnxRunner(path) as other:
         got, expected = runner.infer(images), other.infer(images)
         assert (runner.batch, runner.spec) == (None, other.spec)
@@ -138,7 +140,7 @@ class NoCompiler:
     """A Core that can only take what was compiled before."""
 
     def __init__(self, core) -> None:
-        self.import_model = core.import_model
+        self.import_model, self.read_model = core.import_model, core.read_model
 
     def compile_model(self, *_: object) -> None:
         raise AssertionError("compiled")
@@ -225,22 +227,56 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_time(tmp_path, path):
         assert runner.infer(np.ones((1, 3, 64, 64), np.float32)).tags.shape == (1, 17, 16, 16)
 
 
-def test_the_last_layers_are_marked_in_the_bundled_model():
+def test_the_last_layers_lead_from_the_last_convolutions_to_the_outputs():
     load_openvino()
-
-    core = process_core()
-    model = core.read_model(TINY)
+    model = process_core().read_model(TINY)
     model.reshape({"image": [1, 3, 64, 64]})
     last = last_layers(model, ["heatmaps", "tags"])
     ends = {name for name in last if name.endswith("/WithoutBiases")}
     assert {"/final_layers.0/Conv/WithoutBiases", "/final_layers.1/Conv/WithoutBiases"} <= ends
     assert {"/tags/Conv/WithoutBiases", "/more_tags/Conv/WithoutBiases", "/backbone/logits/Conv/WithoutBiases"} <= ends
     assert not any("blocks" in name or "depthwise" in name for name in last)
-    marked = keep_last_layers(core, model, ["heatmaps", "tags"])
-    with_mark = [node for node in marked.get_ops() if f"{MARK['name']}_{MARK['version']}" in node.get_rt_info()]
-    convolutions = [node for node in with_mark if node.get_type_name() == "Convolution"]
-    assert len(convolutions) == len(ends)
-    assert {node.get_output_partial_shape(0)[1].get_length() for node in convolutions} >= {17}
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_all_but_the_backbones_blocks_is_marked_in_a_bundled_model(name):
+    marked = marked_model(MODELS_FOLDER / f"{name}.onnx")
+    convolutions = {node.get_friendly_name() for node in marked.get_ops() if "Convolution" in node.get_type_name()}
+    kept = with_mark(marked) & convolutions
+    assert kept == {convolution for convolution in convolutions if BLOCKS not in convolution}
+    assert 2 < len(kept) < len(convolutions) / 2
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_a_compiled_bundled_model_has_its_marked_layers_in_fp32(name):
+    """Also its interpolations, and the convolution that a factor is fused into: the plugin replaces both."""
+    ran = process_core().compile_model(
+        marked_model(MODELS_FOLDER / f"{name}.onnx"), "CPU", {"INFERENCE_PRECISION_HINT": "bf16"}
+    )
+    kinds = ("Convolution", "Deconvolution", "Interpolate", "Concatenation", "Split", "Subgraph", "Eltwise")
+    found = {
+        node.get_friendly_name(): node.get_rt_info()["runtimePrecision"].value
+        for node in ran.get_runtime_model().get_ops()
+        if node.get_rt_info()["layerType"].value in kinds
+    }
+    assert {precision for layer, precision in found.items() if BLOCKS not in layer} == {"f32"} | ({"f16"} if "fp16" in name else set())  # the images, which are FP16
+
+
+def marked_model(path: Path):
+    load_openvino()
+    core = process_core()
+    model = core.read_model(path)
+    model.reshape({"image": [1, 3, 64, 64]})
+    return keep_in_fp32(core, model, ["heatmaps", "tags"])
+
+
+def with_mark(model) -> set[str]:
+    mark = f"{MARK['name']}_{MARK['version']}"
+    return {node.get_friendly_name() for node in model.get_ops() if mark in node.get_rt_info()}
+
+
+def test_without_a_backbones_blocks_the_last_layers_are_marked(path):
+    assert with_mark(marked_model(path)) >= {"heatmaps", "tags"}
 
 
 @pytest.mark.parametrize("output", ["heatmaps", "tags"])
@@ -284,8 +320,9 @@ def test_where_the_marks_do_nothing_all_layers_are_fp32(cache, monkeypatch, capl
     assert "does not keep the last layers in FP32" in caplog.text
 
 
-def test_a_bf16_processor_keeps_the_last_layers_in_fp32(cache):
-    with OpenVinoRunner(TINY, cache=cache) as runner:
+@pytest.mark.parametrize("name", ["tiny", "small"])
+def test_a_bf16_processor_keeps_the_last_layers_in_fp32(cache, name):
+    with OpenVinoRunner(MODELS_FOLDER / f"{name}.onnx", cache=cache) as runner:
         if runner.precision != "bf16":
             pytest.skip("this processor does not multiply bf16")
         runner.infer(np.zeros((1, 3, 64, 64), np.float32))
