@@ -259,7 +259,8 @@ def test_a_compiled_bundled_model_has_its_marked_layers_in_fp32(name):
         for node in ran.get_runtime_model().get_ops()
         if node.get_rt_info()["layerType"].value in kinds
     }
-    assert {precision for layer, precision in found.items() if BLOCKS not in layer} == {"f32"} | ({"f16"} if "fp16" in name else set())  # the images, which are FP16
+    of_images = {"f16"} if "fp16" in name else set()
+    assert {precision for layer, precision in found.items() if BLOCKS not in layer} == {"f32"} | of_images
 
 
 def marked_model(path: Path):
