@@ -5,12 +5,13 @@ This file only connects sources, pipeline and outputs, and prints the report.
 
 from __future__ import annotations
 
-from core.memory import limit_arenas
 from core.signals import end_at_once, stop_of
 
 if __name__ == "__main__":
     end_at_once("run_video.py")  # before the long imports
-    limit_arenas()  # and before their threads
+    from core.memory import limit_arenas
+
+    limit_arenas()  # before their threads
 
 import argparse
 import os
