@@ -2,8 +2,8 @@
 
 The layers from the last convolutions on are FP32, for both outputs: a tag is a position of up to about twenty units,
 and two people's tags differ by one, which bf16's eight bits would round to 1/16. In the bundled models only the
-backbone's blocks are bf16, which hold most of the multiplications: this about halves the error at the heatmaps' peaks
-for up to a fifth more time. Errors, times and AP: benchmarks/RESULTS.md.
+backbone's blocks are bf16, which hold most of the multiplications: this leaves 0.55 to 0.65 of the error at the
+heatmaps' peaks, for 8 to 15 % more time. Errors, times and AP: benchmarks/RESULTS.md.
 """
 
 from __future__ import annotations
