@@ -97,7 +97,7 @@ def _join_without_split(model: openvino.Model) -> None:
 def _number(value: openvino.Output) -> int | None:
     """Of a constant scalar."""
     node = value.get_node()
-    return int(node.get_data()) if node.get_type_name() == "Constant" else None
+    return int(node.get_data().item()) if node.get_type_name() == "Constant" else None
 
 
 def layers_in_fp32(model: openvino.Model, outputs: Sequence[str]) -> frozenset[str]:

@@ -8,7 +8,7 @@ import sys
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -106,13 +106,11 @@ class OpenVinoRunner:
         size = 1 if self._one_by_one else len(images)
         compiled = self._ready(images[:size], self.concurrency)
         requests = [compiled.take() for _ in range(0, len(images), size)]
-        try:
+        with ExitStack() as begun:  # waits for each pass, also if another fails: they use the caller's arrays
             for n, request in enumerate(requests):
                 part = slice(n * size, (n + 1) * size)
                 self._start(request, images[part], Heads(heads.heatmaps[part], heads.tags[part]))
-        finally:
-            for request in requests:
-                self._wait(request, images)
+                begun.callback(self._wait, request, images)
         compiled.free.extend(requests)
 
     def close(self) -> None:
@@ -157,7 +155,7 @@ class OpenVinoRunner:
         return Heads(self._outputs.heatmaps[:n], self._outputs.tags[:n])
 
     def _check_images(self, images: Images) -> None:
-        if images.ndim != 4 or images.shape[1] != 3 or images.dtype != self.spec.input_dtype:
+        if images.ndim != 4 or not len(images) or images.shape[1] != 3 or images.dtype != self.spec.input_dtype:
             raise ValueError(f"images are {images.dtype} {images.shape}; expected {self.spec.input_dtype} (N, 3, H, W)")
 
     def _ready(self, images: Images, concurrency: int) -> _Compiled:

@@ -17,7 +17,6 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from core.errors import EngineError
 from core.spec import ModelSpec
 from engine.device import Device, DeviceArray, Event, Graph, PinnedArray, exclusive
 from engine.runner import DeviceNetwork
+from pipeline.device_timing import time_in_turn, time_queued
 from pipeline.letterbox import Letterbox
 from pipeline.step import SLOTS, PassOptions, people_in_frame
 from pipeline.types import Layout, People, Picture, on_host
@@ -34,7 +34,6 @@ from pipeline.types import Layout, People, Picture, on_host
 logger = logging.getLogger(__name__)
 
 MAX_SHAPES = 4  # input shapes with an open network and buffers; a folder of photographs has a few
-TIMED_PASSES = 16  # passes that are queued together when the engine is measured, so that the device never waits
 
 
 @dataclass(eq=False)
@@ -207,19 +206,9 @@ class DeviceStep:
         return int(self._slots[0].people.array.nbytes)
 
     def _time_queued(self, enqueue: Callable[[], None], shape: _Shape, seconds: float) -> list[float]:
-        """Device milliseconds of `enqueue`, TIMED_PASSES at a time in the queue."""
-        times_ms: list[float] = []
         launch, graphs = self._repeatable(enqueue, shape)
-        marks = [self.device.event(timing=True) for _ in range(TIMED_PASSES + 1)]
-        while len(times_ms) < 3 or sum(times_ms) < seconds * 1e3:
-            launch()  # the first of a queue waits for the host and is not timed
-            marks[0].record(self._compute)
-            for mark in marks[1:]:
-                launch()
-                mark.record(self._compute)
-            marks[-1].wait()
-            times_ms += [after.ms_since(before) for before, after in pairwise(marks)]
-        self.device.free(*marks, *graphs)
+        times_ms = time_queued(launch, self.device, self._compute, seconds=seconds)
+        self.device.free(*graphs)
         return times_ms
 
     def time_parts(self, image: NDArray[np.uint8], *, seconds: float) -> dict[str, list[float]]:
@@ -239,17 +228,8 @@ class DeviceStep:
             for name, enqueue in work.items():
                 work[name], made = self._repeatable(enqueue, shape)
                 graphs += made
-            times_ms: dict[str, list[float]] = {name: [] for name in work}
-            marks = [self.device.event(timing=True) for _ in range(len(work) + 1)]
-            while len(times_ms["infer"]) < 3 or sum(map(sum, times_ms.values())) < seconds * 1e3:
-                marks[0].record(self._compute)
-                for enqueue, mark in zip(work.values(), marks[1:], strict=True):
-                    enqueue()
-                    mark.record(self._compute)
-                marks[-1].wait()
-                for name, (before, after) in zip(work, pairwise(marks), strict=True):
-                    times_ms[name].append(after.ms_since(before))
-            self.device.free(*marks, *graphs)
+            times_ms = time_in_turn(work, self.device, self._compute, seconds=seconds)
+            self.device.free(*graphs)
         return times_ms
 
     def replace_networks(self, network_for: Callable[[tuple[int, int, int]], DeviceNetwork]) -> None:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import colorsys
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import NamedTuple
 
 import cv2
@@ -22,6 +22,7 @@ OUTLINE = (24, 24, 24)
 WIDTH_PER_HEIGHT = 1 / 75  # width of a limb's line per height of the person
 WIDTHS = (1.5, 9.0)  # smallest and largest
 FONT = cv2.FONT_HERSHEY_SIMPLEX
+KNOWN_IDS = 1024  # whose strokes and colours are kept: ids grow without end
 GOLDEN_ANGLE = 137.508  # degrees of hue from one id to the next; keeps the hues of many ids apart
 
 
@@ -73,7 +74,7 @@ def warm_up() -> None:
     draw_people(np.zeros((8, 8, 3), np.uint8), People(np.ones((1, 17, 2), np.float32), one, one[:, 0]))
 
 
-@cache
+@lru_cache(maxsize=KNOWN_IDS)
 def id_color(person_id: int) -> tuple[int, int, int]:
     """The BGR colour of an id, the same as on the page."""
     hue = person_id * GOLDEN_ANGLE % 360
@@ -100,7 +101,7 @@ def _radii(widths: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.stack([limb + np.maximum(1, widths * 0.3), limb, disc + rim, disc, small + rim, small], axis=1)
 
 
-@lru_cache(maxsize=1024)  # ids grow without end
+@lru_cache(maxsize=KNOWN_IDS)
 def _strokes(joints: int, person_id: int) -> _Strokes:
     """joints: how many a person has. person_id: 0 for none, which leaves all colours to the sides."""
     skeleton = joint_set_of(joints)

@@ -1,10 +1,12 @@
-"""Exported networks that several files of this folder build, each exported once."""
+"""Networks that several files of this folder use, and a folder for compiled ones."""
 
 from __future__ import annotations
 
 import pytest
 
 from core.spec import ModelSpec
+from engine.openvino_cache import CompiledCache
+from tests.pipeline.onnx_models import write_blob_model
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +28,13 @@ def small_onnx(tmp_path_factory):
 
     path = tmp_path_factory.mktemp("small") / "small.onnx"
     return export_model(drawn(Small()), ModelSpec(name="small", precision="fp16", short_side=128), path)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return write_blob_model(tmp_path / "blobs.onnx")
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return CompiledCache(tmp_path / "compiled")

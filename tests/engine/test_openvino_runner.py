@@ -16,8 +16,7 @@ import pytest
 from core.errors import EngineError, ModelError
 from engine.onnx_runner import OnnxRunner, usable_cores
 from engine.openvino_cache import CompiledCache
-from engine.openvino_precision import BLOCKS, MARK, ends_in_fp32, keep_in_fp32, last_layers
-from engine.openvino_runner import OpenVinoRunner, load_openvino, process_core
+from engine.openvino_runner import OpenVinoRunner
 from engine.runner import Heads
 from export.zoo import MODELS_FOLDER
 from tests.pipeline.onnx_models import blob_spec, write_blob_model
@@ -25,17 +24,6 @@ from tests.pipeline.onnx_models import blob_spec, write_blob_model
 pytest.importorskip("openvino")
 
 TINY = MODELS_FOLDER / "tiny.onnx"
-BUNDLED = ["tiny", "small", "tiny-fp16", "small-fp16"]
-
-
-@pytest.fixture
-def path(tmp_path):
-    return write_blob_model(tmp_path / "blobs.onnx")
-
-
-@pytest.fixture
-def cache(tmp_path):
-    return CompiledCache(tmp_path / "compiled")
 
 
 def heads_for(n: int, h: int, w: int) -> Heads:
@@ -227,109 +215,6 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_time(tmp_path, path):
         assert runner.infer(np.ones((1, 3, 64, 64), np.float32)).tags.shape == (1, 17, 16, 16)
 
 
-def test_the_last_layers_lead_from_the_last_convolutions_to_the_outputs():
-    load_openvino()
-    model = process_core().read_model(TINY)
-    model.reshape({"image": [1, 3, 64, 64]})
-    last = last_layers(model, ["heatmaps", "tags"])
-    ends = {name for name in last if name.endswith("/WithoutBiases")}
-    assert {"/final_layers.0/Conv/WithoutBiases", "/final_layers.1/Conv/WithoutBiases"} <= ends
-    assert {"/tags/Conv/WithoutBiases", "/more_tags/Conv/WithoutBiases", "/backbone/logits/Conv/WithoutBiases"} <= ends
-    assert not any("blocks" in name or "depthwise" in name for name in last)
-
-
-@pytest.mark.parametrize("name", BUNDLED)
-def test_all_but_the_backbones_blocks_is_marked_in_a_bundled_model(name):
-    marked = marked_model(MODELS_FOLDER / f"{name}.onnx")
-    convolutions = {node.get_friendly_name() for node in marked.get_ops() if "Convolution" in node.get_type_name()}
-    kept = with_mark(marked) & convolutions
-    assert kept == {convolution for convolution in convolutions if BLOCKS not in convolution}
-    assert 2 < len(kept) < len(convolutions) / 2
-
-
-@pytest.mark.parametrize("name", BUNDLED)
-def test_a_compiled_bundled_model_has_its_marked_layers_in_fp32(name):
-    """Also its interpolations, and the convolution that a factor is fused into: the plugin replaces both."""
-    ran = process_core().compile_model(
-        marked_model(MODELS_FOLDER / f"{name}.onnx"), "CPU", {"INFERENCE_PRECISION_HINT": "bf16"}
-    )
-    kinds = ("Convolution", "Deconvolution", "Interpolate", "Concatenation", "Split", "Subgraph", "Eltwise")
-    found = {
-        node.get_friendly_name(): node.get_rt_info()["runtimePrecision"].value
-        for node in ran.get_runtime_model().get_ops()
-        if node.get_rt_info()["layerType"].value in kinds
-    }
-    of_images = {"f16"} if "fp16" in name else set()
-    assert {precision for layer, precision in found.items() if BLOCKS not in layer} == {"f32"} | of_images
-
-
-def marked_model(path: Path):
-    load_openvino()
-    core = process_core()
-    model = core.read_model(path)
-    model.reshape({"image": [1, 3, 64, 64]})
-    return keep_in_fp32(core, model, ["heatmaps", "tags"])
-
-
-def with_mark(model) -> set[str]:
-    mark = f"{MARK['name']}_{MARK['version']}"
-    return {node.get_friendly_name() for node in model.get_ops() if mark in node.get_rt_info()}
-
-
-def test_without_a_backbones_blocks_the_last_layers_are_marked(path):
-    assert with_mark(marked_model(path)) >= {"heatmaps", "tags"}
-
-
-@pytest.mark.parametrize("output", ["heatmaps", "tags"])
-def test_a_last_layer_that_runs_in_bf16_is_seen(output):
-    load_openvino()
-    import openvino
-
-    core = openvino.Core()
-    model = core.read_model(TINY)
-    model.reshape({"image": [1, 3, 64, 64]})
-    ran = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}).get_runtime_model()
-    assert ends_in_fp32(ran)
-    (node,) = (result for result in ran.get_results() if result.get_friendly_name().startswith(output))
-    while node.get_rt_info()["layerType"].value != "Convolution":
-        node = node.input(0).get_source_output().get_node()
-    node.get_rt_info()["runtimePrecision"] = "bf16"
-    assert not ends_in_fp32(ran)
-
-
-def test_a_bf16_processors_way_gives_the_same_heads(cache):
-    """Marked, compiled for bf16 (which other processors run as FP32), kept and taken again."""
-    images = np.random.default_rng(0).normal(size=(1, 3, 64, 128)).astype(np.float32)
-    with OnnxRunner(TINY) as other:
-        expected = other.infer(images)
-    for _ in range(2):
-        with OpenVinoRunner(TINY, cache=cache) as runner:
-            runner.precision = "bf16"
-            got = runner.infer(images)
-            assert runner.precision == "bf16"
-            np.testing.assert_allclose(got.heatmaps, expected.heatmaps, atol=0.06)
-            np.testing.assert_allclose(got.tags, expected.tags, atol=0.3)
-    assert len(list(cache.folder.iterdir())) == 1
-
-
-def test_where_the_marks_do_nothing_all_layers_are_fp32(cache, monkeypatch, caplog):
-    monkeypatch.setattr("engine.openvino_runner.ends_in_fp32", lambda model: False)
-    with OpenVinoRunner(TINY, cache=cache) as runner:
-        runner.precision = "bf16"
-        runner.infer(np.zeros((1, 3, 64, 64), np.float32))
-        assert runner.precision == "fp32"
-    assert "does not keep the last layers in FP32" in caplog.text
-
-
-@pytest.mark.parametrize("name", ["tiny", "small"])
-def test_a_bf16_processor_keeps_the_last_layers_in_fp32(cache, name):
-    with OpenVinoRunner(MODELS_FOLDER / f"{name}.onnx", cache=cache) as runner:
-        if runner.precision != "bf16":
-            pytest.skip("this processor does not multiply bf16")
-        runner.infer(np.zeros((1, 3, 64, 64), np.float32))
-        assert runner.precision == "bf16", "OpenVINO ran the last layers in bf16, so all were run in FP32"
-
-
 @pytest.mark.parametrize("device", ["GPU", "NPU"])
 def test_a_device_that_is_not_here_is_named(path, device):
     import openvino
@@ -342,7 +227,11 @@ def test_a_device_that_is_not_here_is_named(path, device):
         OpenVinoRunner(path, device="gpu")
 
 
-@pytest.mark.parametrize("images", [np.zeros((1, 3, 64, 64)), np.zeros((3, 64, 64), np.float32)], ids=["type", "rank"])
+@pytest.mark.parametrize(
+    "images",
+    [np.zeros((1, 3, 64, 64)), np.zeros((3, 64, 64), np.float32), np.zeros((0, 3, 64, 64), np.float32)],
+    ids=["type", "rank", "none"],
+)
 def test_other_images_are_refused(path, images):
     with OpenVinoRunner(path) as runner, pytest.raises(ValueError, match=r"expected float32 \(N, 3, H, W\)"):
         runner.infer(images)
@@ -359,6 +248,19 @@ def test_a_fixed_model_takes_its_own_size(tmp_path):
 def test_a_pass_into_arrays_of_another_shape_is_refused(path):
     with OpenVinoRunner(path) as runner, pytest.raises(EngineError, match=r"failed on an input \(1, 3, 64, 64\)"):
         runner.infer_into(np.zeros((1, 3, 64, 64), np.float32), heads_for(1, 128, 64))
+
+
+def test_a_batch_that_fails_halfway_waits_for_what_it_began(path):
+    """The last picture has no place in the outputs; the passes of the others write into them until they end."""
+    images = np.random.default_rng(0).random((3, 3, 64, 64)).astype(np.float32)
+    heads, alone = heads_for(2, 64, 64), heads_for(1, 64, 64)
+    with OpenVinoRunner(path, threads=1) as runner:
+        with pytest.raises(EngineError, match=r"failed on an input \(1, 3, 64, 64\)") as raised:
+            runner.infer_into(images, heads)
+        assert raised.value.__context__ is raised.value.__cause__, "waiting failed as well"
+        for n in range(2):
+            runner.infer_into(images[n : n + 1], alone)
+            np.testing.assert_array_equal(heads.heatmaps[n], alone.heatmaps[0])
 
 
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 0.9])

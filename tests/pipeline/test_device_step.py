@@ -12,7 +12,8 @@ import pytest
 from core.errors import EngineError, StageError
 from engine.device import Rows
 from kernels.colour import Colour
-from pipeline.device_step import MAX_SHAPES, TIMED_PASSES
+from pipeline.device_step import MAX_SHAPES
+from pipeline.device_timing import TIMED_PASSES
 from pipeline.pose import PosePipeline
 from pipeline.sources import Source
 from pipeline.types import Frame

@@ -11,7 +11,7 @@ import pytest
 
 from core.errors import StageError
 from engine.device import Device
-from pipeline.device_step import TIMED_PASSES
+from pipeline.device_timing import TIMED_PASSES
 from pipeline.pose import PosePipeline
 from tests.engine.fake_pycuda import Error, FakeDriver
 from tests.pipeline.fake_device import FakeKernels, make_device_step
