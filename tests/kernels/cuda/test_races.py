@@ -39,7 +39,9 @@ def barriers_of(*modules):
 def test_blocks_of_true_size_need_every_barrier():
     """Warps of 32 lanes; of `filter` two, not sixteen, since each thread is one of Python's.
 
-    `select` has one warp, not four: a joint must have more peaks than threads for its last barrier to matter.
+    `select` has one warp, not four: a joint must have more peaks than threads for its last barrier to matter. And they
+    must come weakest first, so that later ones replace earlier ones: `peaks` gives them in whichever order its threads
+    find them.
     """
     barriers = set(barriers_of(assignment, filter, group, peaks, refine, select))
     options = DecodeOptions(max_people=4, duplicate_oks=0.05, min_joint=0.1, joint_order=(1, 0), threshold=0.05)
@@ -49,6 +51,12 @@ def test_blocks_of_true_size_need_every_barrier():
     workspace = Workspace(heatmaps.shape, options, blocks=Blocks(select=32, filter=64))
     with watch(barriers) as races:
         result = decode(on_device(heatmaps), on_device(tags), options, workspace)
+        rising = np.arange(1, 1 + workspace.keys.size) << 32 | 0xFFFFFFFF  # values above, and cell 0 of the map below
+        workspace.keys.copy_to_device(rising.reshape(workspace.keys.shape))
+        workspace.counts.copy_to_device(np.full(workspace.counts.shape, 3 * 32, workspace.counts.dtype))
+        chosen = {name: launch for name, *launch in workspace.launches(on_device(heatmaps), on_device(tags), 0)}
+        kernel, arguments = chosen["select"]
+        kernel(*arguments)
     assert int(result[2].copy_to_host()) > 0
     assert races.found == set()
     assert {line for line in barriers if not races.without[line]} == set(), "barriers that nothing needs"
