@@ -12,11 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from commands.selfcheck import ENGINES, FRAMES, disagreement, people_of
+from commands.selfcheck import ENGINES, FRAMES, compare_people, disagreement, people_of
 from core.errors import EngineError
 from engine.gpu import find_gpu
 from engine.tensorrt.flavor import MODULES, RTX_CAPABILITIES
-from evaluation.compare import compare_results
 from pipeline import PosePipeline
 from pipeline.sources import Source
 from pipeline.types import Frame
@@ -78,7 +77,7 @@ def device_bytes():
 
 
 def test_people_are_those_of_the_cpu(engine):
-    comparison = compare_results(people_of("onnxruntime"), people_of(engine))
+    comparison = compare_people(people_of("onnxruntime"), people_of(engine))
     print(f"{engine}, {FRAMES} frames: {comparison.matched} of {comparison.people} people matched, "
           f"median {comparison.percentile(50):.3f} px, 99 % {comparison.percentile(99):.3f} px")  # fmt: skip
     assert disagreement(comparison) is None

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from commands import selfcheck
-from commands.selfcheck import Check, attempt, disagreement, run_checks
+from commands.selfcheck import MIN_SCORE, Check, attempt, compare_people, disagreement, run_checks
 from core.errors import EngineError
 from engine.gpu import Gpu
 from evaluation.compare import Comparison
@@ -106,6 +106,29 @@ def test_engines_agree_or_the_difference_is_named():
     assert disagreement(comparison((100, 100), 99, 0.3)) is None
     assert "only 90 of 100 people match" in str(disagreement(comparison((100, 91), 90, 0.3)))
     assert "1.50 px apart" in str(disagreement(comparison((100, 100), 100, 1.5)))
+
+
+def person(image, score, x=0.0):
+    keypoints = [value for k in range(17) for value in (x + k, 10.0 * k, 1.0)]
+    return {"image_id": image, "category_id": 1, "keypoints": keypoints, "score": score}
+
+
+def test_a_person_who_scores_just_below_the_limit_in_one_engine_is_not_missing():
+    expected = [person(i, 0.6) for i in range(3)] + [person(3, MIN_SCORE + 0.01), person(4, MIN_SCORE - 0.01)]
+    found = [person(i, 0.6, x=0.5) for i in range(3)] + [person(3, MIN_SCORE - 0.01), person(4, MIN_SCORE + 0.01)]
+    comparison = compare_people(expected, found)
+    assert (comparison.people, comparison.matched) == ((4, 4), 4)
+    assert comparison.percentile(50) == 0.5
+
+
+@pytest.mark.parametrize("further", [[], [person(5, 0.6)], [person(0, 0.6, x=900.0)]])
+def test_who_is_missing_or_too_many_is_counted(further):
+    expected, found = [person(i, 0.6) for i in range(4)], [person(i, 0.6) for i in range(3)]
+    if further:
+        expected, found = found, [*found, *further]
+    comparison = compare_people(expected, found)
+    assert (max(comparison.people), comparison.matched) == (4, 3)
+    assert "only 3 of 4 people match" in str(disagreement(comparison))
 
 
 def test_the_cpu_agrees_with_itself_on_the_sample_clip():
