@@ -16,10 +16,14 @@ from engine.runner import DeviceNetwork, Heads, Images, Runner
 from tests.kernels.cuda.crowds import draw_crowd
 
 
-def draw(people: int, shape: tuple[int, ...]) -> Heads:
-    """Heatmaps of this shape (N, K, h, w), and their tags: a different crowd in each of the N."""
+def draw(people: int, shape: tuple[int, ...], images_per_frame: int = 1) -> Heads:
+    """Heatmaps of this shape (N, K, h, w), and their tags: a different crowd in each frame.
+
+    images_per_frame: 2 with flip: each odd image is the mirrored one before it, N is even.
+    """
     n, K, h, w = shape
-    drawn = [draw_crowd(np.random.default_rng(seed), people, (h, w), K=K) for seed in range(n)]
+    frames = range(n // images_per_frame)
+    drawn = [draw_crowd(np.random.default_rng(seed), people, (h, w), K=K, T=images_per_frame) for seed in frames]
     heatmaps, tags = (np.concatenate(maps) for maps in zip(*drawn, strict=True))
     return Heads(heatmaps, tags)
 
@@ -27,9 +31,9 @@ def draw(people: int, shape: tuple[int, ...]) -> Heads:
 class DrawnNetwork:
     """A DeviceNetwork that runs another one for its time, and gives drawn outputs. The context must be current."""
 
-    def __init__(self, network: DeviceNetwork, device: Device, people: int) -> None:
+    def __init__(self, network: DeviceNetwork, device: Device, people: int, images_per_frame: int = 1) -> None:
         self._network, self._device = network, device
-        heads = draw(people, network.arrays["heatmaps"].shape)
+        heads = draw(people, network.arrays["heatmaps"].shape, images_per_frame)
         self._maps = {"heatmaps": device.empty(heads.heatmaps.shape, np.float32)}
         self._maps["tags"] = device.empty(heads.tags.shape, np.float32)
         stream = device.stream()
@@ -59,8 +63,8 @@ class DrawnNetwork:
 class DrawnRunner:
     """The same for a Runner."""
 
-    def __init__(self, runner: Runner, people: int) -> None:
-        self._runner, self._people = runner, people
+    def __init__(self, runner: Runner, people: int, images_per_frame: int = 1) -> None:
+        self._runner, self._people, self._images_per_frame = runner, people, images_per_frame
         self.spec: ModelSpec = runner.spec
         self.engine = runner.engine
         self._drawn: Heads | None = None
@@ -68,7 +72,7 @@ class DrawnRunner:
     def infer(self, images: Images) -> Heads:
         heads = self._runner.infer(images)
         if self._drawn is None or self._drawn.heatmaps.shape != heads.heatmaps.shape:
-            self._drawn = draw(self._people, heads.heatmaps.shape)
+            self._drawn = draw(self._people, heads.heatmaps.shape, self._images_per_frame)
         return self._drawn
 
     def close(self) -> None:

@@ -6,7 +6,8 @@ for a batch of eight; the pipeline, including tracking, with graphs and with pla
 host decoding (host_torch.py), if torch is installed and the model has weights: with this project's decode on the CPU,
 and with the authors' way of decoding, each step over whole maps (tests/reference). The first frames of each run are not
 timed: in a new thread the first passes choose cuDNN's plans again. For random weights use --people N: drawn crowds are
-decoded instead of the network's outputs. A second table has the parts of a frame on the device.
+decoded instead of the network's outputs. With --flip an image, also of the engine alone, is a frame and its mirror
+image. A second table has the parts of a frame on the device.
 """
 
 from __future__ import annotations
@@ -95,10 +96,11 @@ def measure(pose: PosePipeline, frame_wh: tuple[int, int], frames: int) -> Measu
 
 
 def batch_fps(step: DeviceStep, frame_wh: tuple[int, int], passes: int = 50) -> float:
-    """Images per second of the engine alone, BATCH at a time, passes queued one behind the other."""
+    """Frames per second of the engine alone, BATCH at a time, passes queued one behind the other."""
     device = step.device
+    images, h, w = step.input_shape(frame_wh)
     with device.current():
-        network = step.network_for((BATCH, *step.input_shape(frame_wh)[1:]))
+        network = step.network_for((BATCH * images, h, w))
         stream, before, after = device.stream(), device.event(timing=True), device.event(timing=True)
         try:
             network.enqueue(stream)
@@ -115,8 +117,8 @@ def batch_fps(step: DeviceStep, frame_wh: tuple[int, int], passes: int = 50) -> 
 
 def draw_people(step: DeviceStep, people: int) -> None:
     """Make the step decode drawn crowds from now on."""
-    network_for = step.network_for
-    step.replace_networks(lambda shape: DrawnNetwork(network_for(shape), step.device, people))
+    network_for, (images_per_frame, _, _) = step.network_for, step.input_shape(SIZES_WH[0])
+    step.replace_networks(lambda shape: DrawnNetwork(network_for(shape), step.device, people, images_per_frame))
 
 
 def authors_fps(baseline: HostStep, frame_wh: tuple[int, int]) -> float:
@@ -126,11 +128,12 @@ def authors_fps(baseline: HostStep, frame_wh: tuple[int, int]) -> float:
     pictures = scaled_clip(frame_wh)
     shape = baseline.input_shape(frame_wh)
     spec, box = baseline.spec, Letterbox.for_model(frame_wh, baseline.spec)
-    images = np.empty((1, 3, *shape[1:]), np.float32)
+    images = np.empty((shape[0], 3, *shape[1:]), np.float32)  # with flip, the second is the mirror image
     converted = images.astype(spec.input_dtype)
 
     def people(picture: NDArray[np.uint8]) -> object:
         preprocess(picture, images[0], scale=box.scale, center=box.center, mean=spec.mean, std=spec.std)
+        images[1:] = images[:1, ..., ::-1]
         converted[:] = images
         heads = baseline.runner_for(shape).infer(converted)
         return decode(heads.heatmaps, heads.tags, LIVE_OPTIONS)
@@ -159,19 +162,26 @@ def parts_row(step: DeviceStep, frame_wh: tuple[int, int]) -> list[str]:
     ]
 
 
-def row(pose: PosePipeline, baseline: PosePipeline | None, frame_wh: tuple[int, int], frames: int) -> list[str]:
+def batch_cell(step: DeviceStep, frame_wh: tuple[int, int]) -> str:
+    try:
+        return f"{batch_fps(step, frame_wh):.1f}"
+    except PoseError as error:  # a plan of one shape, or a full GPU
+        print(f"batch of {BATCH}: {error}", file=sys.stderr)
+        return "-"
+
+
+def row(
+    pose: PosePipeline, baseline: PosePipeline | None, frame_wh: tuple[int, int], frames: int, *, brief: bool = False
+) -> list[str]:
+    """The cells under HEADER. brief: neither a batch nor plain launches."""
     step = pose.step
     assert isinstance(step, DeviceStep)
     pose.warm_up(frame_wh)
     engine_ms = np.percentile(step.time_engine(frame_wh, seconds=2.0), (50, 95))
-    try:
-        batch = f"{batch_fps(step, frame_wh):.1f}"
-    except PoseError as error:  # a plan of one shape, or a full GPU
-        batch = "-"
-        print(f"batch of {BATCH}: {error}", file=sys.stderr)
+    batch = "-" if brief else batch_cell(step, frame_wh)
     graphs = measure(pose, frame_wh, frames)
     step.graphs = False
-    plain = measure(pose, frame_wh, frames)
+    plain = None if brief else measure(pose, frame_wh, frames)
     step.graphs = True
     torch = measure(baseline, frame_wh, max(20, frames // 5)) if baseline is not None else None
     in_numpy = authors_fps(baseline.step, frame_wh) if baseline and isinstance(baseline.step, HostStep) else None
@@ -186,7 +196,7 @@ def row(pose: PosePipeline, baseline: PosePipeline | None, frame_wh: tuple[int, 
         f"{graphs.fps:.1f}",
         f"{graphs.people:.1f}",
         f"{graphs.fps / alone:.2f}",
-        f"{plain.fps:.1f}",
+        f"{plain.fps:.1f}" if plain is not None else "-",
         f"{torch.fps:.1f}" if torch is not None else "-",
         f"{graphs.fps / torch.fps:.2f}" if torch is not None else "-",
         f"{in_numpy:.2f}" if in_numpy is not None else "-",
@@ -216,6 +226,8 @@ def main() -> int:
     parser.add_argument("--frames", type=int, default=1000, help="of each measurement (1000)")
     parser.add_argument("--sizes", type=size, nargs="+", default=SIZES_WH, metavar="WxH", help="of the frames (four)")
     parser.add_argument("--people", type=int, metavar="N", help="decode drawn crowds of N, not the network's outputs")
+    parser.add_argument("--flip", action="store_true", help="average each frame's maps with its mirror image's")
+    parser.add_argument("--brief", action="store_true", help="no batch of eight, no plain launches, no plain PyTorch")
     parser.add_argument("--gpu", type=int, default=0, metavar="N", help="of those that are visible (0)")
     options = parser.parse_args()
     gpu, words = find_gpu(options.gpu)
@@ -224,7 +236,9 @@ def main() -> int:
         return 2
     print(words)
     try:
-        with PosePipeline(options.model, engine=options.engine, gpu=options.gpu, options=LIVE_OPTIONS) as pose:
+        with PosePipeline(
+            options.model, engine=options.engine, gpu=options.gpu, flip=options.flip, options=LIVE_OPTIONS
+        ) as pose:
             print(f"{pose.step.about}\n")
             if not isinstance(pose.step, DeviceStep):
                 print("frame_step: this engine does not run on the GPU", file=sys.stderr)
@@ -233,15 +247,17 @@ def main() -> int:
                 draw_people(pose.step, options.people)
             baseline = None
             has_weights = Path(options.model).suffix not in (ONNX_SUFFIX, PLAN_SUFFIX)
-            if has_weights and importlib.util.find_spec("torch") is not None:
+            if has_weights and not options.brief and importlib.util.find_spec("torch") is not None:
                 from benchmarks.host_torch import host_step
 
                 where = f"cuda:{options.gpu}"
-                step = host_step(options.model, pose.step.spec, LIVE_OPTIONS, where, options.people)
+                spec, flip = pose.step.spec, options.flip
+                step = host_step(options.model, spec, LIVE_OPTIONS, where, options.people, flip=flip)
                 baseline = PosePipeline(step=step)
             print(f"| {' | '.join(HEADER)} |\n| --- | --- |{' ---: |' * (len(HEADER) - 2)}")
             for frame_wh in options.sizes:
-                print(f"| {' | '.join(row(pose, baseline, frame_wh, options.frames))} |", flush=True)
+                cells = row(pose, baseline, frame_wh, options.frames, brief=options.brief)
+                print(f"| {' | '.join(cells)} |", flush=True)
             print(f"\n| {' | '.join(PARTS_HEADER)} |\n| --- |{' ---: |' * (len(PARTS_HEADER) - 1)}")
             for frame_wh in options.sizes:
                 print(f"| {' | '.join(parts_row(pose.step, frame_wh))} |", flush=True)

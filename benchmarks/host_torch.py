@@ -48,10 +48,17 @@ class HostTorch:
 
 
 def host_step(
-    model: str, spec: ModelSpec, options: DecodeOptions, device: str = "cuda", people: int | None = None
+    model: str,
+    spec: ModelSpec,
+    options: DecodeOptions,
+    device: str = "cuda",
+    people: int | None = None,
+    *,
+    flip: bool = False,
 ) -> HostStep:
     """The baseline as a frame step, for a PosePipeline. people: decode a drawn crowd of this size instead."""
+    passes = PassOptions(decode=options, flip=flip)
     runner: Runner = HostTorch(model, spec, device)
     if people is not None:
-        runner = DrawnRunner(runner, people)
-    return HostStep(lambda shape: runner, spec, PassOptions(decode=options), engine="torch", on_close=runner.close)
+        runner = DrawnRunner(runner, people, passes.images_per_frame)
+    return HostStep(lambda shape: runner, spec, passes, engine="torch", on_close=runner.close)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,12 @@ import pytest
 from benchmarks import frame_step
 from benchmarks.drawn_maps import DrawnRunner, draw
 from benchmarks.frame_step import DISCARDED, Ready, draw_people, measure, row
+from core.spec import ModelSpec
 from engine.runner import Heads
 from kernels.cpu import decode
 from kernels.options import DecodeOptions
 from pipeline import LIVE_OPTIONS, PosePipeline, open_source
+from pipeline.step import HostStep, PassOptions
 from pipeline.types import People
 from tests.pipeline.fake_device import OPERATION_MS, FakeDevice
 from tests.pipeline.test_device_step import make_step
@@ -33,6 +36,38 @@ def test_a_row_of_the_frame_step(eager, monkeypatch):
     assert float(cells[7]) == pytest.approx(float(cells[5]) / 500, abs=0.01)
     assert {network.nhw[0] for network in networks} == {1, 8}
     assert [network.closed for network in networks if network.nhw[0] == 8] == [True]
+
+
+def test_a_brief_row_of_frames_with_their_mirror_images(monkeypatch):
+    """Without a batch, plain launches or PyTorch; the same cells under the same header."""
+    networks: list[Any] = []
+    device = FakeDevice(eager=True)
+    with PosePipeline(step=make_step(device, networks=networks, flip=True)) as pose:
+        monkeypatch.setattr(pose.step, "time_engine", lambda frame_wh, *, seconds: [2.0, 2.0, 2.0])
+        cells = row(pose, None, (96, 64), 12, brief=True)
+        assert frame_step.batch_cell(pose.step, (96, 64)) != "-"  # type: ignore[arg-type]  # a DeviceStep
+    assert len(cells) == len(frame_step.HEADER)
+    assert [name for name, cell in zip(frame_step.HEADER, cells, strict=True) if cell == "-"] == [
+        "engine FPS, batch 8", "without graph", "PyTorch, host decode", "times that", "PyTorch, authors' decode",
+    ]  # fmt: skip
+    assert {network.nhw[0] for network in networks} == {2, 16}
+
+
+def test_the_authors_way_of_decoding_takes_mirror_images_too(monkeypatch):
+    shapes = []
+
+    def infer(images):
+        shapes.append(images.shape)
+        np.testing.assert_array_equal(images[1], images[0, ..., ::-1])
+        return draw(2, (2, 17, images.shape[2] // 2, images.shape[3] // 2), images_per_frame=2)
+
+    runner: Any = SimpleNamespace(infer=infer)
+    spec = ModelSpec(name="x")
+    step = HostStep(lambda shape: runner, spec, PassOptions(flip=True), engine="torch", on_close=lambda: None)
+    monkeypatch.setattr(frame_step, "scaled_clip", lambda frame_wh: [np.full((64, 96, 3), 9, np.uint8)] * 2)
+    assert frame_step.authors_fps(step, (96, 64)) > 0
+    assert len(shapes) == 3
+    assert shapes[0][:2] == (2, 3)
 
 
 def test_the_frames_are_those_of_the_clip():
@@ -91,6 +126,14 @@ def test_drawn_maps_hold_about_as_many_people_as_were_asked_for(people):
         assert people <= len(scores) <= people + 4
         _, scores = decode(heatmaps[n : n + 1], tags[n : n + 1], LIVE_OPTIONS)
         assert people - 3 <= len(scores) <= people + 1
+
+
+def test_with_flip_a_drawn_crowd_is_one_of_both_images():
+    heatmaps, tags = draw(10, (4, 17, 128, 176), images_per_frame=2)
+    assert (heatmaps.shape, tags.shape) == ((4, 17, 128, 176), (4, 17, 64, 88))
+    for n in (0, 2):
+        _, scores = decode(heatmaps[n : n + 2], tags[n : n + 2], LIVE_OPTIONS)
+        assert 7 <= len(scores) <= 11
 
 
 def test_a_step_decodes_drawn_people_whatever_the_network_gives():

@@ -17,15 +17,16 @@ CLIP = Path(__file__).parents[2] / "samples" / "crowd.mp4"
 pytest.importorskip("torch")
 
 
-def test_the_baseline_finds_the_same_people():
+@pytest.mark.parametrize("flip", [False, True])
+def test_the_baseline_finds_the_same_people(flip):
     from benchmarks.host_torch import host_step
 
     with open_source(str(CLIP)) as source:
         image = next(iter(source)).image
     spec = read_spec(MODELS_FOLDER / "tiny.onnx")
-    with PosePipeline("tiny", engine="onnxruntime") as ours:
+    with PosePipeline("tiny", engine="onnxruntime", flip=flip) as ours:
         expected = ours(image)
-        step = host_step("tiny", spec, LIVE_OPTIONS, device="cpu")
+        step = host_step("tiny", spec, LIVE_OPTIONS, device="cpu", flip=flip)
     with PosePipeline(step=step) as baseline:
         found = baseline(image)
     assert len(found) == len(expected) > 1
