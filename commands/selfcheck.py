@@ -28,9 +28,11 @@ from pipeline import PosePipeline, open_source
 CLIP = Path(__file__).resolve().parents[1] / "samples" / "crowd.mp4"
 FRAMES = 50
 ENGINES = ("tensorrt", "tensorrt-rtx", "torch")
-MIN_MATCHED = 0.99  # of the people that either engine scores >= MIN_SCORE
+MIN_MATCHED = (
+    0.97  # of the people that either engine scores >= MIN_SCORE: FP16 groups about 1 of 100 otherwise, with flip
+)
 MIN_SCORE = 0.3
-SCORE_MARGIN = 0.1  # the other engine may score them this much lower: FP16 moves a score across any limit
+SCORE_MARGIN = 0.2  # the other engine may score them this much lower: in FP16 a person can lose some joints
 MAX_MEDIAN_PX = 1.0
 
 
@@ -126,14 +128,14 @@ def check_engine(engine: str, expected: Results, index: int) -> str:
     )
 
 
-def people_of(engine: str, frames: int = FRAMES, *, gpu: int | None = None) -> Results:
+def people_of(engine: str, frames: int = FRAMES, *, gpu: int | None = None, flip: bool = False) -> Results:
     """COCO results of the sample clip's first frames, for `compare_people`; image id = frame index.
 
     gpu: of an engine that runs on one.
     """
     options = replace(DecodeOptions(), min_score=MIN_SCORE - SCORE_MARGIN)
     results: Results = []
-    with PosePipeline("tiny", engine=engine, gpu=gpu, options=options) as pose:
+    with PosePipeline("tiny", engine=engine, gpu=gpu, flip=flip, options=options) as pose:
         # Not by NVDEC: its pictures take other ways to colours.
         source = open_source(str(CLIP), decoder="cpu")
         for result in islice(pose.run(source, steps=(), limit=frames), frames):
