@@ -103,7 +103,7 @@ class DeviceStep:
         self._options, self.batch, self.graphs = options, options.batch, graphs
         self._shapes: dict[tuple[int, int, int], _Shape] = {}
         self._frames = 0
-        self._graphs_change = threading.Lock()  # `prepare` and `infer` free graphs, each from its own thread
+        self._graphs_change = threading.Lock()  # `prepare` and `infer` drop graphs, each from its own thread
         people, joints = options.decode.max_people, spec.num_joints
         with device.current():
             self._copy, self._compute = device.stream(), device.stream()
@@ -323,9 +323,9 @@ class DeviceStep:
 
     def _drop_graph(self, buffers: _Slot) -> None:
         with self._graphs_change:
-            if buffers.graph is not None:
-                self.device.free(buffers.graph)
-            buffers.graph = buffers.graph_shape = None
+            graph, buffers.graph, buffers.graph_shape = buffers.graph, None, None
+        if graph is not None:  # without the lock: freeing waits for `exclusive`, and its holder may come here
+            self.device.free(graph)
 
     def _slot_graph(self, buffers: _Slot, shape: _Shape) -> Graph | None:
         """A graph of the slot's whole frame, for its next frames too; None without graphs or if capturing fails."""

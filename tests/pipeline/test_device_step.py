@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from core.errors import EngineError, StageError
-from engine.device import Rows
+from engine.device import Rows, exclusive
 from kernels.colour import Colour
 from pipeline.device_step import MAX_SHAPES
 from pipeline.device_timing import TIMED_PASSES
@@ -122,6 +122,30 @@ def test_frames_of_many_shapes_keep_only_the_latest_networks(device):
         assert len(device.workspaces) <= MAX_SHAPES
     assert all(network.closed for network in networks)
     assert device.workspaces == []
+
+
+def test_a_slot_that_waits_to_free_its_graph_stops_nobody_who_closes_a_shape(device, monkeypatch):
+    """A device frees under `exclusive`, and a shape is closed under it, with the graphs of all slots."""
+    step, free, waits = make_step(device), device.free, threading.Event()
+
+    def free_as_a_device_does(*things):
+        waits.set()
+        with exclusive():
+            free(*things)
+
+    def change_size():
+        step.prepare(0, [np.zeros((128, 256, 3), np.uint8)])
+
+    with PosePipeline(step=step) as pose:
+        pose.warm_up((80, 64))
+        monkeypatch.setattr(device, "free", free_as_a_device_does)
+        thread = threading.Thread(target=change_size)
+        with exclusive():
+            thread.start()
+            assert waits.wait(10)
+            assert step._graphs_change.acquire(timeout=10)
+            step._graphs_change.release()
+        thread.join()
 
 
 def test_flip_is_a_batch_of_two(device):
