@@ -373,13 +373,16 @@ def test_a_device_step_takes_a_videos_pictures_where_they_are(tmp_path, monkeypa
 @pytest.mark.parametrize("full_range", [False, True])
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv420p10le"])
 def test_nvdec_gives_what_software_gives(tmp_path, caplog, pix_fmt, full_range):
+    """NVDEC takes neither 10 bits nor, on some GPUs, interlaced pictures: those come from software."""
     films = [
-        coloured_film(tmp_path / "a.mkv", pix_fmt="yuv420p", matrix="bt709", full_range=full_range, wh=(640, 360)),
+        coloured_film(tmp_path / "a.mkv", pix_fmt=pix_fmt, matrix="bt709", full_range=full_range, wh=(640, 360)),
         write_clip(tmp_path / "b.mp4", 9, wh=(320, 240), rotation=90, picture=lambda i: picture(i, (320, 240))),
         interlaced_film(tmp_path / "c.mp4"),
     ]
+    must_be_gpu = {"b.mp4"} if pix_fmt == "yuv420p10le" else {"a.mkv", "b.mp4"}
     for film in films:
-        assert_same(frames_of(film, decoder="gpu" if film.name != "c.mp4" else "auto"), frames_of(film, decoder="cpu"))
+        decoder = "gpu" if film.name in must_be_gpu else "auto"
+        assert_same(frames_of(film, decoder=decoder), frames_of(film, decoder="cpu"))
 
 
 @pytest.mark.gpu
