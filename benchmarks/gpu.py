@@ -87,6 +87,7 @@ def steps(out: Path) -> Iterator[Step]:
         yield Step(f"frame-tiny-{engine}", frame, 240, needs=needs.get(engine))
         model = ("--model", str(w32), "--frames", "400", "--people", "10")
         yield Step(f"frame-w32-{engine}", (*frame, *model), 420, needs=needs.get(engine))
+        yield Step(f"flip-w32-{engine}", (*frame, *model, "--flip", "--brief"), 240, needs=needs.get(engine))
     for engine in engines:
         video = ("run_video.py", "samples/crowd.mp4", "--engine", engine, "--benchmark", "--stats", "json")
         yield Step(f"video-tiny-{engine}", video, 120, needs=needs.get(engine))
