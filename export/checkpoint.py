@@ -55,13 +55,16 @@ class Architecture:
         )
 
 
-def load_checkpoint(model: nn.Module, path: str | Path) -> None:
+def load_checkpoint(model: nn.Module, path: str | Path, *, grow: bool = False) -> None:
     """Load every entry of the file into the model; both must have exactly the same entries.
+
+    grow: entries that the file lacks keep their values.
 
     Raises ModelError if the file is not a checkpoint or does not fit. Its message then lists missing, unexpected and
     misshapen entries and the model the file seems to be; the model is unchanged. Half-precision weights are widened.
     """
-    load_state(model, read_state(path), path)
+    state = read_state(path)
+    load_state(model, (model.state_dict() | state) if grow else state, path)
 
 
 def build_from_checkpoint(path: str | Path) -> HigherHead:
@@ -157,7 +160,7 @@ def _bundled(state: State) -> Architecture | None:
     return Architecture(
         width=None,
         joints=per_joint[0].numel() if per_joint else 17,
-        deconvolutions=1 if best == "tiny" else 0,
+        deconvolutions=1,
         concatenate=True,
         residual_blocks=0,
         bundled=best,

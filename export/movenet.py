@@ -7,6 +7,7 @@ last blocks hold two thirds, and are pruned (train/prune.py).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -29,17 +30,28 @@ NEARLY_WHOLE_TOP = 512
 NEARLY_WHOLE = tuple((SLIGHTLY.get(i, hidden), out, stride) for i, (hidden, out, stride) in enumerate(PUBLISHED))
 TAPS = (1, 4, 8)  # blocks, counted from 0, whose output the pyramid reads: 1/4, 1/8, 1/16
 DETAIL = PUBLISHED[TAPS[0]][1]  # channels at 1/4, before the pyramid
+MIDDLE = PUBLISHED[TAPS[1]][1]  # at 1/8, likewise
 CONTEXT = 64  # at 1/16, the pyramid's top
 FEATURES = 24  # at 1/4, the pyramid's end
 BRANCH = 96  # hidden channels of the heatmaps
 
 
-class MoveNet(nn.Module):
-    """image (N, 3, H, W) in -1..1, sides multiples of 32 -> logits, features, detail, context.
+class Parts(NamedTuple):
+    """What the backbone gives for images (N, 3, H, W).
 
     logits: (N, joints, H/4, W/4), of the heatmaps. features: (N, 24, H/4, W/4), the pyramid's. detail: (N, 40, H/4,
-    W/4), from before it. context: (N, 64, H/16, W/16). blocks, top: as published, or pruned.
+    W/4), and middle: (N, 48, H/8, W/8), from before the pyramid. context: (N, 64, H/16, W/16), its top.
     """
+
+    logits: Tensor
+    features: Tensor
+    detail: Tensor
+    middle: Tensor
+    context: Tensor
+
+
+class MoveNet(nn.Module):
+    """image (N, 3, H, W) in -1..1, sides multiples of 32 -> Parts. blocks, top: as published, or pruned."""
 
     def __init__(self, joints: int = 17, blocks: Sequence[Block] = BLOCKS, top: int = PRUNED_TOP) -> None:
         super().__init__()
@@ -64,7 +76,7 @@ class MoveNet(nn.Module):
         self.branch = Separable(FEATURES, BRANCH)
         self.logits = nn.Conv2d(BRANCH, joints, 1)
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, image: Tensor) -> Parts:
         taps: list[Tensor] = []
         return self.finish(self.run(self.begin(image), taps, 0, len(self.blocks)), taps)
 
@@ -81,14 +93,14 @@ class MoveNet(nn.Module):
                 taps.append(x)
         return x
 
-    def finish(self, x: Tensor, taps: list[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def finish(self, x: Tensor, taps: list[Tensor]) -> Parts:
         """The pyramid and the heatmaps, from the last block's output."""
-        detail, f8, f16 = taps
+        detail, middle, f16 = taps
         context = upsample(self.lateral32(_relu6(self.top(x))), 2) + self.lateral16(f16)
-        x = upsample(self.merge16(context), 2) + self.lateral8(f8)
+        x = upsample(self.merge16(context), 2) + self.lateral8(middle)
         x = upsample(self.merge8(x), 2) + self.lateral4(detail)
         features = self.merge4(x)
-        return self.logits(self.branch(features)), features, detail, context
+        return Parts(self.logits(self.branch(features)), features, detail, middle, context)
 
 
 class InvertedResidual(nn.Module):

@@ -1,8 +1,8 @@
-"""small, the second bundled network: MoveNet MultiPose's backbone, slightly pruned, and tags of two numbers.
+"""small, the bundled network that finds most: MoveNet MultiPose's backbone, slightly pruned, under HigherHRNet's head.
 
-The heatmaps are the backbone's own, at 1/4 (the first row of the paper's ablation: finer ones have to be trained, and
-would cost a fifth of the time). A tag is a person's centre: the cell's position plus the offset from it to the
-centre, which a hidden layer predicts from the features at 1/4 and 1/16.
+MoveNet's own pyramid is 24 channels wide at 1/4. A second, wider one corrects its heatmaps at 1/4 and gives the
+features for those at 1/2. A tag is a person's centre, two numbers: the cell's position plus the offset from it to the
+centre, which a hidden layer predicts from the features at 1/4 and 1/16, and the wider pyramid corrects.
 """
 
 from __future__ import annotations
@@ -13,26 +13,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from export.head import HigherHead
-from export.movenet import CONTEXT, DETAIL, FEATURES, NEARLY_WHOLE, NEARLY_WHOLE_TOP, MoveNet, upsample
+from export.head import BasicBlock, HigherHead, conv_bn
+from export.movenet import CONTEXT, DETAIL, FEATURES, MIDDLE, NEARLY_WHOLE, NEARLY_WHOLE_TOP, MoveNet, Parts, upsample
 
 TAG_DIMS: Literal[2] = 2
 TAG_CHANNELS = 96  # of the hidden layer
 TAG_STRIDE = 4  # input pixels per cell
 TAG_SCALE = (1 / 30, 1 / 42)  # tag units per input pixel, (x, y): people stand mostly side by side
+COARSE, MEDIUM, FINE, FINEST = 96, 64, 48, 32  # channels of the wider pyramid at 1/16, 1/8, 1/4, and of the head at 1/2
 
 
 class Small(HigherHead):
-    """image (N, 3, H, W), sides multiples of 32 -> one output, (N, 3K, H/4, W/4): heatmaps and tags.
+    """image (N, 3, H, W), sides multiples of 32 -> (N, 3K, H/4, W/4), heatmaps and tags; (N, K, H/2, W/2), heatmaps.
 
     The tags: all joints' first components (horizontal), then all second components (vertical).
     """
 
     def __init__(self, joints: int = 17) -> None:
-        super().__init__(TAG_CHANNELS, joints, deconvolutions=0)
+        super().__init__(FINE, joints, residual_blocks=1, deconv_channels=FINEST)
+        # Only heatmaps are concatenated: of a place in the picture, which the tags are, the head must know nothing.
+        up = nn.ConvTranspose2d(FINE + joints, FINEST, 4, stride=2, padding=1, bias=False)
+        self.deconv_layers[0][0][0] = up  # type: ignore[index]  # a Sequential of Sequentials
         self.backbone = MoveNet(joints, NEARLY_WHOLE, NEARLY_WHOLE_TOP)
         self.tags = TagFeatures()
         self.final_layers[0] = nn.Conv2d(TAG_CHANNELS, TAG_DIMS * joints, 1)  # tags alone
+        self.pyramid = WidePyramid()
+        self.corrections = nn.Conv2d(FINE, (1 + TAG_DIMS) * joints, 1)  # of the logits and of the tags
         self.tag_scale = nn.Parameter(torch.tensor(TAG_SCALE))
         # Heatmaps leave as gain * (value - floor), tags times a factor, as tiny's: (1, 0, 1) while training.
         self.register_buffer("contrast", torch.tensor([1.0, 0.0, 1.0]))
@@ -40,14 +46,30 @@ class Small(HigherHead):
         self._initialise()
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        return self.head(*self.backbone(image))
+        return self.head(self.backbone(image))
 
-    def head(self, logits: Tensor, features: Tensor, detail: Tensor, context: Tensor) -> tuple[Tensor, ...]:
-        """The output, from what the backbone gives."""
+    def head(self, parts: Parts) -> tuple[Tensor, ...]:
+        """The outputs, from what the backbone gives."""
+        heatmaps, more, tags = self._predictions(parts)
         gain, floor, factor = self.contrast.unbind()
-        way: Tensor = self.final_layers[0](self.tags(torch.cat([features, detail], 1), context))
-        heatmaps = gain * (torch.sigmoid(logits) - floor)
-        return (torch.cat([heatmaps, factor * (way + self._place(way.shape[2], way.shape[3]))], 1),)
+        half = more + upsample(heatmaps, 2)
+        return torch.cat([gain * (heatmaps - floor), factor * tags], 1), gain * (half - floor)
+
+    def aggregated(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """As HigherHead's in fewer steps: the mean of an enlarged map and the same plus x is that map plus x / 2."""
+        heatmaps, more, tags = self._predictions(self.backbone(image))
+        gain, floor, factor = self.contrast.unbind()
+        quarter, more = gain * (heatmaps - floor), 0.5 * gain * more
+        return upsample(quarter.float(), 2) + more.float(), (factor * tags).float()
+
+    def _predictions(self, parts: Parts) -> tuple[Tensor, ...]:
+        """(heatmaps (N, K, H/4, W/4), what the head adds to them at H/2, tags (N, 2K, H/4, W/4)), without contrast."""
+        wide = self.pyramid(parts)
+        more_logits, more_tags = self.corrections(wide).split([self.joints, TAG_DIMS * self.joints], 1)
+        heatmaps = torch.sigmoid(parts.logits + more_logits)
+        way: Tensor = self.final_layers[0](self.tags(torch.cat([parts.features, parts.detail], 1), parts.context))
+        more: Tensor = self.final_layers[1](self.deconv_layers[0](torch.cat([wide, heatmaps], 1)))
+        return heatmaps, more, way + more_tags + self._place(way.shape[2], way.shape[3])
 
     def _place(self, rows: int, columns: int) -> Tensor:
         """(2K, rows, columns): each cell's centre in tag units; x for the first K channels, y for the others."""
@@ -59,14 +81,14 @@ class Small(HigherHead):
         return place[:, None].expand(TAG_DIMS, self.joints, rows, columns).flatten(0, 1)
 
     def _initialise(self) -> None:
-        """He (2015) for convolutions; heatmaps start low, tags start as the position alone."""
+        """He (2015) for convolutions; heatmaps start low, corrections at zero, tags as the position alone."""
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.kaiming_normal_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        for parameter in self.final_layers.parameters():
-            nn.init.zeros_(parameter)
+        for layer in (self.corrections, *self.final_layers):
+            nn.init.zeros_(layer.weight)
         nn.init.normal_(self.backbone.logits.weight, std=1e-3)
         nn.init.constant_(self.backbone.logits.bias, -4.0)  # type: ignore[arg-type]  # a bias is there: Conv2d(bias=True)
 
@@ -81,3 +103,37 @@ class TagFeatures(nn.Module):
 
     def forward(self, detail: Tensor, context: Tensor) -> Tensor:
         return F.relu(self.detail(detail) + upsample(self.context(context), 4))
+
+
+class WidePyramid(nn.Module):
+    """Features (N, 48, H/4, W/4) from all the backbone's; large kernels at 1/16 and 1/8 see whole people."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.coarse = nn.Sequential(conv_bn(CONTEXT, COARSE, 1), LargeKernelBlock(COARSE), LargeKernelBlock(COARSE))
+        self.coarse_to_medium = nn.Conv2d(COARSE, MEDIUM, 1, bias=False)
+        self.medium = conv_bn(MIDDLE, MEDIUM, 1, relu=False)
+        self.medium_block = LargeKernelBlock(MEDIUM)
+        self.medium_to_fine = nn.Conv2d(MEDIUM, FINE, 1, bias=False)
+        self.fine = conv_bn(FEATURES + DETAIL, FINE, 1, relu=False)
+        self.fine_blocks = nn.Sequential(BasicBlock(FINE), BasicBlock(FINE))
+
+    def forward(self, parts: Parts) -> Tensor:
+        above = upsample(self.coarse_to_medium(self.coarse(parts.context)), 2)
+        above = self.medium_block(F.relu(self.medium(parts.middle) + above))
+        above = upsample(self.medium_to_fine(above), 2)
+        fine: Tensor = self.fine_blocks(F.relu(self.fine(torch.cat([parts.features, parts.detail], 1)) + above))
+        return fine
+
+
+class LargeKernelBlock(nn.Module):
+    """A residual block: depthwise 5x5, 1x1, twice."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        depthwise = (nn.Conv2d(width, width, 5, padding=2, groups=width, bias=False) for _ in range(2))
+        first, second = depthwise
+        self.branch = nn.Sequential(first, *conv_bn(width, width, 1), second, *conv_bn(width, width, 1, relu=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.branch(x))

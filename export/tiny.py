@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from export.head import HigherHead, conv_bn
-from export.movenet import CONTEXT, DETAIL, FEATURES, MoveNet, upsample
+from export.movenet import CONTEXT, DETAIL, FEATURES, MoveNet, Parts, upsample
 
 STRIDE = 16  # input pixels per cell of the features that give the tags
 TAG_CHANNELS = 96
@@ -50,24 +50,25 @@ class Tiny(HigherHead):
         self._initialise()
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        return self.head(*self.backbone(image))
+        return self.head(self.backbone(image))
 
-    def head(self, logits: Tensor, features: Tensor, detail: Tensor, context: Tensor) -> tuple[Tensor, ...]:
+    def head(self, parts: Parts) -> tuple[Tensor, ...]:
         """The outputs, from what the backbone gives."""
-        heatmaps, more, tags = self._predictions(logits, features, detail, context)
+        heatmaps, more, tags = self._predictions(parts)
         gain, floor, factor = self.contrast.unbind()
         half = more + upsample(heatmaps, 2)
         return torch.cat([gain * (heatmaps - floor), factor * tags], 1), gain * (half - floor)
 
     def aggregated(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """As HigherHead's in fewer steps: the mean of an enlarged map and the same plus x is that map plus x / 2."""
-        heatmaps, more, tags = self._predictions(*self.backbone(image))
+        heatmaps, more, tags = self._predictions(self.backbone(image))
         gain, floor, factor = self.contrast.unbind()
         quarter, more = gain * (heatmaps - floor), 0.5 * gain * more
         return upsample(quarter.float(), 2) + more.float(), (factor * tags).float()
 
-    def _predictions(self, logits: Tensor, features: Tensor, detail: Tensor, context: Tensor) -> tuple[Tensor, ...]:
+    def _predictions(self, parts: Parts) -> tuple[Tensor, ...]:
         """(heatmaps (N, K, H/4, W/4), what the head adds to them at H/2, tags (N, K, H/4, W/4)), without contrast."""
+        logits, features, detail, _, context = parts
         tags = upsample(self.tags(context) + self.more_tags(self.tag_context(context)), 4)
         features = self.merge(torch.cat([features, detail], 1))
         heatmaps, tags = torch.sigmoid(logits), tags + self.final_layers[0](features)

@@ -168,7 +168,7 @@ def _mixture(options: argparse.Namespace) -> Mixture:
         sets,
         side=options.side,
         short_side=options.short_side,
-        strides=(4, 2, 1)[: 1 + options.deconvolutions * (options.model != "small")],
+        strides=(4, 2, 1)[: 1 + options.deconvolutions],
         sigma=options.sigma,
         augmentation=Augmentation(about_person=options.about_person),
         seed=options.seed,
@@ -286,7 +286,7 @@ def _model(options: argparse.Namespace, joints: int) -> tuple[HigherHead, Channe
     if (options.run / "checkpoint.pt").exists():
         return model, mean, std  # the checkpoint has the weights
     if options.weights:
-        load_checkpoint(model, options.weights)
+        load_checkpoint(model, options.weights, grow=options.grow)
         if options.model in OVER_MOVENET:  # training is without the output calibration of a published file
             model.get_buffer("contrast").copy_(torch.tensor([1.0, 0.0, 1.0]))
     return model, mean, std

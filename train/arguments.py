@@ -58,6 +58,7 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
     add = network.add_argument
     add("--model", choices=(*OVER_MOVENET, "w32", "w48"), default="tiny", help="(tiny)")
     add("--weights", type=file_path, metavar="FILE", help="start from these weights")
+    add("--grow", action="store_true", help="layers that --weights lacks start untrained")
     add(
         "--movenet",
         type=file_path,
@@ -92,7 +93,8 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     add("--foreground", type=float, default=10.0, metavar="X", help="weight of a cell at a joint: 1 + X (10)")
     text = "cross-entropy for the heatmaps at 1/4 of tiny and small, which are probabilities (losses.py)"
     add("--focal", action="store_true", help=text)
-    add("--sigma", type=float, default=SIGMA, metavar="CELLS", help=f"of the Gaussians around joints ({SIGMA:g})")
+    text = f"of the Gaussians around joints ({SIGMA:g}); or one for each resolution, the coarsest first"
+    add("--sigma", type=_sigmas, default=(SIGMA,), metavar="CELLS[,CELLS]", help=text)
     add("--pull-weight", type=float, default=1e-3, help="(1e-3, as in the authors' code)")
     add("--push-weight", type=float, default=1e-3, help="(1e-3, as in the authors' code)")
     add("--seed", type=int, default=0, help="(0)")
@@ -152,6 +154,16 @@ def _shares(text: str) -> tuple[float, float]:
         values = -1.0, -1.0
     if not all(0 <= value <= 1 for value in values):
         raise argparse.ArgumentTypeError(f"{text!r}; expected a number from 0 to 1, or two: X,Y")
+    return values
+
+
+def _sigmas(text: str) -> tuple[float, ...]:
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = (0.0,)
+    if not all(value > 0 for value in values):
+        raise argparse.ArgumentTypeError(f"{text!r}; expected positive numbers of cells: X or X,Y")
     return values
 
 

@@ -117,7 +117,10 @@ class DeviceMixture:
         known = labelled[..., None, None].float()  # (N, K, 1, 1)
         return {
             "image": images.to(torch.uint8).permute(0, 3, 1, 2),
-            "heatmaps": [heatmaps(keypoints, mixture.side, stride, mixture.sigma) for stride in mixture.strides],
+            "heatmaps": [
+                heatmaps(keypoints, mixture.side, stride, sigma)
+                for stride, sigma in zip(mixture.strides, mixture.sigmas, strict=True)
+            ],
             "masks": [
                 (warped[:, None, stride // 2 :: stride, stride // 2 :: stride, 3] < 127.5).float() * known
                 for stride in mixture.strides

@@ -46,7 +46,8 @@ class Mixture(Dataset[Sample]):
 
     sets: (pictures, weight): in an epoch each picture is used `weight` times (a fraction: this share of the pictures).
     side: of the crops, pixels. short_side: of the whole picture at scale 1, by default the same.
-    strides: of the heatmaps, the coarsest first; tags have the coarsest. sigma: of the Gaussians, cells.
+    strides: of the heatmaps, the coarsest first; tags have the coarsest. sigma: of the Gaussians, cells; one number for
+    all strides, or one for each.
 
     A sample: `image` (3, side, side) uint8 RGB; `heatmaps` and `masks`, one array per stride, (K, h, w) float32;
     `cells` (max_people, K) int64; `set`, the number of its set.
@@ -59,7 +60,7 @@ class Mixture(Dataset[Sample]):
         side: int,
         short_side: int | None = None,
         strides: Sequence[int] = (4, 2),
-        sigma: float = SIGMA,
+        sigma: float | Sequence[float] = SIGMA,
         augmentation: Augmentation | None = None,
         max_people: int = 20,
         seed: int = 0,
@@ -71,7 +72,7 @@ class Mixture(Dataset[Sample]):
         self.side = side
         self.short_side = short_side or side
         self.strides = strides
-        self.sigma = sigma
+        self.sigmas = _for_each(sigma, len(strides))
         self.augmentation = augmentation or Augmentation()
         self.max_people = max_people
         self.seed = seed
@@ -100,7 +101,10 @@ class Mixture(Dataset[Sample]):
         known = labels.labelled[:, None, None].astype(np.float32)  # (K, 1, 1)
         return {
             "image": np.ascontiguousarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB).transpose(2, 0, 1)),
-            "heatmaps": [heatmap(labels.keypoints, self.side, stride, self.sigma) for stride in self.strides],
+            "heatmaps": [
+                heatmap(labels.keypoints, self.side, stride, sigma)
+                for stride, sigma in zip(self.strides, self.sigmas, strict=True)
+            ],
             "masks": [loss_mask(labels, self.side, stride) * known for stride in self.strides],
             "cells": tag_cells(labels.keypoints, self.side, self.max_people, self.strides[0]),
             "set": set_number,
@@ -117,6 +121,14 @@ class Mixture(Dataset[Sample]):
                 parts.append(np.column_stack([np.full(share, set_number), drawn]))
             self._order = epoch, rng.permutation(np.concatenate(parts))
         return self._order[1]
+
+
+def _for_each(sigma: float | Sequence[float], count: int) -> tuple[float, ...]:
+    """`count` numbers: those given, or the only one repeated."""
+    given = tuple(sigma) if isinstance(sigma, Sequence) else (sigma,)
+    if len(given) not in {1, count}:
+        raise ValueError(f"sigma has {len(given)} numbers; expected one, or one for each of {count} resolutions")
+    return given * count if len(given) == 1 else given
 
 
 class _Numbers:

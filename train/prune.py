@@ -112,7 +112,7 @@ def distil(
     for parameter in parameters:
         parameter.requires_grad_(True)
     optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=1e-4)
-    variances: dict[int, float] = {}
+    variances: dict[str, float] = {}
     for step, images in enumerate(batches):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, peak=rate, warm_up=100, steps=steps)
@@ -123,11 +123,12 @@ def distil(
             seen = list(taps)
             theirs = teacher.finish(teacher.run(x, seen, first, end), seen)
         ours = student.finish(student.run(x, taps, first, end), taps)
-        loss = HEATMAPS * (torch.sigmoid(ours[0]) - torch.sigmoid(theirs[0])).square().mean()
-        for which in (1, 3):  # features, context
-            variance = float(theirs[which].var())
-            variances[which] = 0.95 * variances.get(which, variance) + 0.05 * variance
-            loss = loss + (ours[which] - theirs[which]).square().mean() / variances[which]
+        loss = HEATMAPS * (torch.sigmoid(ours.logits) - torch.sigmoid(theirs.logits)).square().mean()
+        for name in ("features", "context"):
+            mine, wanted = getattr(ours, name), getattr(theirs, name)
+            variance = float(wanted.var())
+            variances[name] = 0.95 * variances.get(name, variance) + 0.05 * variance
+            loss = loss + (mine - wanted).square().mean() / variances[name]
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(parameters, 5.0)

@@ -120,7 +120,7 @@ class Step:
             else:
                 assert isinstance(self.model, Tiny | Small)
                 parts = self.model.backbone(images)
-                outputs = self.model.head(*parts)
+                outputs = self.model.head(parts)
                 feature_loss = self.teacher.teach(images, batch["set"], parts, targets[0], masks[0])
         outputs = [output.float() for output in outputs]
         losses = {}

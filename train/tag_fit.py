@@ -61,8 +61,8 @@ def read_joints(model: Small, pictures: Pictures, indices: Sequence[int], seed: 
         matrix = np.array([[-factor if mirrored else factor, 0, image.shape[1] * factor * mirrored], [0, factor, 0]])
         scaled = cv2.cvtColor(cv2.warpAffine(image, matrix, (width, height)), cv2.COLOR_BGR2RGB)
         tensor = normalise(torch.from_numpy(scaled).permute(2, 0, 1)[None], TINY_MEAN, TINY_STD)
-        _, features, detail, context = model.backbone(tensor)
-        fine, coarse = torch.cat([features, detail], 1)[0].numpy(), context[0].numpy()
+        parts = model.backbone(tensor)
+        fine, coarse = torch.cat([parts.features, parts.detail], 1)[0].numpy(), parts.context[0].numpy()
         for person in labels.keypoints:
             xy = person[:, :2] @ matrix[:, :2].T + matrix[:, 2]
             seen = (person[:, 2] > 0) & (xy >= 0).all(1) & (xy < (width, height)).all(1)

@@ -7,12 +7,12 @@ targets of tags and finer heatmaps are always the labels'.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 import torch
 from torch import Tensor
 
-from export.movenet import MoveNet
+from export.movenet import MoveNet, Parts
 from train.arguments import FEATURES_WEIGHT
 
 
@@ -49,7 +49,7 @@ class Teacher:
         start, end = self.label_share
         self.share = start + (end - start) * min(done, 1.0)
 
-    def teach(self, images: Tensor, sets: Tensor, parts: Sequence[Tensor], heatmaps: Tensor, masks: Tensor) -> Tensor:
+    def teach(self, images: Tensor, sets: Tensor, parts: Parts, heatmaps: Tensor, masks: Tensor) -> Tensor:
         """Mix its heatmaps into the targets of its sets' pictures, in place, and return the loss of the features.
 
         images: (N, 3, side, side), normalised. sets: (N,) int64 on the host, each picture's set. parts: the trained
@@ -65,11 +65,11 @@ class Teacher:
             share = self.share * masks[distilled]
             if self.background_share is not None:
                 share = torch.where(heatmaps[distilled] > 0, share, self.background_share * masks[distilled])
-            heatmaps[distilled] = torch.lerp(torch.sigmoid(theirs[0].float()), heatmaps[distilled], share)
+            heatmaps[distilled] = torch.lerp(torch.sigmoid(theirs.logits.float()), heatmaps[distilled], share)
             masks[distilled] = 1.0
-        for part in (1, 3):  # features, context
-            target = theirs[part].float()
-            loss = loss + (parts[part][distilled].float() - target).square().mean() / target.var()
+        for ours, wanted in ((parts.features, theirs.features), (parts.context, theirs.context)):
+            target = wanted.float()
+            loss = loss + (ours[distilled].float() - target).square().mean() / target.var()
         return self.features_weight * loss
 
     def _rows(self, sets: Tensor, device: torch.device) -> slice | Tensor | None:

@@ -136,7 +136,7 @@ def fit_tags(model: Tiny, pictures: Pictures, side: int, indices: Sequence[int])
         matrix = np.array([[factor, 0, 0], [0, factor, 0]])
         scaled = cv2.cvtColor(cv2.warpAffine(image, matrix, size_wh), cv2.COLOR_BGR2RGB)
         tensor = normalise(torch.from_numpy(scaled).permute(2, 0, 1)[None], TINY_MEAN, TINY_STD)
-        features = model.backbone(tensor)[-1][0].numpy()  # (C, h, w)
+        features = model.backbone(tensor).context[0].numpy()  # (C, h, w)
         for person in labels.keypoints:
             found = person[:, 2] > 0
             at = person[:, :2].astype(np.float64) * factor

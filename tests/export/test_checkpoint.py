@@ -80,6 +80,21 @@ def test_what_does_not_fit_is_listed_and_nothing_is_loaded(narrow, tmp_path):
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
+def test_a_model_may_grow_beyond_the_file(narrow, tmp_path):
+    state = {key: value for key, value in narrow.state_dict().items() if not key.startswith("final_layers.0.")}
+    torch.save(state, tmp_path / "part.pth")
+    model = HigherHRNet(4)
+    before = model.state_dict()["final_layers.0.weight"].clone()
+    load_checkpoint(model, tmp_path / "part.pth", grow=True)
+    assert torch.equal(model.state_dict()["final_layers.0.weight"], before)
+    assert torch.equal(model.state_dict()["conv2.weight"], state["conv2.weight"])
+    with pytest.raises(ModelError, match="missing"):
+        load_checkpoint(model, tmp_path / "part.pth")
+    torch.save(state | {"layer9.weight": torch.zeros(1)}, tmp_path / "other.pth")
+    with pytest.raises(ModelError, match="unexpected"):
+        load_checkpoint(model, tmp_path / "other.pth", grow=True)
+
+
 def test_a_long_list_is_cut_and_counted(narrow, tmp_path):
     torch.save(narrow.state_dict(), tmp_path / "w4.pth")
     with pytest.raises(ModelError, match=r"misshapen \(.* and \d+ more\); the file seems to be: HigherHRNet-W4"):

@@ -49,7 +49,7 @@ class Smooth:
 
 
 def mixture_of(*sets: tuple[Smooth, float], **options) -> Mixture:
-    return Mixture(list(sets), **{"side": SIDE, "short_side": 110, "sigma": 1.3, "strides": (4, 2), **options})
+    return Mixture(list(sets), **{"side": SIDE, "short_side": 110, "sigma": (1.3, 2.0), "strides": (4, 2), **options})
 
 
 def without_colour(draws: Draws) -> Draws:
@@ -78,8 +78,8 @@ def test_crops_and_targets_equal_those_of_the_host():
         if draws.flipped[n]:
             keypoints, labelled = keypoints[:, list(mixture.flip_order)], labelled[list(mixture.flip_order)]
         keypoints = keypoints[(keypoints[..., 2] > 0).any(1)]
-        for level, stride in enumerate(mixture.strides):
-            expected = heatmap(keypoints, SIDE, stride, mixture.sigma)
+        for level, (stride, sigma) in enumerate(zip(mixture.strides, (1.3, 2.0), strict=True)):
+            expected = heatmap(keypoints, SIDE, stride, sigma)
             np.testing.assert_allclose(batch["heatmaps"][level][n].numpy(), expected, atol=1e-4)
             mask = loss_mask(moved, SIDE, stride) * labelled[:, None, None]
             differ = batch["masks"][level][n].numpy() != mask

@@ -93,7 +93,7 @@ def test_small_starts_from_movenet_and_learns_on(tmp_path, capsys, monkeypatch):
         "--fp32",
         "--focal",
         "--sigma",
-        "1.5",
+        "1.5,2",
     ]
     assert main([*data, *run, "--batch", "2", "--rate", "1e-3", "--threads", "1", "--out", f"{then}"]) == 0
     assert isinstance(build_from_checkpoint(first), Small)

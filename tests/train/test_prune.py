@@ -68,7 +68,7 @@ def test_thinned_blocks_are_narrower_and_distillation_helps():
     distil(model, published, (images() for _ in range(30)), 30, first=9, on_step=lambda _, loss: losses.append(loss))
     with torch.no_grad():
         after = [(a - b).square().mean() for a, b in zip(model(images()), published(images()), strict=True)]
-    assert after[3] < before[3]
+    assert after[-1] < before[-1]
     assert losses[-1] < losses[0]
     assert before[2].item() == pytest.approx(0)  # nothing before the pruned blocks moved
     assert after[2].item() == pytest.approx(0)

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from export.movenet import PUBLISHED, PUBLISHED_TOP, MoveNet
+from export.movenet import PUBLISHED, PUBLISHED_TOP, MoveNet, Parts
 from tests.train import drawing, movenet
 from train.__main__ import main
 from train.teacher import Teacher
@@ -39,7 +39,7 @@ def test_labels_share_the_targets_where_they_are_known(network):
     masks[..., 8:] = 0
     heatmaps, parts = labels.clone(), network(images)
     Teacher(network, {0}, label_share=0.25).teach(images, torch.tensor([0]), parts, heatmaps, masks)
-    theirs = torch.sigmoid(parts[0])
+    theirs = torch.sigmoid(parts.logits)
     torch.testing.assert_close(heatmaps[..., :8], (0.75 * theirs + 0.25 * labels)[..., :8])
     torch.testing.assert_close(heatmaps[..., 8:], theirs[..., 8:])
     assert masks.min() == 1
@@ -54,7 +54,7 @@ def test_the_labels_share_grows_over_the_run(network):
         teacher.set_progress(done)
         heatmaps = labels.clone()
         teacher.teach(images, torch.tensor([0]), parts, heatmaps, torch.ones(1, 1, 16, 16))
-        torch.testing.assert_close(heatmaps, torch.lerp(torch.sigmoid(parts[0]), labels, share))
+        torch.testing.assert_close(heatmaps, torch.lerp(torch.sigmoid(parts.logits), labels, share))
 
 
 @torch.no_grad()
@@ -64,9 +64,17 @@ def test_where_no_labelled_joint_is_near_labels_can_have_another_share(network):
     heatmaps, parts = labels.clone(), network(images)
     teacher = Teacher(network, {0}, label_share=0.9, background_share=0.25)
     teacher.teach(images, torch.tensor([0]), parts, heatmaps, torch.ones(1, 1, 16, 16))
-    theirs = torch.sigmoid(parts[0])
+    theirs = torch.sigmoid(parts.logits)
     torch.testing.assert_close(heatmaps[..., :4], (0.1 * theirs + 0.9 * labels)[..., :4])
     torch.testing.assert_close(heatmaps[..., 4:], 0.75 * theirs[..., 4:])
+
+
+def test_sigmas_are_positive_and_as_many_as_resolutions(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["--drawn", "2", "--run", "r", "--sigma", "2,0"])
+    assert "expected positive numbers of cells" in capsys.readouterr().err
+    assert main(["--drawn", "2", "--run", f"{tmp_path}", "--sigma", "2,1,1"]) == 2
+    assert "expected one, or one for each of 2 resolutions" in capsys.readouterr().err
 
 
 def test_a_share_is_from_0_to_1(capsys):
@@ -80,15 +88,15 @@ def test_its_features_are_learnt_in_their_own_scale(network):
     images, sets = torch.randn(2, 3, 64, 64), torch.tensor([0, 0])
     parts = network(images)
     heatmaps, masks = torch.zeros(2, 17, 16, 16), torch.ones(2, 17, 16, 16)
-    off = [part + part.std() for part in parts]
+    off = Parts(*(part + part.std() for part in parts))
     loss = Teacher(network, {0}).teach(images, sets, off, heatmaps, masks)
     assert float(loss) == pytest.approx(0.2, rel=1e-3)  # one standard deviation off, in features and context
 
 
 def test_nobody_taught_is_no_loss(network):
     heatmaps = torch.rand(1, 17, 16, 16)
-    before = heatmaps.clone()
-    loss = Teacher(network, {1}).teach(torch.zeros(1, 3, 64, 64), torch.tensor([0]), [], heatmaps, torch.ones(1))
+    before, images = heatmaps.clone(), torch.zeros(1, 3, 64, 64)
+    loss = Teacher(network, {1}).teach(images, torch.tensor([0]), network(images), heatmaps, torch.ones(1))
     assert float(loss) == 0
     assert torch.equal(heatmaps, before)
 

@@ -32,13 +32,14 @@ def test_movenets_layers_are_found(tmp_path, half):
     assert model.lateral4.bias is not None
     np.testing.assert_array_equal(model.lateral4.bias.detach(), arrays["P/model_1/conv2d_3/BiasAdd/ReadVariableOp"])
     assert isinstance(model.branch, Separable)
-    logits, features, detail, context = model(torch.zeros(1, 3, 64, 96))
-    assert [tuple(t.shape[1:]) for t in (logits, features, detail, context)] == [
-        (17, 16, 24),
-        (24, 16, 24),
-        (PUBLISHED[1][1], 16, 24),
-        (64, 4, 6),
-    ]
+    parts = model(torch.zeros(1, 3, 64, 96))
+    assert {name: tuple(part.shape[1:]) for name, part in parts._asdict().items()} == {
+        "logits": (17, 16, 24),
+        "features": (24, 16, 24),
+        "detail": (PUBLISHED[1][1], 16, 24),
+        "middle": (PUBLISHED[4][1], 8, 12),
+        "context": (64, 4, 6),
+    }
 
 
 def test_another_graph_is_refused(tmp_path):
