@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Unpack
 
 from export.head import HeadSwitches, HigherHead
-from export.hrnet import HigherHRNet
+from export.hrnet import HigherHRNet, NarrowHRNet
 from export.small import Small
 from export.tiny import build_tiny
 
 WIDTHS = {"w32": 32, "w48": 48}
 BUNDLED = ("tiny", "small")
-MODELS = (*WIDTHS, *BUNDLED)
+NARROW = "narrow"  # NarrowHRNet: no published weights
+MODELS = (*WIDTHS, *BUNDLED, NARROW)
 
 # The paper's ablation, each row on top of the one before; the last row is HigherHRNet.
 ABLATION: dict[str, HeadSwitches] = {
@@ -24,15 +25,19 @@ ABLATION: dict[str, HeadSwitches] = {
 
 
 def build_model(name: str, joints: int = 17, **switches: Unpack[HeadSwitches]) -> HigherHead:
-    """The network "w32", "w48", "tiny" or "small" with random weights; `model(image)` gives what HigherHead says.
+    """The network "w32", "w48", "tiny", "small" or "narrow", random weights; `model(image)` gives what HigherHead says.
 
     switches: keyword arguments of HigherHead; "tiny" and "small" take none. Raises ValueError for an unknown name
     or value.
     """
     if name in WIDTHS:
         return HigherHRNet(WIDTHS[name], joints, **switches)
+    if name == NARROW:
+        return NarrowHRNet(joints=joints, **switches)
     if name not in BUNDLED:
         raise ValueError(f"no model is called {name!r}; expected one of {', '.join(MODELS)}")
     if switches:
-        raise ValueError(f"{name} has no switches, got {', '.join(switches)}; they belong to {', '.join(WIDTHS)}")
+        raise ValueError(
+            f"{name} has no switches, got {', '.join(switches)}; they belong to {', '.join((*WIDTHS, NARROW))}"
+        )
     return build_tiny(joints=joints) if name == "tiny" else Small(joints)

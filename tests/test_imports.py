@@ -50,6 +50,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "pipeline",
         "samples",
         "tests",
+        "train",
     ),
     "run_video": ("core", "commands", "export.zoo", "kernels", "pipeline"),
     "evaluate": ("core", "commands", "evaluation", "export.zoo", "kernels", "pipeline"),

@@ -95,7 +95,9 @@ def _save(state: dict[str, Tensor], options: argparse.Namespace, out: Path) -> N
         state["contrast"] = torch.tensor(options.calibration)
     if options.half:
         state = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
-    save_file(state, out)
+    partial = out.with_name(f"{out.name}.tmp")
+    save_file(state, partial)
+    partial.replace(out)  # whole or not at all, if the process is stopped meanwhile
 
 
 def _pack(options: argparse.Namespace) -> None:
@@ -234,8 +236,8 @@ def _train(options: argparse.Namespace, started: float) -> None:
                 line = "  ".join(f"{name} {value:.4g}" for name, value in record.items())
                 bars.console.print(f"{step:6d}  {line}", soft_wrap=True)
 
-        def write_average(seconds: int) -> None:
-            _save(run.average.model.state_dict(), options, options.run / f"average-{seconds}.safetensors")
+        def write_average(name: str) -> None:
+            _save(run.average.model.state_dict(), options, options.run / f"{name}.safetensors")
 
         stream, teacher = _on_device(mixture, options), _teacher(options)
         if options.timed:

@@ -56,7 +56,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
 def _add_network(parser: argparse.ArgumentParser) -> None:
     network = parser.add_argument_group("network")
     add = network.add_argument
-    add("--model", choices=(*OVER_MOVENET, "w32", "w48"), default="tiny", help="(tiny)")
+    add("--model", choices=(*OVER_MOVENET, "w32", "w48", "narrow"), default="tiny", help="(tiny)")
     add("--weights", type=file_path, metavar="FILE", help="start from these weights")
     add("--grow", action="store_true", help="layers that --weights lacks start untrained")
     add(
@@ -68,7 +68,7 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
     add("--prune-on", type=int, default=500, metavar="N", help="number of crops to select channels with (500)")
     add("--distil-steps", type=int, default=1800, metavar="N", help="batches of the distillation after pruning (1800)")
     add("--deconvolutions", type=int, choices=(0, 1, 2), default=1, help="(1)")
-    add("--residual-blocks", type=int, default=4, metavar="N", help="per deconvolution, w32 and w48 (4)")
+    add("--residual-blocks", type=int, default=4, metavar="N", help="per deconvolution, not for tiny and small (4)")
     add("--no-concatenate", action="store_true", help="do not concatenate predictions with the features")
     add("--no-aggregate", action="store_true", help="use only the finest heatmaps")
 
@@ -112,6 +112,9 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     add("--timed", action="store_true", help=text)
     text = "write the averaged weights to RUN/average-SECONDS.safetensors at these intervals (0: never)"
     add("--snapshot-seconds", type=float, default=0.0, metavar="S", help=text)
+    add("--snapshot-steps", type=int, default=0, metavar="N", help="and to RUN/step-STEP.safetensors (0: never)")
+    text = "do not look for the fastest memory layout and kernels of a GPU first: for short runs of small networks"
+    add("--no-search", dest="search", action="store_false", help=text)
     add("--log-every", type=int, default=20, metavar="STEPS", help="(20)")
     add("--validate-every", type=int, default=0, metavar="STEPS", help="(0: never)")
     add("--checkpoint-every", type=int, default=200, metavar="STEPS", help="(200)")

@@ -71,6 +71,17 @@ def test_every_row_of_the_ablation_runs(row):
     assert tuple(tags.shape) == (2, 17, 16, 32)
 
 
+def test_narrow_is_small_and_starts_without_peaks_and_with_different_tags():
+    torch.manual_seed(0)
+    model = build_model("narrow", joints=14)
+    assert sum(parameter.numel() for parameter in model.parameters()) < 1.5e6
+    with torch.inference_mode():
+        quarter, half = model(torch.randn(2, 3, 64, 128))
+    assert (tuple(quarter.shape), tuple(half.shape)) == ((2, 28, 16, 32), (2, 14, 32, 64))
+    assert not quarter[:, :14].any() and not half.any()
+    assert quarter[:, 14:].std() > 0.3
+
+
 def test_switches_change_the_layers_they_name():
     keys = {row: set(HigherHRNet(4, **switches).state_dict()) for row, switches in ABLATION.items()}
     baseline, deconvolution, concatenation, aggregation, blocks = keys.values()
@@ -157,7 +168,7 @@ def test_the_bundled_aggregate_in_fewer_steps_to_the_same_maps(build):
 @pytest.mark.parametrize(
     ("name", "switches", "message"),
     [
-        ("w33", {}, "'w33'.*expected one of w32, w48, tiny, small"),
+        ("w33", {}, "'w33'.*expected one of w32, w48, tiny, small, narrow"),
         ("w32", {"deconvolutions": 3}, "deconvolutions is 3"),
         ("w32", {"residual_blocks": -1}, "residual_blocks is -1"),
         ("w32", {"joints": 0}, "joints is 0"),
