@@ -1,11 +1,15 @@
 """The paper's ablation in small: its five rows, one narrow network at 128 pixels, equal steps, several seeds.
 
-  python -m benchmarks.ablation --train train.zip --out runs/ablation --device cuda --steps 800 --minutes 2.4
+  python -m benchmarks.ablation --train train.zip --out runs/ablation --device cuda --pretrain 1 --minutes 2.4
   python -m benchmarks.ablation --evaluate runs/ablation --val val.json,val/
 
-Training runs all rows and seeds side by side, each a `python -m train` with the options of TRAINING and those after
-`--`. After --minutes all end. The weights of the last number of steps that all runs have reached are kept, so that
-the rows are equal in steps. Evaluation prints a table of AP, each row with its own inference mode, beside the paper's.
+All rows and seeds are trained side by side, each by a `python -m train` with the options of TRAINING and those after
+`--`. After --minutes all end. The weights of the last number of steps that all runs have reached are kept, so that the
+rows are equal in steps. Evaluation prints a table of AP, each row with its own inference mode, beside the paper's.
+
+With --pretrain M, the backbone alone is first trained for M minutes under the first row's head, and all runs start from
+it, each with a random head, as the paper's start from a backbone of ImageNet. --start FILE takes it from a file.
+Without either, all weights are random.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,9 +37,13 @@ PAPER_AP = (64.4, 66.0, 66.3, 66.9, 67.1)
 SIDE = 128  # pixels, of crops and of the validation pictures' short side
 TRAINING = (
     *("--model", NARROW, "--side", f"{SIDE}", "--about-person", "0.8", "--sigma", "1.3", "--batch", "128"),
-    *("--rate", "3e-3", "--warm-up", "50", "--average-decay", "0.99", "--heatmap-weight", "30", "--foreground", "4"),
-    *("--pull-weight", "0.03", "--push-weight", "0.4", "--fp32", "--no-search", "--in-memory", "--threads", "1"),
+    *("--rate", "2e-3", "--warm-up", "50", "--average-decay", "0.99", "--heatmap-weight", "30", "--foreground", "5"),
+    *("--pull-weight", "0.1", "--push-weight", "0.2", "--fp32", "--no-search", "--in-memory", "--threads", "1"),
     *("--log-every", "20", "--half"),
+)
+PRETRAINING = (
+    *("--deconvolutions", "0", "--batch", "256", "--rate", "4e-3", "--seed", "99"),
+    *("--timed", "--checkpoint-every", "1000000"),
 )
 FILE = re.compile(r"row(\d)-seed(\d+)-step(\d+)\.safetensors")
 
@@ -93,14 +102,26 @@ def _train(options: argparse.Namespace) -> int:
             f"--steps is {options.steps}; expected a multiple of --snapshot-steps {options.snapshot_steps}"
         )
     data = [argument for one in options.train for argument in ("--data", one)]
-    common = [*TRAINING, *data, "--device", options.device, "--steps", f"{options.steps}"]
+    common = [*TRAINING, *data, "--device", options.device]
+    ends = time.monotonic() + (60 * options.minutes if options.minutes else float("inf"))
+    start = options.start
+    if options.pretrain:
+        start = options.out / "start.safetensors"
+        start.unlink(missing_ok=True)
+        arguments = [*common, *PRETRAINING, *options.more, "--minutes", f"{options.pretrain}", "--out", f"{start}"]
+        first = run_all({"start": arguments}, options.out, parallel=1, limit_s=ends - time.monotonic(), tell=print)
+        if first.failed or not start.exists():
+            raise SourceError(f"the backbone was not trained: {first.failed.get('start', 'not in time')}")
+    common += ["--steps", f"{options.steps}"]
+    if start:
+        common += ["--backbone", f"{start}"]
     common += ["--snapshot-steps", f"{options.snapshot_steps}", "--checkpoint-every", f"{options.snapshot_steps}"]
     runs = {
         f"row{row}-seed{seed}": [*common, *switch_arguments(row), "--seed", f"{seed}", *options.more]
         for seed in options.seeds
         for row in range(1, len(PAPER_AP) + 1)
     }
-    limit_s = 60 * options.minutes if options.minutes else float("inf")
+    limit_s = ends - time.monotonic()
     result = run_all(runs, options.out, parallel=options.parallel or len(runs), limit_s=limit_s, tell=print)
     for name, reason in result.failed.items():
         print(f"{name} failed: {reason}")
@@ -144,7 +165,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--device", default="cpu", help="cpu, cuda, cuda:1 … (cpu)")
     add("--steps", type=count, default=800, help="of each run (800)")
     add("--snapshot-steps", type=count, default=100, metavar="N", help="keep weights every N steps (100)")
-    add("--minutes", type=float, metavar="M", help="end all runs after M minutes")
+    add("--minutes", type=float, metavar="M", help="end all runs after M minutes, --pretrain included")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--pretrain", type=float, metavar="M", help="train the backbone first for M minutes")
+    source.add_argument("--start", type=file_path, metavar="FILE", help="weights whose backbone all runs start from")
     add("--seeds", type=int, nargs="+", default=[0, 1], help="(0 1)")
     add("--parallel", type=count, metavar="N", help="runs at a time (all)")
     add("--val", type=_pair, metavar="JSON,DIR", help="validation pictures")

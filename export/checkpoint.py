@@ -19,6 +19,7 @@ State = dict[str, Tensor]
 # Prefixes before the authors' names: DataParallel, their half-precision wrapper, MMPose's two parts.
 WRAPPERS = ("module.", "1.")
 MMPOSE_PARTS = ("backbone.", "keypoint_head.")
+HEAD = ("final_layers.", "deconv_layers.")  # names of HigherHead's entries
 LISTED = 6  # names of each kind in an error; the rest are counted
 
 
@@ -65,6 +66,16 @@ def load_checkpoint(model: nn.Module, path: str | Path, *, grow: bool = False) -
     """
     state = read_state(path)
     load_state(model, (model.state_dict() | state) if grow else state, path)
+
+
+def load_backbone(model: nn.Module, path: str | Path) -> None:
+    """Load the file's entries outside HigherHead into the model, whose head stays as it is.
+
+    Raises ModelError as load_checkpoint does, if the backbones differ.
+    """
+    backbone = {name: value for name, value in read_state(path).items() if not name.startswith(HEAD)}
+    head = {name: value for name, value in model.state_dict().items() if name.startswith(HEAD)}
+    load_state(model, {**backbone, **head}, path)
 
 
 def build_from_checkpoint(path: str | Path) -> HigherHead:

@@ -9,6 +9,7 @@ from functools import reduce
 from operator import add
 from typing import Unpack
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -136,8 +137,10 @@ class NarrowHRNet(HigherHRNet):
     def __init__(self, width: int = 16, joints: int = 17, **switches: Unpack[HeadSwitches]) -> None:
         super().__init__(width, joints, **switches)
         # Heatmaps start at 0, as most of their targets are. Tags do not: the push loss has no gradient at equal tags.
-        for layer in self.final_layers:
-            assert isinstance(layer, nn.Conv2d)
-            assert layer.bias is not None
-            nn.init.zeros_(layer.weight[:joints])
-            nn.init.zeros_(layer.bias)
+        # But a cell's tags start equal for all joints, and the pull loss finds a person's tags close from the start.
+        with torch.no_grad():
+            for layer in self.final_layers:
+                layer.get_parameter("bias").zero_()
+                layer.get_parameter("weight")[:joints] = 0
+            tags = self.final_layers[0].get_parameter("weight")[joints:]
+            tags[:] = tags[:1].clone()

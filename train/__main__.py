@@ -275,7 +275,7 @@ def _model(options: argparse.Namespace, joints: int) -> tuple[HigherHead, Channe
     """The network at the start of a run, and the mean and std of its input."""
     import torch
 
-    from export.checkpoint import load_checkpoint
+    from export.checkpoint import load_backbone, load_checkpoint
     from export.model import build_model
     from export.tiny import TINY_MEAN, TINY_STD
 
@@ -287,6 +287,10 @@ def _model(options: argparse.Namespace, joints: int) -> tuple[HigherHead, Channe
         model, mean, std = build_model(options.model, joints=joints, **switches), IMAGENET_MEAN, IMAGENET_STD
     if (options.run / "checkpoint.pt").exists():
         return model, mean, std  # the checkpoint has the weights
+    if options.backbone:
+        if options.weights or options.model in OVER_MOVENET:
+            raise ValueError("--backbone is for --model w32, w48 and narrow, without --weights")
+        load_backbone(model, options.backbone)
     if options.weights:
         load_checkpoint(model, options.weights, grow=options.grow)
         if options.model in OVER_MOVENET:  # training is without the output calibration of a published file

@@ -6,6 +6,8 @@ import sys
 import time
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from benchmarks import ablation
 from benchmarks.ablation_runs import run_all
@@ -37,11 +39,15 @@ def program(tmp_path):
 def test_five_rows_are_trained_and_measured(tmp_path, capsys):
     labels = drawing.write(tmp_path)
     out = tmp_path / "out"
-    small = ["--side", "64", "--batch", "2", "--average-decay", "0.5"]
+    small = ["--side", "64", "--batch", "2", "--average-decay", "0.5", "--rate", "1e-6"]
     train = ["--train", f"{labels},{tmp_path}", "--out", f"{out}", "--steps", "2", "--snapshot-steps", "1"]
+    train += ["--pretrain", "0.001"]
     assert ablation.main([*train, "--seeds", "3", "--parallel", "2", "--", *small]) == 0
-    assert {path.name for path in out.glob("*.safetensors")} == {f"row{n}-seed3-step2.safetensors" for n in range(1, 6)}
+    weights = {path.name for path in out.glob("*.safetensors")}
+    assert weights == {"start.safetensors", *(f"row{n}-seed3-step2.safetensors" for n in range(1, 6))}
     assert "2 steps of 5 of 5 runs" in capsys.readouterr().out
+    start, last = (load_file(out / name) for name in ("start.safetensors", "row5-seed3-step2.safetensors"))
+    torch.testing.assert_close(start["conv1.weight"], last["conv1.weight"], atol=1e-3, rtol=0)
     measure = ["--evaluate", f"{out}", "--val", f"{labels},{tmp_path}", "--val-side", "64", "--val-limit", "1"]
     assert ablation.main(measure) == 0
     text = capsys.readouterr().out
@@ -104,6 +110,7 @@ def test_the_table_has_means_seeds_and_their_spread():
     ("arguments", "told"),
     [
         (["--train", "x.zip", "--steps", "150"], "--steps is 150; expected a multiple of --snapshot-steps 100"),
+        (["--train", "{tmp}", "--out", "{tmp}/o", "--pretrain", "0.01"], "the backbone was not trained: status 2"),
         (["--evaluate", "{tmp}"], "--evaluate needs --val"),
         (["--evaluate", "{tmp}", "--val", "a,b"], "has no row*-seed*-step*.safetensors"),
     ],

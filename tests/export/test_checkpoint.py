@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from core.errors import ModelError
-from export.checkpoint import build_from_checkpoint, infer_architecture, load_checkpoint, read_state
+from export.checkpoint import build_from_checkpoint, infer_architecture, load_backbone, load_checkpoint, read_state
 from export.hrnet import HigherHRNet
 from export.model import ABLATION, build_model
 
@@ -41,6 +41,18 @@ def test_safetensors_load_by_name_or_by_content(narrow, tmp_path):
     for name in ("model.safetensors", "model.weights"):
         save_file(narrow.state_dict(), tmp_path / name)
         assert_equal_states(build_from_checkpoint(tmp_path / name), narrow)
+
+
+def test_a_backbone_loads_from_any_head_and_leaves_the_models_own(tmp_path):
+    torch.save(HigherHRNet(4, 17, deconvolutions=0).state_dict(), tmp_path / "model.pth")
+    model = HigherHRNet(4, 14)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    load_backbone(model, tmp_path / "model.pth")
+    loaded = torch.load(tmp_path / "model.pth", weights_only=True)
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, before[key] if key.startswith(("final_layers", "deconv_layers")) else loaded[key])
+    with pytest.raises(ModelError, match="misshapen"):
+        load_backbone(HigherHRNet(8), tmp_path / "model.pth")
 
 
 @pytest.mark.parametrize("row", ABLATION)
