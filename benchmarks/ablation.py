@@ -80,8 +80,10 @@ def table(scores: Mapping[tuple[int, int], Scores], steps: int) -> str:
         cells += [f"{100 * each[seed]['AP']:.1f}" if seed in each else "–" for seed in seeds]
         cells += [f"{100 * mean(one[key] for one in each.values()):.1f}" for key in ("AP50", "AR")]
         lines.append(_line([name, *cells, f"{paper:.1f}"]))
-    lines += ["", f"{steps} steps each. The seeds of a row differ by up to {100 * max(spreads):.1f}:"]
-    lines.append("rows whose AP is closer than that are in no order.")
+    order = "One seed: rows are in no order."
+    if len(seeds) > 1:
+        order = f"The seeds of a row differ by up to {100 * max(spreads):.1f}: rows closer than that are in no order."
+    lines += ["", f"{steps} steps each. {order}"]
     return "\n".join(lines)
 
 

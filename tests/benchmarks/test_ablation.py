@@ -103,7 +103,9 @@ def test_the_table_has_means_seeds_and_their_spread():
     assert lines[0] == "|  | AP | seed 0 | seed 4 | AP50 | AR | paper's AP |"
     assert lines[2] == "| HRNet baseline | 1.2 | 1.0 | 1.4 | 20.0 | 30.0 | 64.4 |"
     assert lines[5] == "| + heatmap aggregation | – | – | – | – | – | 66.9 |"
-    assert "800 steps each. The seeds of a row differ by up to 0.4" in lines[-2]
+    assert "800 steps each. The seeds of a row differ by up to 0.4: rows closer than that are in no order" in lines[-1]
+    one = {key: score for key, score in scores.items() if key[1] == 0}
+    assert "One seed: rows are in no order" in ablation.table(one, 800)
 
 
 @pytest.mark.parametrize(
