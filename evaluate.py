@@ -33,7 +33,7 @@ from evaluation import (
     load_results,
     score_results,
 )
-from export.zoo import MODELS
+from export.zoo import DEFAULT_MODEL, MODELS
 from kernels.options import DecodeOptions
 from pipeline.models import DEVICES, ENGINES, StepOptions, open_step
 from pipeline.step import FrameStep, HostStep
@@ -213,7 +213,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--images", type=file_path, metavar="DIR|VIDEO", help="a video's image ids: its frame indices")
     parser.add_argument("--annotations", type=file_path, metavar="FILE", help="COCO or CrowdPose keypoint annotations")
-    parser.add_argument("--model", nargs="+", default=["tiny"], metavar="NAME|FILE", help="default: tiny, bundled")
+    parser.add_argument(
+        "--model", nargs="+", default=[DEFAULT_MODEL], metavar="NAME|FILE", help=f"default: {DEFAULT_MODEL}, bundled"
+    )
     parser.add_argument("--engine", default="auto", choices=ENGINES, help="default: auto")
     parser.add_argument("--device", choices=DEVICES, help="what OpenVINO runs on (default: CPU)")
     add_gpu_option(parser)

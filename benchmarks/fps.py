@@ -30,6 +30,7 @@ from core.command_line import FAILED, OK, REFUSED, CommandParser, complain, coun
 from core.errors import PoseError
 from core.progress import Progress, progress_bar
 from core.signals import stop_of, stop_signals
+from export.zoo import DEFAULT_MODEL
 from pipeline import open_source
 from pipeline.models import ENGINES
 
@@ -106,7 +107,9 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     parser = CommandParser(prog=PROG, description=description, epilog=examples)
     engines = [engine for engine in ENGINES if engine != "auto"]
     parser.add_argument("--engines", nargs="+", default=engines, choices=engines, metavar="E", help="default: all")
-    parser.add_argument("--models", nargs="+", default=["tiny"], metavar="NAME|FILE", help="default: tiny, bundled")
+    parser.add_argument(
+        "--models", nargs="+", default=[DEFAULT_MODEL], metavar="NAME|FILE", help=f"default: {DEFAULT_MODEL}, bundled"
+    )
     parser.add_argument(
         "--sizes", nargs="+", type=input_side, default=[None], metavar="N", help="short sides (default: the model's)"
     )

@@ -6,7 +6,7 @@ import argparse
 
 from commands.records import Option
 from core.command_line import CommandParser, add_gpu_option, count, file_path, input_side, number, parsed_by
-from export.zoo import MODELS
+from export.zoo import DEFAULT_MODEL, MODELS
 from kernels.options import MAX_PEOPLE_LIMIT
 from pipeline.hardware import CHOICES
 from pipeline.models import DEVICES, ENGINES
@@ -46,7 +46,9 @@ A plan is code that your machine will run: load only plans that you built or tru
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that `open_pose` reads to open a model."""
     model = parser.add_argument_group("model")
-    model.add_argument("--model", default="tiny", metavar="NAME|FILE", help="the network (default: tiny, bundled)")
+    model.add_argument(
+        "--model", default=DEFAULT_MODEL, metavar="NAME|FILE", help=f"the network (default: {DEFAULT_MODEL}, bundled)"
+    )
     model.add_argument(
         "--engine",
         default="auto",

@@ -1,9 +1,9 @@
 """bf16 with chosen layers in FP32, for OpenVINO: select the layers, mark them, and check the compiled model.
 
 The layers from the last convolutions on are FP32, for both outputs: a tag is a position of up to about twenty units,
-and two people's tags differ by one, which bf16's eight bits would round to 1/16. In the bundled models only the
-backbone's blocks are bf16, which hold most of the multiplications: this leaves 0.55 to 0.65 of the error at the
-heatmaps' peaks, for 8 to 15 % more time. Errors, times and AP: benchmarks/RESULTS.md.
+and two people's tags differ by one, which bf16's eight bits would round to 1/16. In the bundled models the backbone's
+blocks, small's wider pyramid and the head up to its last layer are bf16, which hold most of the multiplications.
+Errors, times and AP: benchmarks/RESULTS.md.
 """
 
 from __future__ import annotations
@@ -26,11 +26,13 @@ RUN_CONVOLUTIONS = frozenset(
     ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
 )  # as the CPU plugin names them
 NOT_COMPUTED = frozenset(("Constant", "Parameter"))
-BLOCKS = "/backbone/blocks."  # in the names of a MoveNet backbone's inverted residual blocks (export/movenet.py)
+# In the names of the layers to run in bf16: a MoveNet backbone's inverted residual blocks (export/movenet.py), small's
+# wider pyramid and its head at 1/2 (export/small.py).
+IN_BF16 = ("/backbone/blocks.", "/pyramid/", "/deconv_layers.")
 # OpenVINO's own mark, "do not convert from any type to these types". Its CPU plugin keeps such a layer's type.
 MARK = {"name": "DisablePrecisionConversion", "version": "0", "value": "dynamic:bf16,f16"}
 
-MARKING = 2  # to be raised when other layers are marked: compiled models are kept with this number
+MARKING = 3  # to be raised when other layers are marked: compiled models are kept with this number
 
 
 def keep_in_fp32(core: openvino.Core, model: openvino.Model, outputs: Sequence[str]) -> openvino.Model:
@@ -101,9 +103,9 @@ def _number(value: openvino.Output) -> int | None:
 
 
 def layers_in_fp32(model: openvino.Model, outputs: Sequence[str]) -> frozenset[str]:
-    """Names of the layers to keep in FP32: all outside the backbone's blocks; without such blocks, the last layers."""
+    """Names of the layers to keep in FP32: all but IN_BF16 and the last ones; without such layers, the last ones."""
     computed = {node.get_friendly_name() for node in model.get_ops() if node.get_type_name() not in NOT_COMPUTED}
-    in_blocks = {name for name in computed if BLOCKS in name}
+    in_blocks = {name for name in computed if any(part in name for part in IN_BF16)}
     last = last_layers(model, outputs)
     return last | (computed - in_blocks) if in_blocks else last
 

@@ -14,7 +14,7 @@ from pipeline.sources.base import VIDEO_SUFFIXES
 
 def main(folder: str = str(ROOT / "samples"), out: str = "people", frames: str = "25") -> None:
     Path(out).mkdir(exist_ok=True)
-    with PosePipeline("tiny") as pose:  # opened once for all videos
+    with PosePipeline("small") as pose:  # opened once for all videos
         for video in sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in VIDEO_SUFFIXES):
             lines = Path(out) / f"{video.stem}.jsonl"
             try:

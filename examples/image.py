@@ -15,7 +15,7 @@ from pipeline.sources import read_image
 
 def main(picture: str = str(ROOT / "samples" / "demo.png"), out: str = "pose.jpg") -> None:
     image = read_image(picture)  # (H, W, 3) uint8 BGR
-    with PosePipeline("tiny") as pose:
+    with PosePipeline("small") as pose:
         people = pose(image)
     for number, (score, (x, y, w, h)) in enumerate(zip(people.scores, people.boxes(), strict=True), 1):
         print(f"person {number}: score {score:.2f}, {w:.0f}x{h:.0f} pixels at ({x:.0f}, {y:.0f})")

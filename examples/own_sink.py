@@ -34,7 +34,7 @@ class CountSink(Sink):
 
 
 def main(video: str = str(ROOT / "samples" / "crowd.mp4"), out: str = "counts.csv", frames: str = "100") -> None:
-    with PosePipeline("tiny") as pose, CountSink(Path(out)) as sink:
+    with PosePipeline("small") as pose, CountSink(Path(out)) as sink:
         for result in pose.run(open_source(video), limit=int(frames)):
             sink.write(result, result.frame.image)
     print(Path(out).read_text(encoding="utf-8"), end="")

@@ -14,7 +14,7 @@ NOSE = COCO.index("nose")
 
 
 def main(source: str = "0", frames: str = "1000000") -> None:
-    with PosePipeline("tiny") as pose:
+    with PosePipeline("small") as pose:
         # a camera drops frames when the pipeline is slower, so that each result is the newest frame
         for result in pose.run(open_source(source), limit=int(frames)):
             people = result.people

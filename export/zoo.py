@@ -22,6 +22,7 @@ from core.progress import Progress, unseen
 logger = logging.getLogger(__name__)
 
 MODELS_FOLDER = Path(__file__).resolve().parent.parent / "models"  # bundled with the checkout
+DEFAULT_MODEL = "small"
 TRIES = 5  # consecutive attempts without a new byte
 PAUSE_S = 1.0  # before the second try; doubled each time
 TIMEOUT_S = 30.0
@@ -69,7 +70,7 @@ MODELS: dict[str, ZooModel] = {
     for model in (
         ZooModel(name="tiny", file="tiny.safetensors", architecture="tiny", short_side=320, licence="models/README.md"),
         ZooModel(
-            name="small", file="small.safetensors", architecture="small", short_side=320, licence="models/README.md"
+            name="small", file="small.safetensors", architecture="small", short_side=384, licence="models/README.md"
         ),
         _mmpose("w32-512", "higher_hrnet32_coco_512x512-8ae85183_20200713.pth", 67.7),
         _mmpose("w32-640", "higher_hrnet32_coco_640x640-a22fe938_20200712.pth", 68.6, side=640),

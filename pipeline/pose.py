@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.progress import Progress, unseen
+from export.zoo import DEFAULT_MODEL
 from kernels.options import DecodeOptions
 from pipeline.channel import Channel
 from pipeline.models import StepOptions, open_step
@@ -42,7 +43,7 @@ RESULT_CAPACITY = 2  # results that may wait for a slow sink
 class PosePipeline:
     """Finds people's poses in images and videos. Use it in a `with` block, or close it.
 
-    model: a name of the zoo ("tiny" is bundled), an ONNX file made by `python -m export`, or a plan.
+    model: a name of the zoo ("small" and "tiny" are bundled), an ONNX file made by `python -m export`, or a plan.
     engine: "auto", "openvino", "onnxruntime", "tensorrt", "tensorrt-rtx" or "torch".
     device: of OpenVINO: "CPU", "GPU" (Intel graphics) or "NPU".
     gpu: index of the NVIDIA GPU, from 0, among those that CUDA_VISIBLE_DEVICES shows; by default the first.
@@ -57,7 +58,7 @@ class PosePipeline:
 
     def __init__(
         self,
-        model: str = "tiny",
+        model: str = DEFAULT_MODEL,
         *,
         engine: str = "auto",
         size: int | None = None,

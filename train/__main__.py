@@ -205,7 +205,7 @@ def _train(options: argparse.Namespace, started: float) -> None:
     """started: when the command was, on the monotonic clock; with --timed, --minutes count from there."""
     import torch
 
-    from export.checkpoint import load_checkpoint
+    from export.checkpoint import load_checkpoint, read_state
     from train.loop import Run
     from train.optimise import blend
     from train.plot import plot
@@ -217,8 +217,8 @@ def _train(options: argparse.Namespace, started: float) -> None:
     model, mean, std = _model(options, mixture.joints)
     other = None
     if options.blend:  # read before the training, so that a wrong file is reported at once
-        other = copy.deepcopy(model)
-        load_checkpoint(other, options.blend[0])
+        other = read_state(options.blend[0])
+        load_checkpoint(copy.deepcopy(model), options.blend[0], grow=options.grow)  # refuses what does not fit
     validate = None
     if options.val:
         from train.validate import Validation  # decodes videos too: needs PyAV and pycocotools

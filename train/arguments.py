@@ -58,7 +58,11 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
     add = network.add_argument
     add("--model", choices=(*OVER_MOVENET, "w32", "w48", "narrow"), default="tiny", help="(tiny)")
     add("--weights", type=file_path, metavar="FILE", help="start from these weights")
-    add("--grow", action="store_true", help="layers that --weights lacks start untrained")
+    add(
+        "--grow",
+        action="store_true",
+        help="layers that --weights and --blend lack start untrained, and are not blended",
+    )
     text = "start the backbone of w32, w48 or narrow from these weights, of any head; the head is random"
     add("--backbone", type=file_path, metavar="FILE", help=text)
     add(

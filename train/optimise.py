@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -77,16 +78,15 @@ class MovingAverage:
 
 
 @torch.no_grad()
-def blend(model: nn.Module, other: nn.Module, share: float) -> None:
+def blend(model: nn.Module, other: Mapping[str, Tensor], share: float) -> None:
     """Interpolate, in place, from the model's tensors to those of the model that it was fine-tuned from; share: weight
-    of the latter.
+    of the latter. Tensors that `other` lacks stay as they are.
 
     The result keeps the original model's abilities and most of the fine-tuning (Wortsman et al. 2022, WiSE-FT).
     """
-    theirs = other.state_dict()
     for name, value in model.state_dict().items():
-        if value.is_floating_point():
-            value.lerp_(theirs[name].to(value.device), share)
+        if value.is_floating_point() and name in other:
+            value.lerp_(other[name].to(value), share)
 
 
 def freeze(model: nn.Module, pattern: str | None, *, backbone: bool) -> None:

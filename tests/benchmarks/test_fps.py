@@ -182,5 +182,5 @@ def test_without_matplotlib_the_picture_is_left_out(tmp_path, monkeypatch, caplo
 def test_the_bundled_clip_is_the_default(tmp_path):
     arguments = fps.parse(["--out", str(tmp_path)])
     fps.check(arguments)
-    assert (arguments.models, arguments.sizes, arguments.batches) == (["tiny"], [None], [1])
+    assert (arguments.models, arguments.sizes, arguments.batches) == (["small"], [None], [1])
     assert "auto" not in arguments.engines

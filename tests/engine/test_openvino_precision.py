@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from engine.onnx_runner import OnnxRunner
-from engine.openvino_precision import BLOCKS, MARK, ends_in_fp32, keep_in_fp32, last_layers
+from engine.openvino_precision import IN_BF16, MARK, ends_in_fp32, keep_in_fp32, last_layers
 from engine.openvino_runner import OpenVinoRunner, load_openvino, process_core
 from export.zoo import MODELS_FOLDER
 
@@ -30,11 +30,11 @@ def test_the_last_layers_lead_from_the_last_convolutions_to_the_outputs():
 
 
 @pytest.mark.parametrize("name", BUNDLED)
-def test_all_but_the_backbones_blocks_is_marked_in_a_bundled_model(name):
+def test_all_but_the_layers_for_bf16_is_marked_in_a_bundled_model(name):
     marked = marked_model(MODELS_FOLDER / f"{name}.onnx")
     convolutions = {node.get_friendly_name() for node in marked.get_ops() if "Convolution" in node.get_type_name()}
     kept = with_mark(marked) & convolutions
-    assert kept == {convolution for convolution in convolutions if BLOCKS not in convolution}
+    assert kept == {convolution for convolution in convolutions if not in_bf16(convolution)}
     assert 2 < len(kept) < len(convolutions) / 2
 
 
@@ -51,7 +51,11 @@ def test_a_compiled_bundled_model_has_its_marked_layers_in_fp32(name):
         if node.get_rt_info()["layerType"].value in kinds
     }
     of_images = {"f16"} if "fp16" in name else set()
-    assert {precision for layer, precision in found.items() if BLOCKS not in layer} - of_images == {"f32"}
+    assert {precision for layer, precision in found.items() if not in_bf16(layer)} - of_images == {"f32"}
+
+
+def in_bf16(layer: str) -> bool:
+    return any(part in layer for part in IN_BF16)
 
 
 def marked_model(path: Path):

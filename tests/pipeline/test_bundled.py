@@ -28,7 +28,7 @@ def test_its_files_belong_together(name):
     assert {spec.tag_channels for spec in specs.values()} == {tags}
 
 
-@pytest.mark.parametrize(("name", "least"), [("tiny", 0.8), ("small", 0.6)])
+@pytest.mark.parametrize(("name", "least"), [("tiny", 0.8), ("small", 0.8)])
 def test_it_finds_the_people_of_the_drawn_clip(name, least):
     truth = json.loads(TRUTH.read_text())
     hits = misses = 0

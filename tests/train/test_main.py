@@ -152,6 +152,12 @@ def test_weights_are_written_part_of_the_way_back_to_where_they_came_from(tmp_pa
     assert main([*command, "--blend", f"{tmp_path / 'start.safetensors'},0.25"]) == 0
     for name, value in load_file(tmp_path / "out.safetensors").items():
         torch.testing.assert_close(value, learnt[name] + 0.25 if value.is_floating_point() else learnt[name])
+    head = "final_layers.1.weight"
+    save_file({name: value for name, value in start.items() if name != head}, tmp_path / "start.safetensors")
+    assert main([*command, "--grow", "--blend", f"{tmp_path / 'start.safetensors'},0.25"]) == 0
+    grown = load_file(tmp_path / "out.safetensors")
+    torch.testing.assert_close(grown[head], learnt[head])
+    torch.testing.assert_close(grown["tags.weight"], learnt["tags.weight"] + 0.25)
     with pytest.raises(SystemExit):
         main([*command, "--blend", "start.safetensors,2"])
     assert "share from 0 to 1" in capsys.readouterr().err
