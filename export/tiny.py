@@ -21,7 +21,6 @@ TAG_SCALE = (1 / 24, 1 / 48)  # tag units per input pixel, (x, y): people stand 
 
 TINY_MEAN = (0.5,) * 3  # the backbone's pixel / 127.5 - 1, in the ModelSpec's terms
 TINY_STD = (0.5,) * 3
-TINY_SHORT_SIDE = 320
 
 
 def build_tiny(joints: int = 17, width: int = 24) -> Tiny:

@@ -227,9 +227,9 @@ def _input_of(model: HigherHead) -> tuple[tuple[float, float, float], tuple[floa
     """Mean, standard deviation and usual short side of the network's input."""
     if isinstance(model, HigherHRNet):
         return IMAGENET_MEAN, IMAGENET_STD, 512
-    from export.tiny import TINY_MEAN, TINY_SHORT_SIDE, TINY_STD  # small's too: same backbone
+    from export.tiny import TINY_MEAN, TINY_STD  # small's too: same backbone
 
-    return TINY_MEAN, TINY_STD, TINY_SHORT_SIDE
+    return TINY_MEAN, TINY_STD, zoo.MODELS["small" if isinstance(model, Small) else "tiny"].short_side
 
 
 def _resolve(name_or_path: str | Path, progress: Progress) -> tuple[Path, zoo.ZooModel | None]:

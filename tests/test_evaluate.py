@@ -14,6 +14,7 @@ from pycocotools.cocoeval import COCOeval
 import evaluate
 from core.errors import EngineError
 from evaluation import check_scales
+from export.zoo import DEFAULT_MODEL
 from samples.make_crowd import HERE
 from tests.command import exit_status
 from tests.evaluation.conftest import data  # noqa: F401  (a fixture)
@@ -50,7 +51,7 @@ def test_the_bundled_model_on_the_sample_clip(capsys, tmp_path):
     out = capsys.readouterr().out
     header, row, caption = out.splitlines()[:3]
     assert header.split()[:4] == ["model", "engine", "AP", "AP50"]
-    assert row.split()[0] == "tiny"
+    assert row.split()[0] == DEFAULT_MODEL
     assert "3 of 3 images" in caption
     assert "half resolution" in caption
     for result in json.loads(saved.read_text()):

@@ -179,11 +179,11 @@ def test_a_picture_checks_the_export(small, tmp_path):
     assert not (tmp_path / "no.onnx").exists()
 
 
-@pytest.mark.parametrize(("name", "tag_dims"), [("tiny", 1), ("small", 2)])
-def test_bundled_models_export_by_name_with_their_own_input(tmp_path, monkeypatch, name, tag_dims):
+@pytest.mark.parametrize(("name", "side", "tag_dims"), [("tiny", 320, 1), ("small", 384, 2)])
+def test_bundled_models_export_by_name_with_their_own_input(tmp_path, monkeypatch, name, side, tag_dims):
     from safetensors.torch import save_file
 
-    from export.tiny import TINY_MEAN, TINY_SHORT_SIDE
+    from export.tiny import TINY_MEAN
 
     monkeypatch.setattr(zoo, "MODELS_FOLDER", tmp_path)
     torch.manual_seed(0)
@@ -191,7 +191,7 @@ def test_bundled_models_export_by_name_with_their_own_input(tmp_path, monkeypatc
     path = to_onnx.export_checkpoint(name, tmp_path / f"{name}.onnx", fp16=False)
     metadata = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
     spec = ModelSpec.from_json(metadata[METADATA_KEY])
-    assert (spec.name, spec.short_side, spec.mean, spec.precision) == (name, TINY_SHORT_SIDE, TINY_MEAN, "fp32")
+    assert (spec.name, spec.short_side, spec.mean, spec.precision) == (name, side, TINY_MEAN, "fp32")
     assert spec.tag_dims == tag_dims
     with OnnxRunner(path) as runner:
         assert runner.infer(np.zeros((1, 3, 64, 128), np.float32)).tags.shape == (1, 17 * tag_dims, 16, 32)
