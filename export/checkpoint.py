@@ -19,7 +19,7 @@ State = dict[str, Tensor]
 # Prefixes before the authors' names: DataParallel, their half-precision wrapper, MMPose's two parts.
 WRAPPERS = ("module.", "1.")
 MMPOSE_PARTS = ("backbone.", "keypoint_head.")
-HEAD = ("final_layers.", "deconv_layers.")  # names of HigherHead's entries
+BACKBONE = "backbone."  # start of the names of MoveNet's entries in tiny, small and narrow
 LISTED = 6  # names of each kind in an error; the rest are counted
 
 
@@ -69,13 +69,13 @@ def load_checkpoint(model: nn.Module, path: str | Path, *, grow: bool = False) -
 
 
 def load_backbone(model: nn.Module, path: str | Path) -> None:
-    """Load the file's entries outside HigherHead into the model, whose head stays as it is.
+    """Load the file's `backbone.*` into the model; everything else stays as it is.
 
     Raises ModelError as load_checkpoint does, if the backbones differ.
     """
-    backbone = {name: value for name, value in read_state(path).items() if not name.startswith(HEAD)}
-    head = {name: value for name, value in model.state_dict().items() if name.startswith(HEAD)}
-    load_state(model, {**backbone, **head}, path)
+    backbone = {name: value for name, value in read_state(path).items() if name.startswith(BACKBONE)}
+    others = {name: value for name, value in model.state_dict().items() if not name.startswith(BACKBONE)}
+    load_state(model, {**others, **backbone}, path)
 
 
 def build_from_checkpoint(path: str | Path) -> HigherHead:

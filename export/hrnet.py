@@ -9,7 +9,6 @@ from functools import reduce
 from operator import add
 from typing import Unpack
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -121,26 +120,3 @@ class HigherHRNet(HigherHead):
         xs = self.stage3([into(x) for into, x in zip(self.transition2, [*xs, xs[-1]], strict=True)])
         xs = self.stage4([into(x) for into, x in zip(self.transition3, [*xs, xs[-1]], strict=True)])
         return xs[0]
-
-
-class NarrowHRNet(HigherHRNet):
-    """HigherHRNet with few channels and blocks: trained from random weights in minutes, to compare its switches.
-
-    The accuracy is low and there are no published weights.
-    """
-
-    STEM = 32
-    BOTTLENECKS = 2
-    MODULES = (1, 1, 1)
-    BLOCKS = 2
-
-    def __init__(self, width: int = 16, joints: int = 17, **switches: Unpack[HeadSwitches]) -> None:
-        super().__init__(width, joints, **switches)
-        # Heatmaps start at 0, as most of their targets are. Tags do not: the push loss has no gradient at equal tags.
-        # But a cell's tags start equal for all joints, and the pull loss finds a person's tags close from the start.
-        with torch.no_grad():
-            for layer in self.final_layers:
-                layer.get_parameter("bias").zero_()
-                layer.get_parameter("weight")[:joints] = 0
-            tags = self.final_layers[0].get_parameter("weight")[joints:]
-            tags[:] = tags[:1].clone()

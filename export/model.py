@@ -1,17 +1,18 @@
-"""build_model: a network by its name, over HigherHRNet, Tiny and Small. Needs torch."""
+"""build_model: a network by its name, over HigherHRNet, Tiny, Small and NarrowHigher. Needs torch."""
 
 from __future__ import annotations
 
 from typing import Unpack
 
 from export.head import HeadSwitches, HigherHead
-from export.hrnet import HigherHRNet, NarrowHRNet
+from export.hrnet import HigherHRNet
+from export.narrow import NarrowHigher
 from export.small import Small
 from export.tiny import build_tiny
 
 WIDTHS = {"w32": 32, "w48": 48}
 BUNDLED = ("tiny", "small")
-NARROW = "narrow"  # NarrowHRNet: no published weights
+NARROW = "narrow"  # NarrowHigher: no published weights
 MODELS = (*WIDTHS, *BUNDLED, NARROW)
 
 # The paper's ablation, each row on top of the one before; the last row is HigherHRNet.
@@ -33,7 +34,7 @@ def build_model(name: str, joints: int = 17, **switches: Unpack[HeadSwitches]) -
     if name in WIDTHS:
         return HigherHRNet(WIDTHS[name], joints, **switches)
     if name == NARROW:
-        return NarrowHRNet(joints=joints, **switches)
+        return NarrowHigher(joints, **switches)
     if name not in BUNDLED:
         raise ValueError(f"no model is called {name!r}; expected one of {', '.join(MODELS)}")
     if switches:

@@ -236,8 +236,8 @@ def _train(options: argparse.Namespace, started: float) -> None:
                 line = "  ".join(f"{name} {value:.4g}" for name, value in record.items())
                 bars.console.print(f"{step:6d}  {line}", soft_wrap=True)
 
-        def write_average(name: str) -> None:
-            _save(run.average.model.state_dict(), options, options.run / f"{name}.safetensors")
+        def write_average(seconds: int) -> None:
+            _save(run.average.model.state_dict(), options, options.run / f"average-{seconds}.safetensors")
 
         stream, teacher = _on_device(mixture, options), _teacher(options)
         if options.timed:
@@ -276,20 +276,22 @@ def _model(options: argparse.Namespace, joints: int) -> tuple[HigherHead, Channe
     import torch
 
     from export.checkpoint import load_backbone, load_checkpoint
-    from export.model import build_model
+    from export.model import NARROW, build_model
     from export.tiny import TINY_MEAN, TINY_STD
 
+    over_movenet = options.model in {*OVER_MOVENET, NARROW}
+    mean, std = (TINY_MEAN, TINY_STD) if over_movenet else (IMAGENET_MEAN, IMAGENET_STD)
     if options.model in OVER_MOVENET:
-        model, mean, std = build_model(options.model, joints=joints), TINY_MEAN, TINY_STD
+        model = build_model(options.model, joints=joints)
     else:
         switches = {"deconvolutions": options.deconvolutions, "residual_blocks": options.residual_blocks}
         switches |= {"concatenate": not options.no_concatenate, "aggregate": not options.no_aggregate}
-        model, mean, std = build_model(options.model, joints=joints, **switches), IMAGENET_MEAN, IMAGENET_STD
+        model = build_model(options.model, joints=joints, **switches)
     if (options.run / "checkpoint.pt").exists():
         return model, mean, std  # the checkpoint has the weights
     if options.backbone:
-        if options.weights or options.model in OVER_MOVENET:
-            raise ValueError("--backbone is for --model w32, w48 and narrow, without --weights")
+        if options.weights or options.model != NARROW:
+            raise ValueError("--backbone is for --model narrow, without --weights")
         load_backbone(model, options.backbone)
     if options.weights:
         load_checkpoint(model, options.weights, grow=options.grow)

@@ -63,7 +63,7 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="layers that --weights and --blend lack start untrained, and are not blended",
     )
-    text = "start the backbone of w32, w48 or narrow from these weights, of any head; the head is random"
+    text = "start the backbone of narrow from that of small, in this file; the head is random"
     add("--backbone", type=file_path, metavar="FILE", help=text)
     add(
         "--movenet",
@@ -118,9 +118,6 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     add("--timed", action="store_true", help=text)
     text = "write the averaged weights to RUN/average-SECONDS.safetensors at these intervals (0: never)"
     add("--snapshot-seconds", type=float, default=0.0, metavar="S", help=text)
-    add("--snapshot-steps", type=int, default=0, metavar="N", help="and to RUN/step-STEP.safetensors (0: never)")
-    text = "do not look for the fastest memory layout and kernels of a GPU first: for short runs of small networks"
-    add("--no-search", dest="search", action="store_false", help=text)
     add("--log-every", type=int, default=20, metavar="STEPS", help="(20)")
     add("--validate-every", type=int, default=0, metavar="STEPS", help="(0: never)")
     add("--checkpoint-every", type=int, default=200, metavar="STEPS", help="(200)")

@@ -36,7 +36,7 @@ class Run:
     validate: Callable[[nn.Module], Record] | None = None  # gets a model in eval mode, float32, on the run's device
     on_step: Callable[[int, Record], None] = lambda step, record: None
     on_note: Callable[[str], None] = lambda text: None  # gets what was chosen for the GPU
-    on_snapshot: Callable[[str], None] = lambda name: None  # gets average-SECONDS or step-STEP; the average is ready
+    on_snapshot: Callable[[int], None] = lambda seconds: None  # gets the seconds since the start; the average is ready
     teacher: Teacher | None = None  # for a Tiny or a Small
     step: int = 0  # number of the next batch
     average: MovingAverage = field(init=False)
@@ -69,7 +69,7 @@ class Run:
     def train(self) -> bool:
         """Train until the last step or for `minutes`, with checkpoints. Returns whether the run is complete."""
         options = self.options
-        self._started = self._last_snapshot = started = time.monotonic()
+        started = snapshot = time.monotonic()
         self._ends = started + 60 * options.minutes if options.minutes is not None else float("inf")
         if self._on_gpu:
             self._prepare_gpu()
@@ -105,7 +105,9 @@ class Run:
                 self.on_step(self.step, {})
             if self.step % options.checkpoint_every == 0 or over:
                 self.save()
-            self._snapshot()
+            if options.snapshot_seconds and time.monotonic() - snapshot >= options.snapshot_seconds:
+                snapshot += options.snapshot_seconds
+                self.on_snapshot(round(snapshot - started))
             if options.validate_every and self.step % options.validate_every == 0:
                 self._validate()
                 since = time.monotonic()
@@ -146,8 +148,6 @@ class Run:
             self.metrics_path.write_text("".join(line + "\n" for line in lines))
 
     def _prepare_gpu(self) -> None:
-        if not self.options.search:
-            return
         if isinstance(self.mixture, DeviceMixture):
             (batch,) = self.mixture.batches(range(self.step, self.step + 1))
             self._learn.choose_layout(batch, frozen=self.step < self.options.frozen_steps)
@@ -169,14 +169,6 @@ class Run:
         if not options.timed:
             return learning_rate(step, peak=options.rate, warm_up=options.warm_up, steps=options.steps)
         return options.rate * min(1.0, (step - self._first + 1) / max(1, options.warm_up)) * cosine(self._done())
-
-    def _snapshot(self) -> None:
-        options = self.options
-        if options.snapshot_seconds and time.monotonic() - self._last_snapshot >= options.snapshot_seconds:
-            self._last_snapshot += options.snapshot_seconds
-            self.on_snapshot(f"average-{round(self._last_snapshot - self._started)}")
-        if options.snapshot_steps and self.step % options.snapshot_steps == 0:
-            self.on_snapshot(f"step-{self.step}")
 
     def _validate(self) -> None:
         if self.validate is not None:

@@ -43,16 +43,17 @@ def test_safetensors_load_by_name_or_by_content(narrow, tmp_path):
         assert_equal_states(build_from_checkpoint(tmp_path / name), narrow)
 
 
-def test_a_backbone_loads_from_any_head_and_leaves_the_models_own(tmp_path):
-    torch.save(HigherHRNet(4, 17, deconvolutions=0).state_dict(), tmp_path / "model.pth")
-    model = HigherHRNet(4, 14)
+def test_narrow_takes_the_backbone_of_small_and_nothing_else(tmp_path):
+    torch.save(build_model("small").state_dict(), tmp_path / "small.pth")
+    model = build_model("narrow")
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    load_backbone(model, tmp_path / "model.pth")
-    loaded = torch.load(tmp_path / "model.pth", weights_only=True)
+    load_backbone(model, tmp_path / "small.pth")
+    loaded = torch.load(tmp_path / "small.pth", weights_only=True)
     for key, value in model.state_dict().items():
-        assert torch.equal(value, before[key] if key.startswith(("final_layers", "deconv_layers")) else loaded[key])
+        assert torch.equal(value, (loaded if key.startswith("backbone.") else before)[key])
+    torch.save(build_model("tiny").state_dict(), tmp_path / "tiny.pth")
     with pytest.raises(ModelError, match="misshapen"):
-        load_backbone(HigherHRNet(8), tmp_path / "model.pth")
+        load_backbone(model, tmp_path / "tiny.pth")
 
 
 @pytest.mark.parametrize("row", ABLATION)

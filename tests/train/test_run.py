@@ -205,18 +205,3 @@ def test_freezing_goes_by_name():
     assert learning() == ["head.weight"]
     freeze(model, None, backbone=False)
     assert len(learning()) == 4
-
-
-def test_snapshots_are_due_at_steps(tmp_path):
-    run = start(tmp_path, width=8, side=64, steps=5, snapshot_steps=2)
-    names: list[str] = []
-    run.on_snapshot = names.append
-    assert run.train()
-    assert names == ["step-2", "step-4"]
-
-
-@pytest.mark.parametrize("search", [True, False])
-def test_the_search_for_fast_kernels_can_be_left_out(tmp_path, monkeypatch, search):
-    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
-    start(tmp_path, width=8, side=64, search=search)._prepare_gpu()
-    assert torch.backends.cudnn.benchmark is search
