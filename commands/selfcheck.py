@@ -28,9 +28,8 @@ from pipeline import PosePipeline, open_source
 CLIP = Path(__file__).resolve().parents[1] / "samples" / "crowd.mp4"
 FRAMES = 50
 ENGINES = ("tensorrt", "tensorrt-rtx", "torch")
-MIN_MATCHED = (
-    0.97  # of the people that either engine scores >= MIN_SCORE: FP16 groups about 1 of 100 otherwise, with flip
-)
+# Of the people that either engine scores >= MIN_SCORE. With flip, FP16 groups about one in a hundred otherwise.
+MIN_MATCHED = 0.97
 MIN_SCORE = 0.3
 SCORE_MARGIN = 0.2  # the other engine may score them this much lower: in FP16 a person can lose some joints
 MAX_MEDIAN_PX = 1.0

@@ -98,8 +98,14 @@ class Validation:
                 image_id=maps.image_id,
                 category_id=self.annotations.category_id,
                 keypoints=person.ravel().tolist(),
-                bbox=[0.0, 0.0, 0.0, 0.0],  # COCO's keypoint evaluation ignores it
+                bbox=_box(person),
                 score=float(score),
             )
             for person, score in zip(keypoints, scores, strict=True)
         ]
+
+
+def _box(person: NDArray[np.float32]) -> list[float]:
+    """x, y, width, height of the found joints of (K, 3); its area decides whether a person counts in AP M or AP L."""
+    found = person[person[:, 2] > 0, :2] if (person[:, 2] > 0).any() else person[:, :2]
+    return [*found.min(0).tolist(), *np.ptp(found, axis=0).tolist()]

@@ -65,6 +65,9 @@ def test_four_pictures_are_learnt(tmp_path):
     assert run.train()
     records = [json.loads(line) for line in run.metrics_path.read_text().splitlines()]
     first, *_, last = [record for record in records if record["kind"] == "train"]
+    boxes = [person["bbox"] for person in validate.people(run.average.model)]
+    assert boxes
+    assert all(0 < side <= drawing.SIDE for box in boxes for side in box[2:])  # COCO sorts people by size with them
     assert last["heatmaps_4"] < first["heatmaps_4"] / 4 and last["heatmaps_2"] < first["heatmaps_2"] / 3
     (score,) = [record for record in records if record["kind"] == "validation"]
     assert score["AP50"] >= 0.95
