@@ -16,17 +16,13 @@ from torch import Tensor, nn
 
 from core.errors import ModelError
 from core.files import write_whole
-from core.joints import joint_set_of
 from core.ort import load_onnxruntime
 from core.progress import Progress, unseen
-from core.spec import IMAGENET_MEAN, IMAGENET_STD, METADATA_KEY, SIDE_MULTIPLE, ModelSpec
-from export import zoo
-from export.checkpoint import build_from_checkpoint
+from core.spec import METADATA_KEY, SIDE_MULTIPLE, ModelSpec
 from export.compact import store_half
 from export.head import Aggregated, HigherHead
-from export.hrnet import HigherHRNet
+from export.named import open_checkpoint
 from export.padding import fold_padding
-from export.small import TAG_DIMS, Small
 
 logger = logging.getLogger(__name__)
 
@@ -51,23 +47,7 @@ def export_checkpoint(
     to (1, 3, H, W); by default N, H and W stay free. check_image: picture for the check against PyTorch; noise without.
     progress: reports the download. Raises ValueError for an unknown name or size, DownloadError, ModelError.
     """
-    path, entry = _resolve(name_or_path, progress)
-    model = build_from_checkpoint(path)
-    try:
-        joint_set = joint_set_of(model.joints)
-    except ValueError as error:
-        raise ModelError(f"{path} does not fit: {error}") from error
-    mean, std, short_side = _input_of(model)
-    spec = ModelSpec(
-        name=entry.name if entry else path.name.split(".")[0],
-        joint_set=joint_set.name,
-        short_side=size if size is not None else entry.short_side if entry else short_side,
-        fixed_hw=fixed_hw,
-        precision="fp16" if fp16 else "fp32",
-        mean=mean,
-        std=std,
-        tag_dims=TAG_DIMS if isinstance(model, Small) else 1,
-    )
+    model, spec = open_checkpoint(name_or_path, fp16=fp16, size=size, fixed_hw=fixed_hw, progress=progress)
     return export_model(model, spec, out, check_image=check_image)
 
 
@@ -221,22 +201,3 @@ def _picture(path: Path, spec: ModelSpec) -> NDArray[np.float32]:
     rgb = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)[..., ::-1].astype(np.float32)
     image = (rgb / 255 - np.asarray(spec.mean, np.float32)) / np.asarray(spec.std, np.float32)
     return np.ascontiguousarray(image.transpose(2, 0, 1)[None], dtype=np.float32)
-
-
-def _input_of(model: HigherHead) -> tuple[tuple[float, float, float], tuple[float, float, float], int]:
-    """Mean, standard deviation and usual short side of the network's input."""
-    if isinstance(model, HigherHRNet):
-        return IMAGENET_MEAN, IMAGENET_STD, 512
-    from export.tiny import TINY_MEAN, TINY_STD  # small's too: same backbone
-
-    return TINY_MEAN, TINY_STD, zoo.MODELS["small" if isinstance(model, Small) else "tiny"].short_side
-
-
-def _resolve(name_or_path: str | Path, progress: Progress) -> tuple[Path, zoo.ZooModel | None]:
-    name = str(name_or_path)
-    if name in zoo.MODELS:
-        return zoo.locate(name, progress=progress), zoo.MODELS[name]
-    path = Path(name_or_path)
-    if not path.exists():
-        raise ValueError(f"{name} is neither a file nor a named model; expected one of {', '.join(zoo.MODELS)}")
-    return path, None

@@ -15,7 +15,7 @@ from core.spec import SIDE_MULTIPLE, ModelSpec
 from engine import openvino_runner
 from engine.gpu import find_gpu
 from engine.tensorrt.flavor import MODULES, RTX_CAPABILITIES, Flavor
-from pipeline.model_files import ONNX_SUFFIX, PLAN_SUFFIX, check_model, onnx_file, torch_graph
+from pipeline.model_files import ONNX_SUFFIX, PLAN_SUFFIX, check_model, onnx_file, torch_graph, torch_spec
 from pipeline.step import FrameStep, HostStep, PassOptions
 
 if TYPE_CHECKING:
@@ -193,15 +193,14 @@ def _on_gpu(request: _Request, engine: str, why: str) -> FrameStep:
         from engine.torch_runner import load_torch
 
         load_torch()
-    else:
-        _require_tensorrt(flavor)
+        spec = torch_spec(request.model, request.progress)
+        return _on_device(request, spec, engine, why, _torch_networks(request, spec))
+    _require_tensorrt(flavor)
     onnx = onnx_file(request.model, request.progress, fp16=True)
     from engine.onnx_file import read_spec
 
     spec = read_spec(onnx)
     _check_fixed(request, onnx, spec, 1)
-    if engine == "torch":
-        return _on_device(request, spec, engine, why, _torch_networks(request, spec))
     return _on_device(request, spec, engine, why, _tensorrt_networks(request, onnx, flavor))
 
 

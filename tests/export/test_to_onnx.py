@@ -22,6 +22,7 @@ from export import to_onnx, zoo
 from export.__main__ import main
 from export.head import Aggregated
 from export.model import ABLATION, build_model
+from export.named import open_checkpoint
 from tests.command import exit_status
 from tests.export.networks import Small, drawn, recipe
 
@@ -193,6 +194,7 @@ def test_bundled_models_export_by_name_with_their_own_input(tmp_path, monkeypatc
     spec = ModelSpec.from_json(metadata[METADATA_KEY])
     assert (spec.name, spec.short_side, spec.mean, spec.precision) == (name, side, TINY_MEAN, "fp32")
     assert spec.tag_dims == tag_dims
+    assert open_checkpoint(name, fp16=False)[1] == spec
     with OnnxRunner(path) as runner:
         assert runner.infer(np.zeros((1, 3, 64, 128), np.float32)).tags.shape == (1, 17 * tag_dims, 16, 32)
 
