@@ -29,6 +29,7 @@ from export.model import ABLATION, NARROW, build_model
 from export.tiny import TINY_MEAN, TINY_STD
 from kernels.options import DecodeOptions
 from train.__main__ import main as train
+from train.arguments import labels_and_folder
 
 PROG = "python -m benchmarks.ablation"
 # Cheng et al. 2020, table 6: AP on COCO val2017, HigherHRNet-W32 at 512, without multi-scale test.
@@ -146,7 +147,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         name=NARROW, joint_set="coco", short_side=options.side, precision="fp32", mean=TINY_MEAN, std=TINY_STD
     )
     labels, folder = options.val
-    decode = DecodeOptions(threshold=options.threshold)
+    decode = DecodeOptions(threshold=THRESHOLD)
     validation = Validation(labels, folder, spec, options.val_limit, decode)
     oracle = TrueTags(validation.annotations)
     rows = list(ABLATION.values())
@@ -179,19 +180,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--device", default="cpu", help="cpu, cuda, cuda:1 … (cpu)")
     add("--steps", type=count, default=400, help="of each run (400)")
     add("--seeds", type=int, nargs="+", default=[0, 1], help="(0 1)")
-    add("--val", type=_pair, metavar="JSON,DIR", help="validation pictures")
+    add("--val", type=labels_and_folder, metavar="JSON,DIR", help="validation pictures")
     add("--val-limit", type=int, default=0, metavar="N", help="use N of them, evenly spread (0: all)")
     add("--val-side", dest="side", type=count, default=SIDE, metavar="PIXELS", help=f"their short side ({SIDE})")
-    add("--threshold", type=float, default=THRESHOLD, metavar="X", help=f"of a peak, in all rows ({THRESHOLD})")
     add("more", nargs="*", metavar="-- OPTION …", help="more options of python -m train, for all runs")
     return parser
-
-
-def _pair(text: str) -> tuple[Path, Path]:
-    labels, comma, folder = text.partition(",")
-    if not comma:
-        raise argparse.ArgumentTypeError(f"{text!r}; expected JSON,DIR")
-    return Path(labels), Path(folder)
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from benchmarks.drawn_maps import DrawnRunner
 from core.spec import ModelSpec
 from engine.runner import Heads, Images, Runner
 from kernels.options import DecodeOptions
-from pipeline.model_files import torch_graph
+from pipeline.model_files import torch_model
 from pipeline.step import HostStep, PassOptions
 
 
@@ -27,7 +27,7 @@ class HostTorch:
         self.spec = spec
         self._device = torch.device(device)
         torch.backends.cudnn.benchmark = True
-        graph = torch_graph(model, spec)
+        graph, _ = torch_model(model, fp16=spec.precision == "fp16")
         self._graph: torch.nn.Module | None = graph.to(device=self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs lack it
 
     @torch.inference_mode()

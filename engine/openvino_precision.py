@@ -26,9 +26,9 @@ RUN_CONVOLUTIONS = frozenset(
     ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
 )  # as the CPU plugin names them
 NOT_COMPUTED = frozenset(("Constant", "Parameter"))
-# In the names of the layers to run in bf16: a MoveNet backbone's inverted residual blocks (export/movenet.py), small's
-# wider pyramid and its head at 1/2 (export/small.py).
-IN_BF16 = ("/backbone/blocks.", "/pyramid/", "/deconv_layers.")
+BLOCKS = "/backbone/blocks."  # in the names of a MoveNet backbone's inverted residual blocks (export/movenet.py)
+# In the names of the layers of a network with such blocks that run in bf16: also small's wider pyramid, and the head.
+IN_BF16 = (BLOCKS, "/pyramid/", "/deconv_layers.")
 # OpenVINO's own mark, "do not convert from any type to these types". Its CPU plugin keeps such a layer's type.
 MARK = {"name": "DisablePrecisionConversion", "version": "0", "value": "dynamic:bf16,f16"}
 
@@ -103,11 +103,12 @@ def _number(value: openvino.Output) -> int | None:
 
 
 def layers_in_fp32(model: openvino.Model, outputs: Sequence[str]) -> frozenset[str]:
-    """Names of the layers to keep in FP32: all but IN_BF16 and the last ones; without such layers, the last ones."""
+    """Names of the layers to keep in FP32: of a network with BLOCKS all but IN_BF16; of others the last ones."""
     computed = {node.get_friendly_name() for node in model.get_ops() if node.get_type_name() not in NOT_COMPUTED}
-    in_blocks = {name for name in computed if any(part in name for part in IN_BF16)}
     last = last_layers(model, outputs)
-    return last | (computed - in_blocks) if in_blocks else last
+    if not any(BLOCKS in name for name in computed):
+        return last
+    return last | {name for name in computed if not any(part in name for part in IN_BF16)}
 
 
 def last_layers(model: openvino.Model, outputs: Sequence[str]) -> frozenset[str]:

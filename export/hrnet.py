@@ -38,14 +38,14 @@ class Bottleneck(nn.Module):
 
 
 class HighResolutionModule(nn.Module):
-    """Parallel branches of residual blocks, each at half the previous size; then each output sums all branches.
+    """Parallel branches of four residual blocks, each at half the previous size; then each output sums all branches.
 
     widths: channels of each branch, finest first. outputs: number of branches returned, from the finest.
     """
 
-    def __init__(self, widths: list[int], outputs: int, blocks: int) -> None:
+    def __init__(self, widths: list[int], outputs: int) -> None:
         super().__init__()
-        self.branches = nn.ModuleList(nn.Sequential(*(BasicBlock(width) for _ in range(blocks))) for width in widths)
+        self.branches = nn.ModuleList(nn.Sequential(*(BasicBlock(width) for _ in range(4))) for width in widths)
         self.fuse_layers = nn.ModuleList(
             nn.ModuleList(self._resample(widths, source, target) for source in range(len(widths)))
             for target in range(outputs)
@@ -77,21 +77,19 @@ class HigherHRNet(HigherHead):
     image: (N, 3, H, W), sides multiples of 32. switches: as HigherHead's.
     """
 
-    STEM = 64  # channels of the first two convolutions and inside layer1
-    BOTTLENECKS = 4  # in layer1
     MODULES = (1, 4, 3)  # high-resolution modules in stages 2, 3, 4
-    BLOCKS = 4  # residual blocks per branch of a module
 
     def __init__(self, width: int = 32, joints: int = 17, **switches: Unpack[HeadSwitches]) -> None:
         super().__init__(width, joints, **switches)
-        stem = self.STEM
+        stem = 64
         self.conv1 = nn.Conv2d(3, stem, 3, 2, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(stem)
         self.conv2 = nn.Conv2d(stem, stem, 3, 2, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(stem)
         c_layer1 = stem * Bottleneck.EXPANSION
-        more = [Bottleneck(c_layer1, stem) for _ in range(self.BOTTLENECKS - 1)]
-        self.layer1 = nn.Sequential(Bottleneck(stem, stem), *more)
+        self.layer1 = nn.Sequential(
+            Bottleneck(stem, stem), Bottleneck(c_layer1, stem), Bottleneck(c_layer1, stem), Bottleneck(c_layer1, stem)
+        )
         widths = [width * 2**branch for branch in range(4)]
         self.transition1 = nn.ModuleList(
             [conv_bn(c_layer1, widths[0], 3), nn.Sequential(conv_bn(c_layer1, widths[1], 3, 2))]
@@ -108,9 +106,10 @@ class HigherHRNet(HigherHead):
         new = nn.Sequential(conv_bn(widths[-2], widths[-1], 3, 2))
         return nn.ModuleList([*(nn.Identity() for _ in widths[:-1]), new])
 
-    def _stage(self, modules: int, widths: list[int], outputs: int | None = None) -> nn.Sequential:
+    @staticmethod
+    def _stage(modules: int, widths: list[int], outputs: int | None = None) -> nn.Sequential:
         fused = [len(widths)] * (modules - 1) + [outputs or len(widths)]
-        return nn.Sequential(*(HighResolutionModule(widths, count, self.BLOCKS) for count in fused))
+        return nn.Sequential(*(HighResolutionModule(widths, count) for count in fused))
 
     def features(self, image: Tensor) -> Tensor:
         x = F.relu(self.bn1(self.conv1(image)), inplace=True)

@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from export.head import BasicBlock, HigherHead, conv_bn
+from export.head import BasicBlock, conv_bn
 from export.movenet import CONTEXT, DETAIL, FEATURES, MIDDLE, NEARLY_WHOLE, NEARLY_WHOLE_TOP, MoveNet, Parts, upsample
+from export.over_movenet import OverMoveNet
 
 TAG_DIMS: Literal[2] = 2
 TAG_CHANNELS = 96  # of the hidden layer
@@ -23,7 +24,7 @@ TAG_SCALE = (1 / 30, 1 / 42)  # tag units per input pixel, (x, y): people stand 
 COARSE, MEDIUM, FINE, FINEST = 96, 64, 48, 32  # channels of the wider pyramid at 1/16, 1/8, 1/4, and of the head at 1/2
 
 
-class Small(HigherHead):
+class Small(OverMoveNet):
     """image (N, 3, H, W), sides multiples of 32 -> (N, 3K, H/4, W/4), heatmaps and tags; (N, K, H/2, W/2), heatmaps.
 
     The tags: all joints' first components (horizontal), then all second components (vertical).
@@ -40,30 +41,9 @@ class Small(HigherHead):
         self.pyramid = WidePyramid()
         self.corrections = nn.Conv2d(FINE, (1 + TAG_DIMS) * joints, 1)  # of the logits and of the tags
         self.tag_scale = nn.Parameter(torch.tensor(TAG_SCALE))
-        # Heatmaps leave as gain * (value - floor), tags times a factor, as tiny's: (1, 0, 1) while training.
-        self.register_buffer("contrast", torch.tensor([1.0, 0.0, 1.0]))
-        self.contrast: Tensor
-        self._initialise()
+        self._initialise((self.corrections, *self.final_layers))
 
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        return self.head(self.backbone(image))
-
-    def head(self, parts: Parts) -> tuple[Tensor, ...]:
-        """The outputs, from what the backbone gives."""
-        heatmaps, more, tags = self._predictions(parts)
-        gain, floor, factor = self.contrast.unbind()
-        half = more + upsample(heatmaps, 2)
-        return torch.cat([gain * (heatmaps - floor), factor * tags], 1), gain * (half - floor)
-
-    def aggregated(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """As HigherHead's in fewer steps: the mean of an enlarged map and the same plus x is that map plus x / 2."""
-        heatmaps, more, tags = self._predictions(self.backbone(image))
-        gain, floor, factor = self.contrast.unbind()
-        quarter, more = gain * (heatmaps - floor), 0.5 * gain * more
-        return upsample(quarter.float(), 2) + more.float(), (factor * tags).float()
-
-    def _predictions(self, parts: Parts) -> tuple[Tensor, ...]:
-        """(heatmaps (N, K, H/4, W/4), what the head adds to them at H/2, tags (N, 2K, H/4, W/4)), without contrast."""
+    def _predictions(self, parts: Parts) -> tuple[Tensor, Tensor, Tensor]:
         wide = self.pyramid(parts)
         more_logits, more_tags = self.corrections(wide).split([self.joints, TAG_DIMS * self.joints], 1)
         heatmaps = torch.sigmoid(parts.logits + more_logits)
@@ -79,18 +59,6 @@ class Small(HigherHead):
         )
         place = torch.stack([x.expand(rows, columns), y[:, None].expand(rows, columns)])
         return place[:, None].expand(TAG_DIMS, self.joints, rows, columns).flatten(0, 1)
-
-    def _initialise(self) -> None:
-        """He (2015) for convolutions; heatmaps start low, corrections at zero, tags as the position alone."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-                nn.init.kaiming_normal_(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        for layer in (self.corrections, *self.final_layers):
-            nn.init.zeros_(layer.weight)
-        nn.init.normal_(self.backbone.logits.weight, std=1e-3)
-        nn.init.constant_(self.backbone.logits.bias, -4.0)  # type: ignore[arg-type]  # a bias is there: Conv2d(bias=True)
 
 
 class TagFeatures(nn.Module):

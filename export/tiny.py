@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from export.head import HigherHead, conv_bn
+from export.head import conv_bn
 from export.movenet import CONTEXT, DETAIL, FEATURES, MoveNet, Parts, upsample
+from export.over_movenet import OverMoveNet
 
 STRIDE = 16  # input pixels per cell of the features that give the tags
 TAG_CHANNELS = 96
@@ -28,7 +29,7 @@ def build_tiny(joints: int = 17, width: int = 24) -> Tiny:
     return Tiny(joints, width)
 
 
-class Tiny(HigherHead):
+class Tiny(OverMoveNet):
     """image (N, 3, H, W), sides multiples of 32 -> (quarter, half), as HigherHead."""
 
     def __init__(self, joints: int, width: int) -> None:
@@ -41,32 +42,10 @@ class Tiny(HigherHead):
         self.tag_context = nn.Sequential(separable(CONTEXT, TAG_CHANNELS), SeparableBlock(TAG_CHANNELS))
         self.more_tags = nn.Conv2d(TAG_CHANNELS, joints, 1)  # a correction of the read-out
         self.tag_scale = nn.Parameter(torch.tensor(TAG_SCALE) * STRIDE)  # tag units per cell at 1/16, (x, y)
-        # Heatmaps leave as gain * (value - floor), tags times a factor: (1, 0, 1) while training. Then a floor hides
-        # the faint ghosts wherever a joint might be, which the decode's threshold would take for people, and the
-        # factor says how far apart two people's tags must be: the decode's own distance is fixed, at 1.
-        self.register_buffer("contrast", torch.tensor([1.0, 0.0, 1.0]))
-        self.contrast: Tensor
-        self._initialise()
+        self._initialise((self.more_tags, *self.final_layers))
+        nn.init.normal_(self.tags.weight, std=1e-3)
 
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        return self.head(self.backbone(image))
-
-    def head(self, parts: Parts) -> tuple[Tensor, ...]:
-        """The outputs, from what the backbone gives."""
-        heatmaps, more, tags = self._predictions(parts)
-        gain, floor, factor = self.contrast.unbind()
-        half = more + upsample(heatmaps, 2)
-        return torch.cat([gain * (heatmaps - floor), factor * tags], 1), gain * (half - floor)
-
-    def aggregated(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """As HigherHead's in fewer steps: the mean of an enlarged map and the same plus x is that map plus x / 2."""
-        heatmaps, more, tags = self._predictions(self.backbone(image))
-        gain, floor, factor = self.contrast.unbind()
-        quarter, more = gain * (heatmaps - floor), 0.5 * gain * more
-        return upsample(quarter.float(), 2) + more.float(), (factor * tags).float()
-
-    def _predictions(self, parts: Parts) -> tuple[Tensor, ...]:
-        """(heatmaps (N, K, H/4, W/4), what the head adds to them at H/2, tags (N, K, H/4, W/4)), without contrast."""
+    def _predictions(self, parts: Parts) -> tuple[Tensor, Tensor, Tensor]:
         logits, features, detail, _, context = parts
         tags = upsample(self.tags(context) + self.more_tags(self.tag_context(context)), 4)
         features = self.merge(torch.cat([features, detail], 1))
@@ -87,19 +66,6 @@ class Tiny(HigherHead):
         """
         true = (torch.arange(4 * cells, device=self.tag_scale.device).to(self.tag_scale.dtype) + 0.5) / 4 - 0.5
         return true.clamp(min=0) - (true - (cells - 1)).clamp(min=0)
-
-    def _initialise(self) -> None:
-        """He (2015) for convolutions; the heatmaps start low, what is added to them and to the tags at zero."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-                nn.init.kaiming_normal_(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        for layer in (self.more_tags, *self.final_layers):
-            nn.init.zeros_(layer.weight)
-        nn.init.normal_(self.tags.weight, std=1e-3)
-        nn.init.normal_(self.backbone.logits.weight, std=1e-3)
-        nn.init.constant_(self.backbone.logits.bias, -4.0)  # type: ignore[arg-type]  # a bias is there: Conv2d(bias=True)
 
 
 class SeparableBlock(nn.Module):

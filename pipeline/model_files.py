@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from core.errors import EngineError, ModelError
 from core.files import cache_folder
-from core.progress import Progress
+from core.progress import Progress, unseen
 from core.spec import ModelSpec
 from export import zoo
 
@@ -60,32 +60,17 @@ def onnx_file(model: str, progress: Progress, *, fp16: bool) -> Path:
     return path
 
 
-def torch_spec(model: str, progress: Progress) -> ModelSpec:
-    """What the network of a checkpoint expects in FP16, without an export.
+def torch_model(model: str, *, fp16: bool, progress: Progress = unseen) -> tuple[nn.Module, ModelSpec]:
+    """A torch module, image -> (heatmaps, tags), with batch-norm folded, in the precision of its spec.
 
     Raises ValueError for an ONNX file, ModelError for weights that cannot be read, DownloadError.
     """
-    _require_checkpoint(model)
-    from export.named import open_checkpoint
-
-    return open_checkpoint(model, progress=progress)[1]
-
-
-def torch_graph(model: str, spec: ModelSpec) -> nn.Module:
-    """A torch module, image -> (heatmaps, tags), with batch-norm folded, in the precision of `spec`.
-
-    Raises as torch_spec.
-    """
-    _require_checkpoint(model)
-    from export.checkpoint import build_from_checkpoint
-    from export.head import Aggregated
-    from export.to_onnx import fold_batch_norm
-
-    weights = zoo.locate(model) if model in zoo.MODELS else Path(model)
-    graph = fold_batch_norm(Aggregated(build_from_checkpoint(weights)).eval())
-    return graph.half() if spec.precision == "fp16" else graph
-
-
-def _require_checkpoint(model: str) -> None:
     if Path(model).suffix == ONNX_SUFFIX:
         raise ValueError(f"torch needs a checkpoint, got the ONNX file {model}; give the checkpoint or use tensorrt")
+    from export.head import Aggregated
+    from export.named import open_checkpoint
+    from export.to_onnx import fold_batch_norm
+
+    network, spec = open_checkpoint(model, fp16=fp16, progress=progress)
+    graph = fold_batch_norm(Aggregated(network).eval())
+    return graph.half() if fp16 else graph, spec

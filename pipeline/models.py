@@ -15,10 +15,12 @@ from core.spec import SIDE_MULTIPLE, ModelSpec
 from engine import openvino_runner
 from engine.gpu import find_gpu
 from engine.tensorrt.flavor import MODULES, RTX_CAPABILITIES, Flavor
-from pipeline.model_files import ONNX_SUFFIX, PLAN_SUFFIX, check_model, onnx_file, torch_graph, torch_spec
+from pipeline.model_files import ONNX_SUFFIX, PLAN_SUFFIX, check_model, onnx_file, torch_model
 from pipeline.step import FrameStep, HostStep, PassOptions
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from engine.device import Device
     from engine.onnx_runner import OnnxRunner
     from engine.openvino_runner import OpenVinoRunner
@@ -193,8 +195,8 @@ def _on_gpu(request: _Request, engine: str, why: str) -> FrameStep:
         from engine.torch_runner import load_torch
 
         load_torch()
-        spec = torch_spec(request.model, request.progress)
-        return _on_device(request, spec, engine, why, _torch_networks(request, spec))
+        graph, spec = torch_model(request.model, fp16=True, progress=request.progress)
+        return _on_device(request, spec, engine, why, _torch_networks(graph, spec))
     _require_tensorrt(flavor)
     onnx = onnx_file(request.model, request.progress, fp16=True)
     from engine.onnx_file import read_spec
@@ -258,10 +260,9 @@ def _tensorrt_networks(request: _Request, onnx: Path, flavor: Flavor) -> Callabl
     return network_for
 
 
-def _torch_networks(request: _Request, spec: ModelSpec) -> Callable[[Shape, Device], DeviceNetwork]:
+def _torch_networks(graph: nn.Module, spec: ModelSpec) -> Callable[[Shape, Device], DeviceNetwork]:
     from engine.torch_runner import TorchNetwork
 
-    graph = torch_graph(request.model, spec)
     return lambda shape, device: TorchNetwork(graph, spec, shape, device)
 
 

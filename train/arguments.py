@@ -43,7 +43,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     add("--features-weight", type=float, default=FEATURES_WEIGHT, metavar="X", help=text)
     add("--drawn", type=int, default=0, metavar="N", help="add N synthetic pictures")
     add("--drawn-weight", type=float, default=1.0, metavar="X", help="how often each is used per epoch (1)")
-    add("--val", type=_labels, metavar="JSON,DIR", help="validation pictures, to measure AP on")
+    add("--val", type=labels_and_folder, metavar="JSON,DIR", help="validation pictures, to measure AP on")
     add("--val-limit", type=int, default=0, metavar="N", help="use N of them, evenly spread (0: all)")
     add("--val-side", type=int, default=256, metavar="PIXELS", help="their short side (256)")
     add("--pack", type=file_path, metavar="FILE", help="write --data into one file and exit")
@@ -173,7 +173,8 @@ def _sigmas(text: str) -> tuple[float, ...]:
     return values
 
 
-def _labels(text: str) -> tuple[Path, Path]:
+def labels_and_folder(text: str) -> tuple[Path, Path]:
+    """JSON,DIR."""
     labels, comma, folder = text.partition(",")
     if not comma:
         raise argparse.ArgumentTypeError(f"{text!r}; expected JSON,DIR")

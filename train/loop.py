@@ -37,7 +37,7 @@ class Run:
     on_step: Callable[[int, Record], None] = lambda step, record: None
     on_note: Callable[[str], None] = lambda text: None  # gets what was chosen for the GPU
     on_snapshot: Callable[[int], None] = lambda seconds: None  # gets the seconds since the start; the average is ready
-    teacher: Teacher | None = None  # for a Tiny or a Small
+    teacher: Teacher | None = None  # for an OverMoveNet
     step: int = 0  # number of the next batch
     average: MovingAverage = field(init=False)
 

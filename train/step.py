@@ -9,8 +9,7 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 
-from export.small import Small
-from export.tiny import Tiny
+from export.over_movenet import OverMoveNet
 from train.device_mixture import DeviceMixture
 from train.losses import focal_loss, heatmap_loss, tag_losses
 from train.mixture import Batch, Mixture, normalise
@@ -25,7 +24,7 @@ SLOW_S = 2.0  # a first pass that takes longer is the only one in a layout other
 class Step:
     """Trains `model` on one batch per call.
 
-    optimizer: with the groups of parameter_groups. mixture: the batches' source. teacher: for a Tiny or a Small.
+    optimizer: with the groups of parameter_groups. mixture: the batches' source. teacher: for an OverMoveNet.
     on_note: gets what was chosen for the GPU.
     """
 
@@ -118,7 +117,7 @@ class Step:
                 outputs = self.model(images)
                 feature_loss = images.new_zeros(())
             else:
-                assert isinstance(self.model, Tiny | Small)
+                assert isinstance(self.model, OverMoveNet)
                 parts = self.model.backbone(images)
                 outputs = self.model.head(parts)
                 feature_loss = self.teacher.teach(images, batch["set"], parts, targets[0], masks[0])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from engine.onnx_runner import OnnxRunner
-from engine.openvino_precision import IN_BF16, MARK, ends_in_fp32, keep_in_fp32, last_layers
+from engine.openvino_precision import IN_BF16, MARK, ends_in_fp32, keep_in_fp32, last_layers, layers_in_fp32
 from engine.openvino_runner import OpenVinoRunner, load_openvino, process_core
 from export.zoo import MODELS_FOLDER
 
@@ -73,6 +73,15 @@ def with_mark(model) -> set[str]:
 
 def test_without_a_backbones_blocks_the_last_layers_are_marked(path):
     assert with_mark(marked_model(path)) >= {"heatmaps", "tags"}
+
+
+def test_of_the_papers_network_the_last_layers_alone_are_fp32(small_onnx):
+    """Its deconvolution is named as the bundled models' is."""
+    load_openvino()
+    model = process_core().read_model(small_onnx)
+    assert any(in_bf16(node.get_friendly_name()) for node in model.get_ops())
+    outputs = ["heatmaps", "tags"]
+    assert layers_in_fp32(model, outputs) == last_layers(model, outputs)
 
 
 @pytest.mark.parametrize("output", ["heatmaps", "tags"])
