@@ -172,6 +172,7 @@ def _mixture(options: argparse.Namespace) -> Mixture:
         short_side=options.short_side,
         strides=(4, 2, 1)[: 1 + options.deconvolutions],
         sigma=options.sigma,
+        full_size=options.full_size,
         augmentation=Augmentation(about_person=options.about_person),
         seed=options.seed,
     )

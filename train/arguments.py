@@ -101,6 +101,8 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     add("--focal", action="store_true", help=text)
     text = f"of the Gaussians around joints ({SIGMA:g}); or one for each resolution, the coarsest first"
     add("--sigma", type=_sigmas, default=(SIGMA,), metavar="CELLS[,CELLS]", help=text)
+    text = "size (root of the box's area in the crop) from which a person's Gaussians have the height 1 (0: all have)"
+    add("--full-size", type=float, default=0.0, metavar="PIXELS", help=text)
     add("--pull-weight", type=float, default=1e-3, help="(1e-3, as in the authors' code)")
     add("--push-weight", type=float, default=1e-3, help="(1e-3, as in the authors' code)")
     add("--seed", type=int, default=0, help="(0)")

@@ -59,7 +59,7 @@ def crop(
     if flipped:
         keypoints, labelled = keypoints[:, list(flip_order)], labelled[list(flip_order)]
     seen = (keypoints[..., 2] > 0).any(1)
-    return image, Labels(np.ascontiguousarray(keypoints[seen]), labelled, moved.ignore)
+    return image, Labels(np.ascontiguousarray(keypoints[seen]), moved.sizes[seen], labelled, moved.ignore)
 
 
 def move(labels: Labels, matrix: NDArray[np.float64]) -> Labels:
@@ -67,7 +67,8 @@ def move(labels: Labels, matrix: NDArray[np.float64]) -> Labels:
     keypoints = labels.keypoints.copy()
     keypoints[..., :2] = (labels.keypoints[..., :2] @ matrix[:, :2].T + matrix[:, 2]) * (keypoints[..., 2:] > 0)
     ignore = [(polygon @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32) for polygon in labels.ignore]
-    return Labels(keypoints, labels.labelled, ignore)
+    sizes = labels.sizes * np.float32(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+    return Labels(keypoints, sizes, labels.labelled, ignore)
 
 
 def _matrix(  # noqa: PLR0917  # private, called once

@@ -18,7 +18,7 @@ from torch import Tensor
 from train.augment import Augmentation
 from train.device_crop import blur, blur_weights, move, recolour, warp
 from train.device_pictures import DevicePictures
-from train.device_targets import heatmaps, tag_cells
+from train.device_targets import heatmaps, peak_heights, tag_cells
 from train.mixture import Batch, Mixture
 
 
@@ -111,6 +111,8 @@ class DeviceMixture:
         most = max(1, int(pictures.people[chosen].max()))
         keypoints = move(pictures.keypoints[numbers, :most].double(), matrices, mixture.side)
         labelled = pictures.labelled[numbers]
+        scales = torch.linalg.det(matrices[:, :, :2]).abs().sqrt()
+        peaks = peak_heights(pictures.sizes[numbers, :most] * scales[:, None].float(), mixture.full_size)
         mirrored = flipped[:, None] > 0
         keypoints = torch.where(mirrored[..., None, None], keypoints[:, :, self._flip_order], keypoints)
         labelled = torch.where(mirrored, labelled[:, self._flip_order], labelled)
@@ -118,7 +120,7 @@ class DeviceMixture:
         return {
             "image": images.to(torch.uint8).permute(0, 3, 1, 2),
             "heatmaps": [
-                heatmaps(keypoints, mixture.side, stride, sigma)
+                heatmaps(keypoints, mixture.side, stride, sigma, peaks)
                 for stride, sigma in zip(mixture.strides, mixture.sigmas, strict=True)
             ],
             "masks": [

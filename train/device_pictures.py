@@ -23,7 +23,8 @@ class DevicePictures:
 
     pixels: (total,) int32 on the device, the rows of all pictures. The bytes of a pixel are R, G, B, and 255 where an
     ignored region covers it, else 0.
-    keypoints: (pictures, P, K, 3) float32 on the device; zeros beyond a picture's people. labelled: (pictures, K) bool
+    keypoints: (pictures, P, K, 3) float32 on the device; zeros beyond a picture's people. sizes: (pictures, P) float32
+    on the device, pixels. labelled: (pictures, K) bool
     on the device.
     On the host: offsets (pictures,) int64 into pixels; sizes_wh (pictures, 2) int64; people (pictures,) int64, their
     number; centres (pictures, P, 2) float64, the middle of the box around each person's keypoints, pixels.
@@ -48,10 +49,13 @@ class DevicePictures:
         self.offsets = np.cumsum(areas) - areas
         self.people = np.array([len(label.keypoints) for label in labels])
         keypoints = np.zeros((len(labels), max(1, self.people.max()), sets[0].joints, 3), np.float32)
-        for padded, label in zip(keypoints, labels, strict=True):
+        sizes_of_people = np.zeros(keypoints.shape[:2], np.float32)
+        for padded, padded_sizes, label in zip(keypoints, sizes_of_people, labels, strict=True):
             padded[: len(label.keypoints)] = label.keypoints
+            padded_sizes[: len(label.keypoints)] = label.sizes
         self.centres = _centres(keypoints)
         self.keypoints = torch.from_numpy(keypoints).to(device)
+        self.sizes = torch.from_numpy(sizes_of_people).to(device)
         self.labelled = torch.from_numpy(np.array([label.labelled for label in labels])).to(device)
 
     def __len__(self) -> int:

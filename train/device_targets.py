@@ -5,13 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from train.targets import REACH, SIGMA
+from train.targets import LOWEST, REACH, SIGMA
 
 
-def heatmaps(keypoints: Tensor, side: int, stride: int, sigma: float = SIGMA) -> Tensor:
+def peak_heights(sizes: Tensor, full_size: float) -> Tensor:
+    """As targets.peak_heights, of any shape."""
+    return (sizes / full_size).sqrt().clamp(LOWEST, 1.0) if full_size else torch.ones_like(sizes)
+
+
+def heatmaps(keypoints: Tensor, side: int, stride: int, sigma: float = SIGMA, heights: Tensor | None = None) -> Tensor:
     """(N, K, side / stride, side / stride) float32, as targets.heatmap.
 
-    keypoints: (N, P, K, 3), x and y in crop pixels.
+    keypoints: (N, P, K, 3), x and y in crop pixels. heights: (N, P), 1 by default.
     """
     centres = keypoints[..., :2] / stride - 0.5  # (N, P, K, 2)
     cells = torch.arange(side // stride, device=keypoints.device, dtype=keypoints.dtype)
@@ -19,6 +24,8 @@ def heatmaps(keypoints: Tensor, side: int, stride: int, sigma: float = SIGMA) ->
     low, high = torch.floor(centres - REACH * sigma), torch.ceil(centres + REACH * sigma)
     drawn = (cells >= low[..., None]) & (cells <= high[..., None]) & (keypoints[..., 2] > 0)[..., None, None]
     bells = torch.where(drawn, torch.exp(-distances.square() / (2 * sigma**2)), 0.0).float()
+    if heights is not None:
+        bells[..., 0, :] *= heights[..., None, None].float()
     across, down = bells[..., 0, None, :], bells[..., 1, :, None]  # (N, P, K, 1, cells), (N, P, K, cells, 1)
     maps = down[:, 0] * across[:, 0]
     for person in range(1, keypoints.shape[1]):  # one at a time: the product for all people would be gigabytes

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from kernels.options import DecodeOptions
 from train.augment import Augmentation, crop
 from train.pictures import Pictures
-from train.targets import SIGMA, heatmap, loss_mask, tag_cells
+from train.targets import SIGMA, heatmap, loss_mask, peak_heights, tag_cells
 
 
 class Sample(TypedDict):
@@ -47,7 +47,8 @@ class Mixture(Dataset[Sample]):
     sets: (pictures, weight): in an epoch each picture is used `weight` times (a fraction: this share of the pictures).
     side: of the crops, pixels. short_side: of the whole picture at scale 1, by default the same.
     strides: of the heatmaps, the coarsest first; tags have the coarsest. sigma: of the Gaussians, cells; one number for
-    all strides, or one for each.
+    all strides, or one for each. full_size: of a person whose Gaussians have the height 1, pixels of the crop; smaller
+    people's are lower (targets.peak_heights); 0: all have 1.
 
     A sample: `image` (3, side, side) uint8 RGB; `heatmaps` and `masks`, one array per stride, (K, h, w) float32;
     `cells` (max_people, K) int64; `set`, the number of its set.
@@ -61,6 +62,7 @@ class Mixture(Dataset[Sample]):
         short_side: int | None = None,
         strides: Sequence[int] = (4, 2),
         sigma: float | Sequence[float] = SIGMA,
+        full_size: float = 0.0,
         augmentation: Augmentation | None = None,
         max_people: int = 20,
         seed: int = 0,
@@ -72,6 +74,7 @@ class Mixture(Dataset[Sample]):
         self.side = side
         self.short_side = short_side or side
         self.strides = strides
+        self.full_size = full_size
         self.sigmas = _for_each(sigma, len(strides))
         self.augmentation = augmentation or Augmentation()
         self.max_people = max_people
@@ -99,10 +102,11 @@ class Mixture(Dataset[Sample]):
             rng=rng,
         )
         known = labels.labelled[:, None, None].astype(np.float32)  # (K, 1, 1)
+        heights = peak_heights(labels.sizes, self.full_size)
         return {
             "image": np.ascontiguousarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB).transpose(2, 0, 1)),
             "heatmaps": [
-                heatmap(labels.keypoints, self.side, stride, sigma)
+                heatmap(labels.keypoints, self.side, stride, sigma, heights)
                 for stride, sigma in zip(self.strides, self.sigmas, strict=True)
             ],
             "masks": [loss_mask(labels, self.side, stride) * known for stride in self.strides],

@@ -27,11 +27,13 @@ class Labels:
 
     keypoints: (P, K, 3) float32: x, y in pixels, COCO's visibility (0 not labelled, 1 hidden, 2 visible); each person
     has at least one labelled joint.
+    sizes: (P,) float32, each person's size in pixels: the root of the area of the box, also of a part outside the crop.
     ignore: polygons (n, 2) float32 around crowds and people without keypoints; the loss is masked there.
     labelled: (K,) bool, the joints that this data set labels; the loss of the others is masked.
     """
 
     keypoints: NDArray[np.float32]
+    sizes: NDArray[np.float32]
     labelled: NDArray[np.bool_]
     ignore: Sequence[NDArray[np.float32]] = field(default_factory=tuple)
 
@@ -49,7 +51,7 @@ class Pictures(Protocol):
 
 
 class CocoPictures:
-    """The pictures of a COCO keypoint JSON that have people with keypoints.
+    """The pictures of a COCO keypoint JSON that have people with keypoints, or `"nobody": true`: certainly no people.
 
     labels: the JSON, plain or compressed (.json.gz), with `file_name`s relative to `folder`; or a pack made by `pack`,
     with folder None.
@@ -105,6 +107,7 @@ def pack(labels: Path, folder: Path, out: Path, short_side: int) -> int:
     """
     raw = json.loads(labels.read_text())
     shown = {a["image_id"] for a in raw["annotations"] if a.get("num_keypoints", 0) > 0}
+    shown |= {image["id"] for image in raw["images"] if image.get("nobody")}
     pictures = [image for image in raw["images"] if image["id"] in shown]
     factors = {}
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
@@ -156,11 +159,11 @@ class DrawnPictures:
         rng = np.random.default_rng((self.seed, index))
         image, keypoints, _ = draw_picture(rng, self.size_wh, int(rng.integers(1, self.max_people + 1)))
         seen = (keypoints[..., 2] > 0).any(1)  # a person who is almost completely hidden has no keypoints
-        return image, Labels(keypoints[seen], np.ones(self.joints, bool))
+        return image, Labels(keypoints[seen], _extents(keypoints[seen]), np.ones(self.joints, bool))
 
 
 def _parse(raw: dict[str, Any]) -> tuple[int, list[tuple[str, Labels]]]:
-    """The number of joints, and (file name, labels) of each picture with keypoints, in the file's order."""
+    """The number of joints, and (file name, labels) of each picture with keypoints or nobody, in the file's order."""
     people = defaultdict(list)
     for annotation in raw["annotations"]:
         people[annotation["image_id"]].append(annotation)
@@ -169,17 +172,25 @@ def _parse(raw: dict[str, Any]) -> tuple[int, list[tuple[str, Labels]]]:
     for image in raw["images"]:
         annotations = people[image["id"]]
         posed = [a for a in annotations if a.get("num_keypoints", 0) > 0 and not a.get("iscrowd")]
-        if not posed:
+        if not posed and not image.get("nobody"):
             continue
         keypoints = np.array([a["keypoints"] for a in posed], np.float32).reshape(len(posed), joints, 3)
         labelled = np.ones(joints, bool)
         labelled[[j for a in posed for j in a.get("unlabelled_keypoints", ())]] = False
         rest = [a for a in annotations if a.get("num_keypoints", 0) == 0 or a.get("iscrowd")]
         size_hw = image["height"], image["width"]
-        pictures.append(
-            (image["file_name"], Labels(keypoints, labelled, [p for a in rest for p in _outline(a, size_hw)]))
-        )
+        ignore = [p for a in rest for p in _outline(a, size_hw)]
+        sizes = np.sqrt([a["bbox"][2] * a["bbox"][3] for a in posed]).astype(np.float32)
+        pictures.append((image["file_name"], Labels(keypoints, sizes, labelled, ignore)))
     return joints, pictures
+
+
+def _extents(keypoints: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(P,): the root of the area of the box around each person's labelled keypoints (P, K, 3)."""
+    found = keypoints[..., 2:] > 0
+    low = np.where(found, keypoints[..., :2], np.inf).min(1)
+    high = np.where(found, keypoints[..., :2], -np.inf).max(1)
+    return np.asarray(np.sqrt((high - low).prod(1)), np.float32)
 
 
 def _outline(annotation: dict[str, Any], size_hw: tuple[int, int]) -> Iterable[NDArray[np.float32]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -10,24 +12,43 @@ from train.pictures import Labels
 
 SIGMA = 2.0  # cells, at every resolution, so that the finer map is twice as precise (Cheng et al. 2020, sec. 3.3)
 REACH = 3  # a Gaussian is drawn to this many sigmas
+LOWEST = 0.5  # height of a small person's Gaussians
 
 
-def heatmap(keypoints: NDArray[np.float32], side: int, stride: int, sigma: float = SIGMA) -> NDArray[np.float32]:
-    """(K, side / stride, side / stride) float32: Gaussians of height 1 at keypoints, the maximum of two that overlap.
+def peak_heights(sizes: NDArray[np.floating], full_size: float) -> NDArray[np.float32]:
+    """(P,), LOWEST to 1: how high the Gaussians of people of these sizes are, root(size / full_size).
 
-    keypoints: (P, K, 3), x and y in crop pixels. A cell's position is its centre, (index + 0.5) * stride.
+    A joint that is a few pixels off is wrong for a small person and right for a large one (core/oks.py). With the same
+    height for all, a person's score, the mean of the peaks, would not tell how exact the joints are.
+    full_size: pixels of the crop, as sizes; 0: the height is 1 for all.
+    """
+    if full_size == 0:
+        return np.ones(len(sizes), np.float32)
+    return np.asarray(np.clip(np.sqrt(sizes / full_size), LOWEST, 1.0), np.float32)
+
+
+def heatmap(
+    keypoints: NDArray[np.float32],
+    side: int,
+    stride: int,
+    sigma: float = SIGMA,
+    heights: Sequence[float] | NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
+    """(K, side / stride, side / stride) float32: Gaussians at keypoints, the maximum of two that overlap.
+
+    keypoints: (P, K, 3), x and y in crop pixels. heights: (P,), 1 by default. A cell's position is its centre, (index + 0.5) * stride.
     Source: Newell et al. 2017, sec. 3.1; sigma as in HigherHRNet.
     """
     cells = side // stride
     maps = np.zeros((keypoints.shape[1], cells, cells), np.float32)
-    for person in keypoints:
+    for person, height in zip(keypoints, np.ones(len(keypoints)) if heights is None else heights, strict=True):
         for joint in np.flatnonzero(person[:, 2] > 0):
             centre = person[joint, :2].astype(np.float64) / stride - 0.5
             low = np.maximum(np.floor(centre - REACH * sigma).astype(int), 0)
             high = np.minimum(np.ceil(centre + REACH * sigma).astype(int) + 1, cells)
             if (low >= high).any():
                 continue
-            across = np.exp(-((np.arange(low[0], high[0]) - centre[0]) ** 2) / (2 * sigma**2))
+            across = height * np.exp(-((np.arange(low[0], high[0]) - centre[0]) ** 2) / (2 * sigma**2))
             down = np.exp(-((np.arange(low[1], high[1]) - centre[1]) ** 2) / (2 * sigma**2))
             window = maps[joint, low[1] : high[1], low[0] : high[0]]
             np.maximum(window, down[:, None] * across, out=window)

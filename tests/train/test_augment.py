@@ -22,7 +22,7 @@ def picture():
         x, y = 30 + 25 * (joint % 5), 22 + 25 * (joint // 5)
         image[y - 4 : y + 5, x - 4 : x + 5] = colour
         keypoints[0, joint] = x, y, 2
-    return image, Labels(keypoints, np.ones(17, bool))
+    return image, Labels(keypoints, np.array([80], np.float32), np.ones(17, bool))
 
 
 def take(options, seed=0, labels=None, side=SIDE):
@@ -71,7 +71,7 @@ def test_people_outside_the_crop_go_and_joints_outside_lose_their_label():
     _, own = picture()
     far = own.keypoints + np.array([500, 0, 0], np.float32)
     half = own.keypoints + np.array([60, 0, 0], np.float32)
-    _, labels = take(PLAIN, labels=Labels(np.concatenate([far, half]), own.labelled))
+    _, labels = take(PLAIN, labels=Labels(np.concatenate([far, half]), np.repeat(own.sizes, 2), own.labelled))
     assert len(labels.keypoints) == 1
     hidden = labels.keypoints[0, :, 2] == 0
     assert 0 < hidden.sum() < 17
@@ -88,7 +88,7 @@ def test_an_unlabelled_joint_stays_unlabelled():
 def test_ignored_regions_move_along():
     _, own = picture()
     square = np.array([(26, 18), (34, 18), (34, 26), (26, 26)], np.float32)  # around joint 0
-    labels = Labels(own.keypoints, own.labelled, [square])
+    labels = Labels(own.keypoints, own.sizes, own.labelled, [square])
     for seed in range(8):
         _, moved = take(Augmentation(flip=0, scale=(0.8, 0.9), about_person=0, translation=0), seed, labels)
         x, y = moved.keypoints[0, 0, :2]

@@ -14,7 +14,7 @@ from train.device_mixture import DeviceMixture, Draws, quotas
 from train.device_pictures import DevicePictures
 from train.mixture import Mixture
 from train.pictures import Labels
-from train.targets import heatmap, loss_mask, tag_cells
+from train.targets import heatmap, loss_mask, peak_heights, tag_cells
 
 SIDE = 96
 
@@ -45,7 +45,8 @@ class Smooth:
         corner = rng.uniform(0, (width / 2, height / 2))
         polygon = corner + np.array([(0, 0), (50, 5), (40, 45), (5, 40)])
         polygon = np.minimum(polygon, (width - 1, height - 1)).astype(np.float32)
-        return image, Labels(keypoints, labelled, [polygon])
+        sizes = rng.uniform(20, 150, len(keypoints)).astype(np.float32)
+        return image, Labels(keypoints, sizes, labelled, [polygon])
 
 
 def mixture_of(*sets: tuple[Smooth, float], **options) -> Mixture:
@@ -60,7 +61,7 @@ def without_colour(draws: Draws) -> Draws:
 
 def test_crops_and_targets_equal_those_of_the_host():
     pictures = Smooth(12)
-    mixture = mixture_of((pictures, 1.0))
+    mixture = mixture_of((pictures, 1.0), full_size=110)
     on_device = DeviceMixture(mixture, 24, "cpu", threads=2)
     draws = without_colour(on_device.draw(3))
     assert 0 < draws.flipped.sum() < 24
@@ -77,9 +78,10 @@ def test_crops_and_targets_equal_those_of_the_host():
         labelled = moved.labelled
         if draws.flipped[n]:
             keypoints, labelled = keypoints[:, list(mixture.flip_order)], labelled[list(mixture.flip_order)]
-        keypoints = keypoints[(keypoints[..., 2] > 0).any(1)]
+        seen = (keypoints[..., 2] > 0).any(1)
+        keypoints, peaks = keypoints[seen], peak_heights(moved.sizes[seen], 110)
         for level, (stride, sigma) in enumerate(zip(mixture.strides, (1.3, 2.0), strict=True)):
-            expected = heatmap(keypoints, SIDE, stride, sigma)
+            expected = heatmap(keypoints, SIDE, stride, sigma, peaks)
             np.testing.assert_allclose(batch["heatmaps"][level][n].numpy(), expected, atol=1e-4)
             mask = loss_mask(moved, SIDE, stride) * labelled[:, None, None]
             differ = batch["masks"][level][n].numpy() != mask

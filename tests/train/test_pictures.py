@@ -13,6 +13,8 @@ import pytest
 from core.errors import SourceError
 from samples.make_crowd import draw_frames
 from tests.train import drawing
+from train.augment import move
+from train.mixture import Mixture
 from train.pictures import CocoPictures, DrawnPictures, pack
 from train.scenes import write_scenes
 
@@ -78,6 +80,33 @@ def test_pictures_without_keypoints_are_left_out(labels):
     change(labels, lambda raw: [a.update(num_keypoints=0) for a in raw["annotations"] if a["image_id"] == 2])
     pictures = CocoPictures(labels, labels.parent)
     assert [pictures.name(i) for i in range(len(pictures))] == ["0.png", "2.png", "3.png"]
+
+
+def test_a_picture_that_surely_shows_nobody_is_kept(labels, tmp_path):
+    def edit(raw):
+        raw["images"][1]["nobody"] = True
+        raw["annotations"] = [a for a in raw["annotations"] if a["image_id"] != raw["images"][1]["id"]]
+
+    change(labels, edit)
+    packed = tmp_path / "all.zip"
+    assert pack(labels, labels.parent, packed, 32) == 4
+    for pictures in (CocoPictures(labels, labels.parent), CocoPictures(packed)):
+        _, known = pictures.read(1)
+        assert (known.keypoints.shape, known.sizes.shape, len(known.ignore)) == ((0, 17, 3), (0,), 0)
+    sample = Mixture([(CocoPictures(packed), 1.0)], side=32, full_size=100)
+    assert sorted(sample[n]["heatmaps"][0].max() > 0 for n in range(4)) == [False, True, True, True]
+
+
+def test_a_person_has_the_size_of_the_box(labels):
+    def edit(raw):
+        for annotation in raw["annotations"]:
+            annotation["bbox"] = [0, 0, 9, 16]
+
+    change(labels, edit)
+    pictures = CocoPictures(labels, labels.parent)
+    assert pictures.read(0)[1].sizes.tolist() == [12, 12]
+    half = move(pictures.read(0)[1], np.array([[0, 0.5, 3], [-0.5, 0, 4]]))  # turned, and half as large
+    np.testing.assert_allclose(half.sizes, [6, 6], rtol=1e-6)
 
 
 def test_joints_that_a_set_never_labels_are_named(labels):

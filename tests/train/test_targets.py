@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from train.pictures import Labels
-from train.targets import heatmap, loss_mask, tag_cells
+from train.targets import LOWEST, heatmap, loss_mask, peak_heights, tag_cells
 
 
 def people(*points, joints=2):
@@ -48,6 +48,16 @@ def test_where_two_people_meet_the_larger_value_stands():
     np.testing.assert_array_equal(together, np.maximum(*apart))
 
 
+def test_small_people_have_lower_peaks():
+    sizes = np.array([1, 50, 100, 300], np.float32)
+    heights = peak_heights(sizes, 100)
+    np.testing.assert_allclose(heights, [LOWEST, np.sqrt(0.5), 1, 1], rtol=1e-6)
+    both = people((0, 10, 10), (0, 46, 46))
+    maps = heatmap(both, 64, 4, heights=heights[[1, 3]])
+    np.testing.assert_allclose(maps, np.maximum(heights[1] * heatmap(both[:1], 64, 4), heatmap(both[1:], 64, 4)))
+    assert peak_heights(sizes, 0).tolist() == [1] * 4
+
+
 def test_a_keypoint_at_the_border_is_cut_not_wrapped():
     maps = heatmap(people((0, 0.5, 63.5)), 64, 4)
     assert maps[0].argmax() == 15 * 16
@@ -56,7 +66,7 @@ def test_a_keypoint_at_the_border_is_cut_not_wrapped():
 
 def test_ignored_regions_have_no_loss():
     square = np.array([(16, 16), (31, 16), (31, 31), (16, 31)], np.float32)
-    mask = loss_mask(Labels(people((0, 5, 5)), np.ones(2, bool), [square]), 64, 4)
+    mask = loss_mask(Labels(people((0, 5, 5)), np.ones(1, np.float32), np.ones(2, bool), [square]), 64, 4)
     assert mask[4:8, 4:8].sum() == 0
     assert mask.sum() >= 16 * 16 - 5 * 5
     assert mask[0, 0] == mask[12, 12] == 1
