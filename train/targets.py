@@ -36,7 +36,8 @@ def heatmap(
 ) -> NDArray[np.float32]:
     """(K, side / stride, side / stride) float32: Gaussians at keypoints, the maximum of two that overlap.
 
-    keypoints: (P, K, 3), x and y in crop pixels. heights: (P,), 1 by default. A cell's position is its centre, (index + 0.5) * stride.
+    keypoints: (P, K, 3), x and y in crop pixels. heights: (P,), 1 by default. A cell's position is its centre,
+    (index + 0.5) * stride.
     Source: Newell et al. 2017, sec. 3.1; sigma as in HigherHRNet.
     """
     cells = side // stride
