@@ -152,6 +152,8 @@ else:
     from numba.cuda.cudadrv.runtime import runtime
     from numba.cuda.extending import intrinsic
 
+    from kernels.cuda.machine_code import from_data, to_data
+
     @intrinsic
     def mad(typing_context: Value, a: Value, b: Value, c: Value) -> Value:
         def generate(context: Value, builder: Value, signature: Value, arguments: Value) -> Value:
@@ -171,7 +173,7 @@ else:
     def kernel(function: Function) -> Kernel:
         """Compile a kernel at its first launch, once per argument types, or load another process's."""
         compiled = cuda.jit(function)
-        compiled._cache = KernelCache(compiled.py_func, compiled_by)
+        compiled._cache = KernelCache(compiled.py_func, compiled_by, to_data, from_data)
         return compiled
 
     def compiled_by() -> tuple[object, ...]:

@@ -3,16 +3,17 @@
 Numba's own `cache=True` serves this project badly: it looks only at the file of the kernel, and would keep machine code
 of a device function that has changed in another one; it lies beside the sources; and an entry that was cut short ends
 the program. Here an entry is named by everything that its code depends on, and what cannot be read is compiled again.
-An entry is a pickle, hence code: only this user may write it, and one that others could have written is not read.
+An entry is JSON with the machine code (machine_code.py). The GPU runs that: only this user may write an entry, and one
+that others could have written is not read.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import logging
 import os
-import pickle
 import re
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -38,11 +39,19 @@ class KernelCache:
 
     function: the kernel's Python function; its parameters are what it, and the device functions in it, take from the
     functions around them. environment: what else the machine code depends on, asked at each compilation: compute
-    capability, versions. Two processes that compile at once both write; an entry is complete or absent.
+    capability, versions. to_data: gives a compiled kernel as data for JSON, or raises ValueError; from_data: the kernel
+    of such data and the arguments' types. Two processes that compile at once both write; an entry is whole or absent.
     """
 
-    def __init__(self, function: FunctionType, environment: Callable[[], tuple[object, ...]]) -> None:
+    def __init__(
+        self,
+        function: FunctionType,
+        environment: Callable[[], tuple[object, ...]],
+        to_data: Callable[[Any], dict[str, Any]],
+        from_data: Callable[[dict[str, Any], Any], Any],
+    ) -> None:
         self._function, self._environment = function, environment
+        self._to_data, self._from_data = to_data, from_data
 
     @property
     def cache_path(self) -> str:
@@ -62,24 +71,24 @@ class KernelCache:
             logger.info("%s is damaged, the kernel is compiled again", path)
             return None
         try:
-            return pickle.loads(code)
-        except Exception as error:  # whatever a pickle of another program raises
+            return self._from_data(json.loads(code), signature)
+        except Exception as error:  # whatever Numba raises for what another program wrote
             logger.info("%s cannot be read (%s), the kernel is compiled again", path, error)
             return None
 
     def save_overload(self, signature: object, kernel: object) -> None:
         path = self.entry(signature)
         try:
-            code = pickle.dumps(kernel)
+            code = json.dumps(self._to_data(kernel)).encode()
             write_whole(path, hashlib.sha256(code).digest() + code, private=True)
-        except (OSError, pickle.PicklingError) as error:
+        except (OSError, ValueError) as error:
             logger.info("%s cannot be kept, each process compiles it: %s", path.name, error)
 
     def entry(self, signature: object) -> Path:
         """The file of the kernel for arguments of these types."""
         key = (sources_digest(), described(self._function), str(signature), *self._environment())
         name = re.sub(r"\W", "", self._function.__name__)
-        return cache_folder("kernels") / f"{name}-{hashlib.sha256(repr(key).encode()).hexdigest()[:24]}.pickle"
+        return cache_folder("kernels") / f"{name}-{hashlib.sha256(repr(key).encode()).hexdigest()[:24]}.kernel"
 
     def flush(self) -> None:
         """Numba asks for it before it recompiles everything, which this project never does."""

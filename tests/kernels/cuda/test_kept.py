@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import stat
 import sys
 
@@ -29,34 +28,45 @@ def doubled(x):
     return 2 * x
 
 
+def refuse(kernel):
+    raise ValueError("it has objects")
+
+
+def unreadable(data, argument_types):
+    raise KeyError("entry")
+
+
+def cache_of(function, environment=((9, 0), "13.5"), to_data=lambda kernel: kernel, from_data=lambda data, types: data):
+    """A cache whose kernels are data already."""
+    return KernelCache(function, lambda: environment, to_data, from_data)
+
+
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     monkeypatch.setattr("core.files.user_cache_path", lambda name, appauthor: tmp_path / name)
-    return KernelCache(kernel_for(3), lambda: ((9, 0), "13.5"))
+    return cache_of(kernel_for(3))
 
 
 def test_what_was_saved_is_loaded_in_the_next_process(cache):
     assert cache.load_overload(SIGNATURE, None) is None
-    cache.save_overload(SIGNATURE, {"cubin": b"machine code"})
-    assert KernelCache(kernel_for(3), lambda: ((9, 0), "13.5")).load_overload(SIGNATURE, None) == {
-        "cubin": b"machine code"
-    }
+    cache.save_overload(SIGNATURE, {"cubin": "machine code"})
+    assert cache_of(kernel_for(3)).load_overload(SIGNATURE, None) == {"cubin": "machine code"}
 
 
 def test_an_entry_is_named_by_all_that_its_code_depends_on(cache, monkeypatch):
     entries = {
         cache.entry(SIGNATURE),
         cache.entry(("array(float16, 1d, C)", "int32")),
-        KernelCache(kernel_for(4), lambda: ((9, 0), "13.5")).entry(SIGNATURE),
-        KernelCache(kernel_for(3, np.float32(0.75)), lambda: ((9, 0), "13.5")).entry(SIGNATURE),
-        KernelCache(kernel_for(3, helper=kernel_for(5)), lambda: ((9, 0), "13.5")).entry(SIGNATURE),
-        KernelCache(kernel_for(3, helper=kernel_for(6)), lambda: ((9, 0), "13.5")).entry(SIGNATURE),
-        KernelCache(kernel_for(3, helper=doubled), lambda: ((9, 0), "13.5")).entry(SIGNATURE),
-        KernelCache(kernel_for(3), lambda: ((8, 9), "13.5")).entry(SIGNATURE),
-        KernelCache(kernel_for(3), lambda: ((9, 0), "13.6")).entry(SIGNATURE),
+        cache_of(kernel_for(4)).entry(SIGNATURE),
+        cache_of(kernel_for(3, np.float32(0.75))).entry(SIGNATURE),
+        cache_of(kernel_for(3, helper=kernel_for(5))).entry(SIGNATURE),
+        cache_of(kernel_for(3, helper=kernel_for(6))).entry(SIGNATURE),
+        cache_of(kernel_for(3, helper=doubled)).entry(SIGNATURE),
+        cache_of(kernel_for(3), ((8, 9), "13.5")).entry(SIGNATURE),
+        cache_of(kernel_for(3), ((9, 0), "13.6")).entry(SIGNATURE),
     }
     assert len(entries) == 9
-    assert cache.entry(SIGNATURE) == KernelCache(kernel_for(3), lambda: ((9, 0), "13.5")).entry(SIGNATURE)
+    assert cache.entry(SIGNATURE) == cache_of(kernel_for(3)).entry(SIGNATURE)
     monkeypatch.setattr(kept, "sources_digest", lambda: "another line in maps.py")
     assert cache.entry(SIGNATURE) not in entries
 
@@ -90,14 +100,9 @@ def test_a_damaged_entry_is_not_read_and_the_next_one_replaces_it(cache, damage)
     assert cache.load_overload(SIGNATURE, None) == "code" * 20
 
 
-class Vanishes:
-    """Can be pickled, and not be unpickled where its class is gone."""
-
-
-def test_an_entry_that_another_version_wrote_is_not_read(cache, monkeypatch):
-    cache.save_overload(SIGNATURE, Vanishes())
-    monkeypatch.delattr(sys.modules[__name__], "Vanishes")
-    assert cache.load_overload(SIGNATURE, None) is None
+def test_an_entry_that_another_version_wrote_is_not_read(cache):
+    cache.save_overload(SIGNATURE, "code")
+    assert cache_of(kernel_for(3), from_data=unreadable).load_overload(SIGNATURE, None) is None
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="modes of POSIX")
@@ -110,17 +115,14 @@ def test_only_this_user_reads_and_writes_and_what_others_could_have_written_is_n
     assert cache.load_overload(SIGNATURE, None) is None
 
 
-def test_where_nothing_can_be_written_or_pickled_each_process_compiles(cache, monkeypatch):
+def test_where_nothing_can_be_written_or_kept_each_process_compiles(cache, monkeypatch):
     monkeypatch.setattr(
         kept, "write_whole", lambda *args, **kwargs: (_ for _ in ()).throw(PermissionError("read-only"))
     )
     cache.save_overload(SIGNATURE, "code")
     assert cache.load_overload(SIGNATURE, None) is None
 
-    class Unpicklable:
-        def __reduce__(self):
-            raise pickle.PicklingError("refers to device memory")
-
-    cache.save_overload(SIGNATURE, Unpicklable())
-    assert cache.load_overload(SIGNATURE, None) is None
+    refused = cache_of(kernel_for(3), to_data=refuse)
+    refused.save_overload(SIGNATURE, "code")
+    assert refused.load_overload(SIGNATURE, None) is None
     assert not cache.entry(SIGNATURE).parent.exists()
