@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from core.command_line import CommandParser, file_path
-from train.targets import SIGMA
+from train.targets import SIGMA, Limits
 
 FEATURES_WEIGHT = 0.1  # of the features' squared error, relative to their variance
 OVER_MOVENET = ("tiny", "small")
@@ -99,7 +99,10 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     add("--foreground", type=float, default=10.0, metavar="X", help="weight of a cell at a joint: 1 + X (10)")
     text = "cross-entropy for the heatmaps at 1/4 of tiny and small, which are probabilities (losses.py)"
     add("--focal", action="store_true", help=text)
-    text = f"of the Gaussians around joints ({SIGMA:g}); or one for each resolution, the coarsest first"
+    text = (
+        f"of the Gaussians around joints ({SIGMA:g}); or one for each resolution, the coarsest first; LOW:HIGH instead "
+    )
+    text += "of a number: in proportion to the person's size, within these limits (train/targets.py)"
     add("--sigma", type=_sigmas, default=(SIGMA,), metavar="CELLS[,CELLS]", help=text)
     text = "size (root of the box's area in the crop) from which a person's Gaussians have the height 1 (0: all have)"
     add("--full-size", type=float, default=0.0, metavar="PIXELS", help=text)
@@ -165,14 +168,15 @@ def _shares(text: str) -> tuple[float, float]:
     return values
 
 
-def _sigmas(text: str) -> tuple[float, ...]:
+def _sigmas(text: str) -> tuple[float | Limits, ...]:
     try:
-        values = tuple(float(part) for part in text.split(","))
+        parts = [tuple(float(value) for value in part.split(":")) for part in text.split(",")]
     except ValueError:
-        values = (0.0,)
-    if not all(value > 0 for value in values):
-        raise argparse.ArgumentTypeError(f"{text!r}; expected positive numbers of cells: X or X,Y")
-    return values
+        parts = [()]
+    if not all(len(part) in {1, 2} and 0 < part[0] <= part[-1] for part in parts):
+        words = "expected positive numbers of cells: X or X,Y; or limits LOW:HIGH instead of a number"
+        raise argparse.ArgumentTypeError(f"{text!r}; {words}")
+    return tuple((part[0], part[1]) if len(part) == 2 else part[0] for part in parts)
 
 
 def labels_and_folder(text: str) -> tuple[Path, Path]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from train.augment import Augmentation
 from train.device_crop import blur, blur_weights, move, recolour, warp
 from train.device_pictures import DevicePictures
-from train.device_targets import heatmaps, peak_heights, tag_cells
+from train.device_targets import heatmaps, joint_sigmas, peak_heights, tag_cells
 from train.mixture import Batch, Mixture
 
 
@@ -112,7 +112,8 @@ class DeviceMixture:
         keypoints = move(pictures.keypoints[numbers, :most].double(), matrices, mixture.side)
         labelled = pictures.labelled[numbers]
         scales = torch.linalg.det(matrices[:, :, :2]).abs().sqrt()
-        peaks = peak_heights(pictures.sizes[numbers, :most] * scales[:, None].float(), mixture.full_size)
+        sizes = pictures.sizes[numbers, :most] * scales[:, None].float()
+        peaks = peak_heights(sizes, mixture.full_size)
         mirrored = flipped[:, None] > 0
         keypoints = torch.where(mirrored[..., None, None], keypoints[:, :, self._flip_order], keypoints)
         labelled = torch.where(mirrored, labelled[:, self._flip_order], labelled)
@@ -120,8 +121,8 @@ class DeviceMixture:
         return {
             "image": images.to(torch.uint8).permute(0, 3, 1, 2),
             "heatmaps": [
-                heatmaps(keypoints, mixture.side, stride, sigma, peaks)
-                for stride, sigma in zip(mixture.strides, mixture.sigmas, strict=True)
+                heatmaps(keypoints, mixture.side, stride, joint_sigmas(sizes, mixture.joints, stride, limits), peaks)
+                for stride, limits in zip(mixture.strides, mixture.sigmas, strict=True)
             ],
             "masks": [
                 (warped[:, None, stride // 2 :: stride, stride // 2 :: stride, 3] < 127.5).float() * known

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from train.targets import LOWEST, REACH, SIGMA
+from core.joints import sigmas_for
+from train.targets import AREA_OF_BOX, LOWEST, OKS_SHARE, REACH, SIGMA, Limits
 
 
 def peak_heights(sizes: Tensor, full_size: float) -> Tensor:
@@ -13,17 +16,26 @@ def peak_heights(sizes: Tensor, full_size: float) -> Tensor:
     return (sizes / full_size).sqrt().clamp(LOWEST, 1.0) if full_size else torch.ones_like(sizes)
 
 
-def heatmaps(keypoints: Tensor, side: int, stride: int, sigma: float = SIGMA, heights: Tensor | None = None) -> Tensor:
+def joint_sigmas(sizes: Tensor, joints: int, stride: int, limits: Limits) -> Tensor:
+    """(…, joints), as targets.joint_sigmas, of sizes of any shape."""
+    reach = torch.tensor(sigmas_for(joints), device=sizes.device, dtype=sizes.dtype)
+    return (OKS_SHARE * 2 * math.sqrt(AREA_OF_BOX) / stride * reach * sizes[..., None]).clamp(*limits)
+
+
+def heatmaps(
+    keypoints: Tensor, side: int, stride: int, sigma: float | Tensor = SIGMA, heights: Tensor | None = None
+) -> Tensor:
     """(N, K, side / stride, side / stride) float32, as targets.heatmap.
 
-    keypoints: (N, P, K, 3), x and y in crop pixels. heights: (N, P), 1 by default.
+    keypoints: (N, P, K, 3), x and y in crop pixels. sigma: cells, or (N, P, K). heights: (N, P), 1 by default.
     """
+    sigma = torch.as_tensor(sigma, dtype=keypoints.dtype, device=keypoints.device)[..., None]  # for x and y
     centres = keypoints[..., :2] / stride - 0.5  # (N, P, K, 2)
     cells = torch.arange(side // stride, device=keypoints.device, dtype=keypoints.dtype)
     distances = cells - centres[..., None]  # (N, P, K, 2, cells)
     low, high = torch.floor(centres - REACH * sigma), torch.ceil(centres + REACH * sigma)
     drawn = (cells >= low[..., None]) & (cells <= high[..., None]) & (keypoints[..., 2] > 0)[..., None, None]
-    bells = torch.where(drawn, torch.exp(-distances.square() / (2 * sigma**2)), 0.0).float()
+    bells = torch.where(drawn, torch.exp(-distances.square() / (2 * sigma[..., None] ** 2)), 0.0).float()
     if heights is not None:
         bells[..., 0, :] *= heights[..., None, None].float()
     across, down = bells[..., 0, None, :], bells[..., 1, :, None]  # (N, P, K, 1, cells), (N, P, K, cells, 1)

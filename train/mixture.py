@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from kernels.options import DecodeOptions
 from train.augment import Augmentation, crop
 from train.pictures import Pictures
-from train.targets import SIGMA, heatmap, loss_mask, peak_heights, tag_cells
+from train.targets import SIGMA, Limits, heatmap, joint_sigmas, loss_mask, peak_heights, tag_cells
 
 
 class Sample(TypedDict):
@@ -46,9 +46,10 @@ class Mixture(Dataset[Sample]):
 
     sets: (pictures, weight): in an epoch each picture is used `weight` times (a fraction: this share of the pictures).
     side: of the crops, pixels. short_side: of the whole picture at scale 1, by default the same.
-    strides: of the heatmaps, the coarsest first; tags have the coarsest. sigma: of the Gaussians, cells; one number for
-    all strides, or one for each. full_size: of a person whose Gaussians have the height 1, pixels of the crop; smaller
-    people's are lower (targets.peak_heights); 0: all have 1.
+    strides: of the heatmaps, the coarsest first; tags have the coarsest. sigma: of the Gaussians, cells; one for all
+    strides, or one for each; a pair of limits instead of a number: by the person's size (targets.joint_sigmas).
+    full_size: of a person whose Gaussians have the height 1, pixels of the crop; smaller people's are lower
+    (targets.peak_heights); 0: all have 1.
 
     A sample: `image` (3, side, side) uint8 RGB; `heatmaps` and `masks`, one array per stride, (K, h, w) float32;
     `cells` (max_people, K) int64; `set`, the number of its set.
@@ -61,7 +62,7 @@ class Mixture(Dataset[Sample]):
         side: int,
         short_side: int | None = None,
         strides: Sequence[int] = (4, 2),
-        sigma: float | Sequence[float] = SIGMA,
+        sigma: float | Sequence[float | Limits] = SIGMA,
         full_size: float = 0.0,
         augmentation: Augmentation | None = None,
         max_people: int = 20,
@@ -106,8 +107,14 @@ class Mixture(Dataset[Sample]):
         return {
             "image": np.ascontiguousarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB).transpose(2, 0, 1)),
             "heatmaps": [
-                heatmap(labels.keypoints, self.side, stride, sigma, heights)
-                for stride, sigma in zip(self.strides, self.sigmas, strict=True)
+                heatmap(
+                    labels.keypoints,
+                    self.side,
+                    stride,
+                    joint_sigmas(labels.sizes, self.joints, stride, limits),
+                    heights,
+                )
+                for stride, limits in zip(self.strides, self.sigmas, strict=True)
             ],
             "masks": [loss_mask(labels, self.side, stride) * known for stride in self.strides],
             "cells": tag_cells(labels.keypoints, self.side, self.max_people, self.strides[0]),
@@ -127,12 +134,13 @@ class Mixture(Dataset[Sample]):
         return self._order[1]
 
 
-def _for_each(sigma: float | Sequence[float], count: int) -> tuple[float, ...]:
-    """`count` numbers: those given, or the only one repeated."""
+def _for_each(sigma: float | Sequence[float | Limits], count: int) -> tuple[Limits, ...]:
+    """`count` pairs of limits: those given, or the only one repeated; of a number, twice that."""
     given = tuple(sigma) if isinstance(sigma, Sequence) else (sigma,)
     if len(given) not in {1, count}:
         raise ValueError(f"sigma has {len(given)} numbers; expected one, or one for each of {count} resolutions")
-    return given * count if len(given) == 1 else given
+    limits = tuple(one if isinstance(one, tuple) else (one, one) for one in given)
+    return limits * count if len(limits) == 1 else limits
 
 
 class _Numbers:

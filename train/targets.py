@@ -8,11 +8,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from core.joints import sigmas_for
 from train.pictures import Labels
 
 SIGMA = 2.0  # cells, at every resolution, so that the finer map is twice as precise (Cheng et al. 2020, sec. 3.3)
 REACH = 3  # a Gaussian is drawn to this many sigmas
 LOWEST = 0.5  # height of a small person's Gaussians
+OKS_SHARE = 0.5  # sigma of a joint's Gaussian, as a share of the distance at which its OKS is exp(-1/2)
+AREA_OF_BOX = 0.53  # of a person, mean over COCO
+
+Limits = tuple[float, float]  # of sigma, cells
 
 
 def peak_heights(sizes: NDArray[np.floating], full_size: float) -> NDArray[np.float32]:
@@ -27,23 +32,39 @@ def peak_heights(sizes: NDArray[np.floating], full_size: float) -> NDArray[np.fl
     return np.asarray(np.clip(np.sqrt(sizes / full_size), LOWEST, 1.0), np.float32)
 
 
+def joint_sigmas(sizes: NDArray[np.floating], joints: int, stride: int, limits: Limits) -> NDArray[np.float32]:
+    """(P, joints) cells: sigma of each joint's Gaussian, in proportion to the person's size, within the limits.
+
+    A heatmap is then close to the OKS of a joint that is placed there (core/oks.py), and a network that predicts its
+    mean puts the peak where the expected OKS is largest. With one sigma for all, that of a large person's hip is far
+    below what an observer can tell, and the peak follows noise. Source: Luo et al. 2021, "Rethinking the Heatmap
+    Regression for Bottom-up Human Pose Estimation", where the network learns each joint's sigma.
+    sizes: (P,) pixels of the crop, as in Labels.
+    """
+    spread = OKS_SHARE * 2 * np.array(sigmas_for(joints)) * np.sqrt(AREA_OF_BOX) * sizes[:, None] / stride
+    return np.asarray(np.clip(spread, *limits), np.float32)
+
+
 def heatmap(
     keypoints: NDArray[np.float32],
     side: int,
     stride: int,
-    sigma: float = SIGMA,
+    sigma: float | NDArray[np.float32] = SIGMA,
     heights: Sequence[float] | NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """(K, side / stride, side / stride) float32: Gaussians at keypoints, the maximum of two that overlap.
 
-    keypoints: (P, K, 3), x and y in crop pixels. heights: (P,), 1 by default. A cell's position is its centre,
-    (index + 0.5) * stride.
+    keypoints: (P, K, 3), x and y in crop pixels. sigma: cells, or (P, K). heights: (P,), 1 by default. A cell's
+    position is its centre, (index + 0.5) * stride.
     Source: Newell et al. 2017, sec. 3.1; sigma as in HigherHRNet.
     """
     cells = side // stride
     maps = np.zeros((keypoints.shape[1], cells, cells), np.float32)
-    for person, height in zip(keypoints, np.ones(len(keypoints)) if heights is None else heights, strict=True):
+    heights = np.ones(len(keypoints)) if heights is None else heights
+    sigmas = np.broadcast_to(np.asarray(sigma, np.float64), keypoints.shape[:2])
+    for person, height, spread in zip(keypoints, heights, sigmas, strict=True):
         for joint in np.flatnonzero(person[:, 2] > 0):
+            sigma = spread[joint]
             centre = person[joint, :2].astype(np.float64) / stride - 0.5
             low = np.maximum(np.floor(centre - REACH * sigma).astype(int), 0)
             high = np.minimum(np.ceil(centre + REACH * sigma).astype(int) + 1, cells)

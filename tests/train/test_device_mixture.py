@@ -14,7 +14,7 @@ from train.device_mixture import DeviceMixture, Draws, quotas
 from train.device_pictures import DevicePictures
 from train.mixture import Mixture
 from train.pictures import Labels
-from train.targets import heatmap, loss_mask, peak_heights, tag_cells
+from train.targets import heatmap, joint_sigmas, loss_mask, peak_heights, tag_cells
 
 SIDE = 96
 
@@ -61,7 +61,7 @@ def without_colour(draws: Draws) -> Draws:
 
 def test_crops_and_targets_equal_those_of_the_host():
     pictures = Smooth(12)
-    mixture = mixture_of((pictures, 1.0), full_size=110)
+    mixture = mixture_of((pictures, 1.0), full_size=110, sigma=((0.8, 1.8), 2.0))
     on_device = DeviceMixture(mixture, 24, "cpu", threads=2)
     draws = without_colour(on_device.draw(3))
     assert 0 < draws.flipped.sum() < 24
@@ -80,7 +80,8 @@ def test_crops_and_targets_equal_those_of_the_host():
             keypoints, labelled = keypoints[:, list(mixture.flip_order)], labelled[list(mixture.flip_order)]
         seen = (keypoints[..., 2] > 0).any(1)
         keypoints, peaks = keypoints[seen], peak_heights(moved.sizes[seen], 110)
-        for level, (stride, sigma) in enumerate(zip(mixture.strides, (1.3, 2.0), strict=True)):
+        for level, (stride, limits) in enumerate(zip(mixture.strides, ((0.8, 1.8), (2.0, 2.0)), strict=True)):
+            sigma = joint_sigmas(moved.sizes[seen], 17, stride, limits)
             expected = heatmap(keypoints, SIDE, stride, sigma, peaks)
             np.testing.assert_allclose(batch["heatmaps"][level][n].numpy(), expected, atol=1e-4)
             mask = loss_mask(moved, SIDE, stride) * labelled[:, None, None]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from core.oks import joint_similarities
 from train.pictures import Labels
-from train.targets import LOWEST, heatmap, loss_mask, peak_heights, tag_cells
+from train.targets import AREA_OF_BOX, LOWEST, OKS_SHARE, heatmap, joint_sigmas, loss_mask, peak_heights, tag_cells
 
 
 def people(*points, joints=2):
@@ -56,6 +57,21 @@ def test_small_people_have_lower_peaks():
     maps = heatmap(both, 64, 4, heights=heights[[1, 3]])
     np.testing.assert_allclose(maps, np.maximum(heights[1] * heatmap(both[:1], 64, 4), heatmap(both[1:], 64, 4)))
     assert peak_heights(sizes, 0).tolist() == [1] * 4
+
+
+def test_a_gaussian_has_the_width_of_the_joints_oks():
+    size, stride = 90.0, 2
+    sigmas = joint_sigmas(np.array([size]), 17, stride, (0.1, 100))[0]
+    away = np.zeros((17, 2))
+    away[:, 0] = sigmas * stride / OKS_SHARE
+    oks = joint_similarities(away, np.zeros((17, 2)), np.array(AREA_OF_BOX * size**2))
+    np.testing.assert_allclose(oks, np.exp(-0.5), rtol=1e-5)
+    limited = joint_sigmas(np.array([1, size, 1000]), 17, stride, (1.25, 3.5))
+    assert limited[0].tolist() == [1.25] * 17
+    assert limited[2].tolist() == [3.5] * 17
+    assert sigmas.argmax() == 11 and sigmas.argmin() == 1  # a hip, an eye
+    one = people((1, 41, 41), joints=17)
+    np.testing.assert_array_equal(heatmap(one, 64, 2, limited[1:2])[1], heatmap(one, 64, 2, float(limited[1, 1]))[1])
 
 
 def test_a_keypoint_at_the_border_is_cut_not_wrapped():

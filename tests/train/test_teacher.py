@@ -73,7 +73,10 @@ def test_sigmas_are_positive_and_as_many_as_resolutions(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["--drawn", "2", "--run", "r", "--sigma", "2,0"])
     assert "expected positive numbers of cells" in capsys.readouterr().err
-    assert main(["--drawn", "2", "--run", f"{tmp_path}", "--sigma", "2,1,1"]) == 2
+    for wrong in ("2:1", "1:2:3", "0:1", ":", "1:x"):
+        with pytest.raises(SystemExit):
+            main(["--drawn", "2", "--run", "r", "--sigma", wrong])
+    assert main(["--drawn", "2", "--run", f"{tmp_path}", "--sigma", "2,1:2,1"]) == 2
     assert "expected one, or one for each of 2 resolutions" in capsys.readouterr().err
 
 

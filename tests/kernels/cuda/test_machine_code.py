@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+pytest.importorskip("cuda.core", reason="numba-cuda is not installed")
 from kernels.cuda._cuda import SIMULATED
 
 if SIMULATED:
