@@ -9,7 +9,7 @@ from core.signals import end_at_once, stop_of
 
 if __name__ == "__main__":
     end_at_once("run_video.py")  # before the long imports
-    from core.memory import limit_arenas
+    from core.memory import limit_arenas, set_aside
 
     limit_arenas()  # before their threads
 
@@ -32,6 +32,7 @@ from commands.records import digest_of
 from commands.video import describe_video
 from core.command_line import FAILED, OK, REFUSED, complain
 from core.errors import PoseError, SinkError, SourceError, describe
+from core.memory import FreedMemory
 from core.progress import progress_bar, progress_console
 from pipeline import Frame, PosePipeline, Source, open_source
 from pipeline.models import HOST_ENGINES
@@ -50,8 +51,11 @@ ENGINE_SECONDS = 1.0  # measurement of the engine alone, before and after the ru
 PARTS_SECONDS = 1.0  # measurement of the parts of a frame on a GPU
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status. Every failure is one line on stderr."""
+def main(argv: Sequence[str] | None = None, *, before_frames: Callable[[], None] = lambda: None) -> int:
+    """Run the command; returns the exit status. Every failure is one line on stderr.
+
+    before_frames: called when all is open.
+    """
     arguments = build_parser().parse_args(argv)
     recorder = Recorder()
     meter = Meter(skip=WARM_UP_FRAMES if arguments.benchmark else 0)
@@ -67,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             concurrent = (source.keeps_newest or not source.live) and not arguments.serial  # as in the pipeline
             engine_ms = time_engine(pose, source, concurrent=concurrent) if measured else []
             opened = True
+            before_frames()
             last = run(arguments, source, pose, outputs, recorder=recorder, meter=meter, interrupts=interrupts)
             if done is not None and last is not None and not outputs.quit and meter.frames != arguments.limit:
                 done.mark(last.source)
@@ -243,6 +248,7 @@ def run(
     counts = [count for count in (source.frame_count, arguments.limit) if count is not None]
     try:
         with frames_bar() as progress:
+            freed = FreedMemory()
             task = progress.add_task("", total=min(counts) if counts else None, fps=0.0, people=0)
             meter.start()
             steps = open_steps(arguments, watched=is_watched(arguments, source))
@@ -253,6 +259,7 @@ def run(
                         outputs.write(result)
                         meter.count(len(result.people), result.timings["latency"])
                     last = result.frame
+                    freed.give_back()
                     progress.update(task, advance=1, fps=meter.fps, people=len(result.people))
                     if outputs.quit:
                         break
@@ -339,4 +346,4 @@ def report(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(before_frames=set_aside))
