@@ -31,7 +31,8 @@ def parser_of(description: str | None) -> argparse.ArgumentParser:
 def _add_data(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group("data")
     add = data.add_argument
-    text = "COCO keypoints and their pictures, or PACK[,WEIGHT]; repeatable; weight 2: each picture twice per epoch"
+    text = "COCO keypoints and their pictures, or PACK[,WEIGHT]; repeatable; weight 2: each picture twice per epoch; "
+    text += 'pictures without people count if the file says "nobody": true of them'
     add("--data", action="append", default=[], type=_data, metavar="JSON,DIR[,WEIGHT]", help=text)
     text = "as --data, but the targets of the heatmaps at 1/4 are those of --movenet, not of the labels"
     add("--distilled", action="append", default=[], type=_data, metavar="JSON,DIR[,WEIGHT]", help=text)

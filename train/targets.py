@@ -60,9 +60,9 @@ def heatmap(
     """
     cells = side // stride
     maps = np.zeros((keypoints.shape[1], cells, cells), np.float32)
-    heights = np.ones(len(keypoints)) if heights is None else heights
+    peaks = np.ones(len(keypoints)) if heights is None else np.asarray(heights)
     sigmas = np.broadcast_to(np.asarray(sigma, np.float64), keypoints.shape[:2])
-    for person, height, spread in zip(keypoints, heights, sigmas, strict=True):
+    for person, height, spread in zip(keypoints, peaks, sigmas, strict=True):
         for joint in np.flatnonzero(person[:, 2] > 0):
             sigma = spread[joint]
             centre = person[joint, :2].astype(np.float64) / stride - 0.5

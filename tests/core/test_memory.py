@@ -88,7 +88,8 @@ def test_memory_between_pieces_in_use_is_given_back():
 
 
 def test_memory_is_given_back_once_in_a_while(monkeypatch):
-    trims, now = [], [100.0]
+    trims: list[int] = []
+    now = [100.0]
     monkeypatch.setattr("core.memory.sys.platform", "linux")
     monkeypatch.setattr("core.memory.ctypes.CDLL", lambda name: SimpleNamespace(malloc_trim=trims.append))
     monkeypatch.setattr("core.memory.time.monotonic", lambda: now[0])
