@@ -111,7 +111,7 @@ class DeviceMixture:
         most = max(1, int(pictures.people[chosen].max()))
         keypoints = move(pictures.keypoints[numbers, :most].double(), matrices, mixture.side)
         labelled = pictures.labelled[numbers]
-        scales = torch.linalg.det(matrices[:, :, :2]).abs().sqrt()
+        scales = matrices[:, :, 0].square().sum(1).sqrt()  # the matrices turn, mirror and scale, alike in x and y
         sizes = pictures.sizes[numbers, :most] * scales[:, None].float()
         peaks = peak_heights(sizes, mixture.full_size)
         mirrored = flipped[:, None] > 0
