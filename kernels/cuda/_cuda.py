@@ -147,12 +147,16 @@ if SIMULATED:
     int_min: Value = min
     int_max: Value = max
 else:
+    from cuda.core import ObjectCode
     from llvmlite import ir
+    from numba.core.typing import signature
     from numba.cuda import cgutils, libdevice, types
+    from numba.cuda.codegen import CUDACodeLibrary
     from numba.cuda.cudadrv.runtime import runtime
+    from numba.cuda.dispatcher import _Kernel
     from numba.cuda.extending import intrinsic
 
-    from kernels.cuda.machine_code import from_data, to_data
+    from kernels.cuda.machine_code import Data, from_data, to_data
 
     @intrinsic
     def mad(typing_context: Value, a: Value, b: Value, c: Value) -> Value:
@@ -173,8 +177,25 @@ else:
     def kernel(function: Function) -> Kernel:
         """Compile a kernel at its first launch, once per argument types, or load another process's."""
         compiled = cuda.jit(function)
-        compiled._cache = KernelCache(compiled.py_func, compiled_by, to_data, from_data)
+        compiled._cache = KernelCache(compiled.py_func, compiled_by, to_data, kernel_of)
         return compiled
+
+    def kernel_of(data: Data, argument_types: tuple[Value, ...]) -> Kernel:
+        """The compiled kernel that `to_data` was given. Raises KeyError, TypeError or ValueError for other data."""
+        entry, cubins = from_data(data)
+        library = CUDACodeLibrary(None, entry, entry_name=entry)
+        library._cubin_cache = {capability: ObjectCode.from_cubin(code) for capability, code in cubins.items()}
+        library._finalized = True  # there is nothing to link
+        return _Kernel._rebuild(
+            cooperative=False,
+            name=entry,
+            signature=signature(types.none, *argument_types),
+            codelibrary=library,
+            debug=False,
+            lineinfo=False,
+            call_helper=None,  # translates the error codes of kernels with debug information
+            extensions=[],
+        )
 
     def compiled_by() -> tuple[object, ...]:
         """What machine code depends on besides its source: the GPU, and the packages that compile it."""

@@ -1,21 +1,15 @@
-"""A compiled kernel of Numba as plain data, and back: machine code of one GPU and its name, no code of Python."""
+"""A compiled kernel of Numba as plain data, for JSON: machine code of one GPU and its name, no code of Python."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
 from typing import Any
 
-from cuda.core import ObjectCode
-from numba.core.typing import signature
-from numba.cuda import types
-from numba.cuda.codegen import CUDACodeLibrary
-from numba.cuda.dispatcher import _Kernel
-
-Data = dict[str, Any]  # of JSON
+Data = dict[str, Any]
+Cubins = dict[tuple[int, ...], bytes]  # machine code by compute capability
 
 
-def to_data(kernel: _Kernel) -> Data:
+def to_data(kernel: Any) -> Data:
     """The kernel's machine code, for each compute capability that it has been linked for.
 
     Raises ValueError for a kernel that is more than its machine code: one that needs other files, arrays of the
@@ -46,25 +40,12 @@ def to_data(kernel: _Kernel) -> Data:
     }
 
 
-def from_data(data: Data, argument_types: Sequence[object]) -> _Kernel:
-    """The kernel that `to_data` was given. Raises KeyError, TypeError or ValueError for anything else."""
+def from_data(data: Data) -> tuple[str, Cubins]:
+    """The name of the kernel's function, and its machine code. Raises KeyError, TypeError or ValueError for other data
+    than that of `to_data`."""
     entry = data["entry"]
     if not isinstance(entry, str):
         raise TypeError(f"entry is {entry!r}; expected a name")
-    cubins = {
-        tuple(cubin["capability"]): ObjectCode.from_cubin(base64.b64decode(cubin["code"], validate=True))
-        for cubin in data["cubins"]
+    return entry, {
+        tuple(cubin["capability"]): base64.b64decode(cubin["code"], validate=True) for cubin in data["cubins"]
     }
-    library = CUDACodeLibrary(None, entry, entry_name=entry)
-    library._cubin_cache = cubins
-    library._finalized = True  # there is nothing to link
-    return _Kernel._rebuild(
-        cooperative=False,
-        name=entry,
-        signature=signature(types.none, *argument_types),
-        codelibrary=library,
-        debug=False,
-        lineinfo=False,
-        call_helper=None,  # translates the error codes of kernels with debug information
-        extensions=[],
-    )

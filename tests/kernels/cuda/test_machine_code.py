@@ -18,7 +18,8 @@ from numba.cuda import types
 from numba.cuda.codegen import CUDACodeLibrary
 from numba.cuda.dispatcher import _Kernel
 
-from kernels.cuda.machine_code import from_data, to_data
+from kernels.cuda._cuda import kernel_of
+from kernels.cuda.machine_code import to_data
 
 CAPABILITY = (9, 0)
 TYPES = (types.float32[::1], types.int32)
@@ -45,7 +46,7 @@ def compiled(monkeypatch):
 
 def test_a_kernel_is_the_same_after_json(compiled):
     kernel = compiled()
-    again = from_data(json.loads(json.dumps(to_data(kernel))), TYPES)
+    again = kernel_of(json.loads(json.dumps(to_data(kernel))), TYPES)
     assert again.entry_name == kernel.entry_name
     assert again.argument_types == TYPES and again.signature == kernel.signature
     assert again._codelibrary.get_cubin().code == kernel._codelibrary.get_cubin().code
@@ -80,4 +81,4 @@ def test_a_kernel_that_is_more_than_machine_code_is_refused(compiled):
 )
 def test_other_data_is_refused(data):
     with pytest.raises((KeyError, TypeError, ValueError)):
-        from_data(data, TYPES)
+        kernel_of(data, TYPES)
