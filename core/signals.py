@@ -32,10 +32,22 @@ def stop_of(error: KeyboardInterrupt) -> Stopped:
     return error if isinstance(error, Stopped) else Stopped()
 
 
+def interrupt_behind(error: BaseException) -> KeyboardInterrupt | None:
+    """The KeyboardInterrupt that caused `error`, directly or through other errors.
+
+    A signal within C code raises there, and CPython then reports SystemErrors: Numba's dispatcher gives two in a row.
+    """
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, KeyboardInterrupt):
+        cause = cause.__cause__
+    return cause
+
+
 @contextmanager
 def stop_signals(handler: Callable[[int], None] | None = None) -> Iterator[None]:
     """Within the block, the signals raise Stopped in the main thread, or call `handler` with their number.
 
+    An error that such an exception caused leaves the block as that exception, see `interrupt_behind`.
     SIGTERM and SIGHUP stay ignored if they were (`nohup`). In other threads, which get no signals, it has no effect.
     """
 
@@ -49,6 +61,11 @@ def stop_signals(handler: Callable[[int], None] | None = None) -> Iterator[None]
         before = {number: signal.signal(number, act) for number in _wanted()}
     try:
         yield
+    except Exception as error:
+        interrupt = interrupt_behind(error)
+        if interrupt is None:
+            raise
+        raise interrupt from None
     finally:
         for number, action in before.items():
             signal.signal(number, action)

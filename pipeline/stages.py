@@ -8,9 +8,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
-from typing import ParamSpec, Protocol, TypeVar
+from typing import NoReturn, ParamSpec, Protocol, TypeVar
 
 from core.errors import PoseError, StageError, describe
+from core.signals import interrupt_behind
 from pipeline.channel import Cancelled, Channel
 from pipeline.sources import Source
 from pipeline.stats import Recorder
@@ -36,9 +37,7 @@ class Job:
         try:
             value = work(*arguments, **named)
         except Exception as error:
-            if isinstance(error.__cause__, KeyboardInterrupt):  # a signal came in C code, which reports a SystemError
-                raise error.__cause__ from None
-            raise StageError(f"{stage} failed on {frames_name(self.frames)}: {describe(error)}") from error
+            fail(f"{stage} failed on {frames_name(self.frames)}", error)
         self.record(stage, start)
         return value
 
@@ -53,6 +52,14 @@ class Job:
             yield Result(frame, people, {**self.timings, "latency": (time.monotonic() - frame.captured_at) * 1e3})
 
 
+def fail(where: str, error: Exception) -> NoReturn:
+    """Raise a StageError for what a stage raised, or the KeyboardInterrupt behind it."""
+    interrupt = interrupt_behind(error)
+    if interrupt is not None:
+        raise interrupt from None
+    raise StageError(f"{where}: {describe(error)}") from error
+
+
 def captured(source: Source, recorder: Recorder, *, batch: int, limit: int | None) -> Iterator[Job]:
     """The source's frames in Jobs of up to `batch`, `limit` frames in all. An error names the frame before it."""
     where = source.name
@@ -64,10 +71,10 @@ def captured(source: Source, recorder: Recorder, *, batch: int, limit: int | Non
             frames = next(batches)
         except StopIteration:
             return
-        except PoseError:
-            raise
         except Exception as error:
-            raise StageError(f"capture failed after {where}: {describe(error)}") from error
+            if isinstance(error, PoseError) and interrupt_behind(error) is None:
+                raise
+            fail(f"capture failed after {where}", error)
         frames = frames[:left]
         left = None if left is None else left - len(frames)
         where = frames_name(frames[-1:])

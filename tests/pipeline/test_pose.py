@@ -13,7 +13,6 @@ import pytest
 from core.errors import SourceError, StageError
 from core.signals import Stopped
 from pipeline import PosePipeline
-from pipeline.stages import Job
 from pipeline.stats import Recorder
 from tests.pipeline.fakes import FakeSource, FakeStep, Fault, raising_at
 
@@ -316,11 +315,24 @@ def test_a_camera_never_waits_for_a_batch():
     assert set(step.batches) == {1}
 
 
-def test_a_signal_inside_compiled_code_is_an_interrupt():
-    """CPython reports an exception that a signal raised within C code as a SystemError with that cause."""
+def interrupted() -> None:
+    """As CPython reports an exception that a signal raised within Numba's dispatcher: two SystemErrors."""
+    inner = SystemError("_numba_unpickle returned a result with an exception set")
+    inner.__cause__ = Stopped(signal.SIGTERM)
+    raise SystemError("CPUDispatcher returned a result with an exception set") from inner
 
-    def interrupted() -> None:
-        raise SystemError("returned a result with an exception set") from Stopped(signal.SIGTERM)
 
-    with pytest.raises(Stopped, match="SIGTERM"):
-        Job([], Recorder()).timed("group", interrupted)
+@pytest.mark.parametrize("stage", ["prepare", "infer", "finish"])
+def test_a_signal_inside_compiled_code_is_an_interrupt(stage):
+    step = failing_step(stage, lambda index: interrupted() if index == 4 else None)
+    seen, error = run_to_end(PosePipeline(step=step), FakeSource(COUNT), serial=True)
+    assert seen == [0, 1, 2, 3]
+    assert isinstance(error, Stopped)
+    assert error.status == 143
+
+
+def test_a_signal_inside_a_decoder_is_an_interrupt():
+    source = FakeSource(COUNT, fault=lambda index: interrupted() if index == 4 else None)
+    seen, error = run_to_end(PosePipeline(step=FakeStep()), source, serial=True)
+    assert seen == [0, 1, 2, 3]
+    assert isinstance(error, Stopped)
