@@ -4,6 +4,7 @@
   python -m train --movenet movenet-multipose.json --data train.json,train/ --out runs/start.safetensors
   python -m train --run runs/tiny --movenet movenet-multipose.json --distilled train.json,train/ --drawn 400
   python -m train --pack train.zip --data train.json,train/
+  python -m train --model small --weights models/small.safetensors --write-maps maps --val-side 384 --data train.zip
   python -m train --scenes 90 --out runs/scenes
 
 A run's folder holds checkpoint.pt, metrics.jsonl and curve.png. The same command resumes a stopped run.
@@ -20,6 +21,7 @@ import argparse
 import copy
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -28,55 +30,40 @@ from core.command_line import OK, REFUSED, complain
 from core.errors import PoseError
 from core.joints import joint_set_of
 from core.progress import progress_console
-from core.spec import IMAGENET_MEAN, IMAGENET_STD, Channels, ModelSpec
-from train.arguments import OVER_MOVENET, parser_of
+from core.spec import ModelSpec
+from train.arguments import PROG, parse
+from train.assemble import mixture_of, model_of, on_device, run_options, teacher_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from rich.progress import TaskID
     from torch import Tensor
 
-    from export.head import HigherHead
-    from train.device_mixture import DeviceMixture
     from train.loop import Record
-    from train.mixture import Mixture
-    from train.options import Options
-    from train.teacher import Teacher
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit status: 0 (also after --minutes), 2 for bad arguments or input, 128 + a signal."""
     started = time.monotonic()
-    parser = parser_of(__doc__)
-    options = parser.parse_args(arguments)
-    starts = options.movenet and not options.distilled
-    if (options.scenes or starts) and not options.out:
-        parser.error("--scenes, and --movenet without --distilled, need --out")
-    if options.calibration and options.model not in OVER_MOVENET:
-        parser.error("--calibration is for --model tiny and small")
-    if options.distilled and not (options.movenet and options.run and options.model in OVER_MOVENET):
-        parser.error("--distilled needs --movenet, --run and --model tiny or small")
-    if not options.data and not options.distilled and not options.drawn and not options.scenes:
-        parser.error("nothing to train on: give --data JSON,DIR or --drawn N")
-    if not (options.run or options.scenes or options.pack or options.movenet):
-        parser.error("--run FOLDER is needed, or --pack FILE, --movenet FILE or --scenes N")
-    if options.timed and options.minutes is None:
-        parser.error("--timed needs --minutes")
+    options = parse(__doc__, arguments)
     try:
         with stop_signals():
             if options.scenes:
                 _draw_scenes(options)
             elif options.pack:
                 _pack(options)
-            elif starts:
+            elif options.write_maps:
+                _write_maps(options)
+            elif options.movenet and not options.distilled:
                 _start_from_movenet(options)
             else:
                 _train(options, started)
     except (ValueError, PoseError) as error:
-        return complain(parser.prog, error, REFUSED)
+        return complain(PROG, error, REFUSED)
     except KeyboardInterrupt as error:
         stop = stop_of(error)
-        return complain(parser.prog, f"{stop}; run the same command to resume from the last checkpoint", stop.status)
+        return complain(PROG, f"{stop}; run the same command to resume from the last checkpoint", stop.status)
     return OK
 
 
@@ -110,6 +97,33 @@ def _pack(options: argparse.Namespace) -> None:
     print(f"{options.pack}: {count} pictures, {options.pack.stat().st_size / 1e6:.1f} MB")
 
 
+def _write_maps(options: argparse.Namespace) -> None:
+    from train.ensemble import write_maps
+    from train.ensemble_maps import ENDING
+    from train.pictures import CocoPictures
+
+    sets = [CocoPictures(labels, folder) for labels, folder, _ in options.data]
+    model, mean, std = model_of(options, sets[0].joints)
+    options.write_maps.mkdir(parents=True, exist_ok=True)
+    for pictures in sets:
+        out = options.write_maps / f"{pictures.path.stem}{ENDING}"
+        with _progress() as bars:
+            task = bars.add_task(out.name, total=len(pictures))
+            write_maps(
+                model,
+                pictures,
+                out,
+                short_side=options.val_side,
+                mean=mean,
+                std=std,
+                flip_order=joint_set_of(pictures.joints).flip,
+                device=options.device,
+                bf16=options.bf16,
+                on_picture=partial(_show_count, bars, task),
+            )
+        print(f"{out}: heatmaps of {len(pictures)} pictures, {out.stat().st_size / 1e6:.1f} MB")
+
+
 def _start_from_movenet(options: argparse.Namespace) -> None:
     import torch
 
@@ -126,7 +140,7 @@ def _start_from_movenet(options: argparse.Namespace) -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     published = load_movenet(options.movenet)
-    mixture = _mixture(options)
+    mixture = mixture_of(options)
     if mixture.joints != published.logits.out_channels:
         raise ValueError(f"the pictures label {mixture.joints} joints; MoveNet knows {published.logits.out_channels}")
     model = build_model(options.model, joints=mixture.joints)
@@ -156,45 +170,8 @@ def _start_from_movenet(options: argparse.Namespace) -> None:
     print(f"{options.out}: MoveNet, pruned, with fitted tags")
 
 
-def _mixture(options: argparse.Namespace) -> Mixture:
-    from train.augment import Augmentation
-    from train.mixture import Mixture
-    from train.pictures import CocoPictures, DrawnPictures, Pictures
-
-    sets: list[tuple[Pictures, float]] = [
-        (CocoPictures(a, b), weight) for a, b, weight in options.distilled + options.data
-    ]
-    if options.drawn:
-        sets.append((DrawnPictures(options.drawn, seed=options.seed), options.drawn_weight))
-    return Mixture(
-        sets,
-        side=options.side,
-        short_side=options.short_side,
-        strides=(4, 2, 1)[: 1 + options.deconvolutions],
-        sigma=options.sigma,
-        full_size=options.full_size,
-        augmentation=Augmentation(about_person=options.about_person),
-        seed=options.seed,
-    )
-
-
-def _on_device(mixture: Mixture, options: argparse.Namespace) -> Mixture | DeviceMixture:
-    """The mixture, with its pictures in the device's memory if the options say so."""
-    in_memory = options.device.startswith("cuda") if options.in_memory is None else options.in_memory
-    if not in_memory:
-        return mixture
-    from train.device_mixture import DeviceMixture
-
-    since = time.monotonic()
-    loaded = DeviceMixture(mixture, options.batch, options.device)
-    pixels = loaded.pictures.pixels
-    size_gb = pixels.numel() * pixels.element_size() / 1e9
-    print(f"{len(loaded.pictures)} pictures, {size_gb:.2f} GB, on {options.device} in {time.monotonic() - since:.1f} s")
-    each = ", ".join(
-        f"{count} of {len(pictures)}" for count, (pictures, _) in zip(loaded.quotas, mixture.sets, strict=True)
-    )
-    print(f"crops a batch: {each}", flush=True)
-    return loaded
+def _show_count(bars: Progress, task: TaskID, count: int) -> None:
+    bars.update(task, completed=count)
 
 
 def _progress() -> Progress:
@@ -214,8 +191,8 @@ def _train(options: argparse.Namespace, started: float) -> None:
     torch.manual_seed(options.seed)
     if options.threads:
         torch.set_num_threads(options.threads)
-    mixture = _mixture(options)
-    model, mean, std = _model(options, mixture.joints)
+    mixture = mixture_of(options)
+    model, mean, std = model_of(options, mixture.joints)
     other = None
     if options.blend:  # read before the training, so that a wrong file is reported at once
         other = read_state(options.blend[0])
@@ -240,14 +217,14 @@ def _train(options: argparse.Namespace, started: float) -> None:
         def write_average(seconds: int) -> None:
             _save(run.average.model.state_dict(), options, options.run / f"average-{seconds}.safetensors")
 
-        stream, teacher = _on_device(mixture, options), _teacher(options)
+        stream, teacher = on_device(mixture, options, bars.console.print), teacher_of(options)
         if options.timed:
             options.minutes = max(0.0, options.minutes - (time.monotonic() - started) / 60)
         run = Run(
             model,
             stream,
             options.run,
-            _run_options(options, mean, std),
+            run_options(options, mean, std),
             validate=validate,
             on_step=show,
             on_note=bars.console.print,
@@ -270,60 +247,6 @@ def _train(options: argparse.Namespace, started: float) -> None:
             plot(run.metrics_path, options.run / "curve.png")
         except ModuleNotFoundError as error:
             print(f"no curve.png: {error.name} is not installed")
-
-
-def _model(options: argparse.Namespace, joints: int) -> tuple[HigherHead, Channels, Channels]:
-    """The network at the start of a run, and the mean and std of its input."""
-    import torch
-
-    from export.checkpoint import load_backbone, load_checkpoint
-    from export.model import NARROW, build_model
-    from export.tiny import TINY_MEAN, TINY_STD
-
-    over_movenet = options.model in {*OVER_MOVENET, NARROW}
-    mean, std = (TINY_MEAN, TINY_STD) if over_movenet else (IMAGENET_MEAN, IMAGENET_STD)
-    if options.model in OVER_MOVENET:
-        model = build_model(options.model, joints=joints)
-    else:
-        switches = {"deconvolutions": options.deconvolutions, "residual_blocks": options.residual_blocks}
-        switches |= {"concatenate": not options.no_concatenate, "aggregate": not options.no_aggregate}
-        model = build_model(options.model, joints=joints, **switches)
-    if (options.run / "checkpoint.pt").exists():
-        return model, mean, std  # the checkpoint has the weights
-    if options.backbone:
-        if options.weights or options.model != NARROW:
-            raise ValueError("--backbone is for --model narrow, without --weights")
-        load_backbone(model, options.backbone)
-    if options.weights:
-        load_checkpoint(model, options.weights, grow=options.grow)
-        if options.model in OVER_MOVENET:  # training is without the output calibration of a published file
-            model.get_buffer("contrast").copy_(torch.tensor([1.0, 0.0, 1.0]))
-    return model, mean, std
-
-
-def _teacher(options: argparse.Namespace) -> Teacher | None:
-    """The network of --movenet as teacher for the sets of --distilled, which are first in the mixture; None without."""
-    if not options.distilled:
-        return None
-    from train.teacher import Teacher
-    from train.warm_start import load_movenet
-
-    return Teacher(
-        load_movenet(options.movenet),
-        range(len(options.distilled)),
-        options.label_share,
-        options.background_share,
-        options.features_weight,
-    )
-
-
-def _run_options(options: argparse.Namespace, mean: Channels, std: Channels) -> Options:
-    from dataclasses import fields
-
-    from train.options import Options
-
-    given = {field.name: getattr(options, field.name) for field in fields(Options) if hasattr(options, field.name)}
-    return Options(**given, mean=mean, std=std)
 
 
 if __name__ == "__main__":

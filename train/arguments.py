@@ -3,18 +3,42 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from core.command_line import CommandParser, file_path
 from train.targets import SIGMA, Limits
 
+PROG = "python -m train"
 FEATURES_WEIGHT = 0.1  # of the features' squared error, relative to their variance
 OVER_MOVENET = ("tiny", "small")
 PACKED_SIDE = 384  # short side of packed pictures, enough for crops of 256 at scale 1.5
 
 
-def parser_of(description: str | None) -> argparse.ArgumentParser:
-    parser = CommandParser(prog="python -m train", description=description)
+def parse(description: str | None, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options. Exits with status 2 and one line if they are wrong or do not fit together."""
+    parser = parser_of(description)
+    options = parser.parse_args(arguments)
+    starts = options.movenet and not options.distilled
+    if (options.scenes or starts) and not options.out:
+        parser.error("--scenes, and --movenet without --distilled, need --out")
+    if options.calibration and options.model not in OVER_MOVENET:
+        parser.error("--calibration is for --model tiny and small")
+    if options.distilled and not (options.movenet and options.run and options.model in OVER_MOVENET):
+        parser.error("--distilled needs --movenet, --run and --model tiny or small")
+    if not options.data and not options.distilled and not options.drawn and not options.scenes:
+        parser.error("nothing to train on: give --data JSON,DIR or --drawn N")
+    if options.write_maps and not options.weights:
+        parser.error("--write-maps needs --weights")
+    if not (options.run or options.scenes or options.pack or options.movenet or options.write_maps):
+        parser.error("--run FOLDER is needed, or --pack FILE, --movenet FILE, --write-maps DIR or --scenes N")
+    if options.timed and options.minutes is None:
+        parser.error("--timed needs --minutes")
+    return options
+
+
+def parser_of(description: str | None) -> CommandParser:
+    parser = CommandParser(prog=PROG, description=description)
     parser.add_argument("--run", type=file_path, metavar="DIR", help="folder of the run")
     parser.add_argument("--out", type=file_path, metavar="FILE", help="write the averaged weights here (.safetensors)")
     parser.add_argument("--half", action="store_true", help="write them as float16")
@@ -42,11 +66,16 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     add("--background-share", type=_share, metavar="X", help=text)
     text = f"weight of the loss of the teacher's features ({FEATURES_WEIGHT:g})"
     add("--features-weight", type=float, default=FEATURES_WEIGHT, metavar="X", help=text)
+    text = "write the heatmaps of --weights for --data, averaged over scales and mirrored, into this folder and exit"
+    add("--write-maps", type=file_path, metavar="DIR", help=text)
+    text = "mix these heatmaps into the targets of the sets of --data that have some there (train/ensemble.py)"
+    add("--maps", type=file_path, metavar="DIR", help=text)
+    add("--maps-share", type=_share, default=0.5, metavar="X", help="their share of the targets, 0 to 1 (0.5)")
     add("--drawn", type=int, default=0, metavar="N", help="add N synthetic pictures")
     add("--drawn-weight", type=float, default=1.0, metavar="X", help="how often each is used per epoch (1)")
     add("--val", type=labels_and_folder, metavar="JSON,DIR", help="validation pictures, to measure AP on")
     add("--val-limit", type=int, default=0, metavar="N", help="use N of them, evenly spread (0: all)")
-    add("--val-side", type=int, default=256, metavar="PIXELS", help="their short side (256)")
+    add("--val-side", type=int, default=256, metavar="PIXELS", help="their short side, and that of --write-maps (256)")
     add("--pack", type=file_path, metavar="FILE", help="write --data into one file and exit")
     add(
         "--pack-side", type=int, default=PACKED_SIDE, metavar="PIXELS", help=f"largest short side in it ({PACKED_SIDE})"

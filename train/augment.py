@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from train.pictures import Labels
+
+
+class Crop(NamedTuple):
+    """image: (side, side, 3) BGR; its labels; matrix: (2, 3), from the picture; mirrored: joints were swapped."""
+
+    image: NDArray[np.uint8]
+    labels: Labels
+    matrix: NDArray[np.float64]
+    mirrored: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +51,8 @@ def crop(
     flip_order: tuple[int, ...],
     options: Augmentation,
     rng: np.random.Generator,
-) -> tuple[NDArray[np.uint8], Labels]:
-    """A (side, side, 3) BGR crop and its labels.
+) -> Crop:
+    """A random crop and its labels.
 
     Keypoints outside the crop get visibility 0; people without a keypoint are removed. Pixels outside the picture are
     black, as in the letterbox of inference. short_side: of the whole picture before `options.scale`, pixels.
@@ -59,7 +69,8 @@ def crop(
     if flipped:
         keypoints, labelled = keypoints[:, list(flip_order)], labelled[list(flip_order)]
     seen = (keypoints[..., 2] > 0).any(1)
-    return image, Labels(np.ascontiguousarray(keypoints[seen]), moved.sizes[seen], labelled, moved.ignore)
+    inside_only = Labels(np.ascontiguousarray(keypoints[seen]), moved.sizes[seen], labelled, moved.ignore)
+    return Crop(image, inside_only, matrix, flipped)
 
 
 def move(labels: Labels, matrix: NDArray[np.float64]) -> Labels:

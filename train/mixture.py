@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from kernels.options import DecodeOptions
 from train.augment import Augmentation, crop
+from train.ensemble_maps import EnsembleMaps, blend
 from train.pictures import Pictures
 from train.targets import SIGMA, Limits, heatmap, joint_sigmas, loss_mask, peak_heights, tag_cells
 
@@ -50,6 +51,8 @@ class Mixture(Dataset[Sample]):
     strides, or one for each; a pair of limits instead of a number: by the person's size (targets.joint_sigmas).
     full_size: of a person whose Gaussians have the height 1, pixels of the crop; smaller people's are lower
     (targets.peak_heights); 0: all have 1.
+    maps: for each set an ensemble's heatmaps or None. They have the share maps_share of the targets, the labels the
+    rest; where no label is known, they alone count.
 
     A sample: `image` (3, side, side) uint8 RGB; `heatmaps` and `masks`, one array per stride, (K, h, w) float32;
     `cells` (max_people, K) int64; `set`, the number of its set.
@@ -64,6 +67,8 @@ class Mixture(Dataset[Sample]):
         strides: Sequence[int] = (4, 2),
         sigma: float | Sequence[float | Limits] = SIGMA,
         full_size: float = 0.0,
+        maps: Sequence[EnsembleMaps | None] = (),
+        maps_share: float = 0.5,
         augmentation: Augmentation | None = None,
         max_people: int = 20,
         seed: int = 0,
@@ -76,6 +81,8 @@ class Mixture(Dataset[Sample]):
         self.short_side = short_side or side
         self.strides = strides
         self.full_size = full_size
+        self.maps = tuple(maps) or (None,) * len(sets)
+        self.maps_share = maps_share
         self.sigmas = _for_each(sigma, len(strides))
         self.augmentation = augmentation or Augmentation()
         self.max_people = max_people
@@ -91,10 +98,10 @@ class Mixture(Dataset[Sample]):
     def __getitem__(self, number: int) -> Sample:
         epoch, position = divmod(number, self.epoch_length)
         set_number, index = self._epoch(epoch)[position].tolist()
-        image, labels = self.sets[set_number][0].read(index)
+        picture, labels = self.sets[set_number][0].read(index)
         rng = np.random.default_rng((self.seed, 1, number))
-        image, labels = crop(
-            image,
+        image, labels, matrix, mirrored = crop(
+            picture,
             labels,
             self.side,
             short_side=self.short_side,
@@ -104,19 +111,27 @@ class Mixture(Dataset[Sample]):
         )
         known = labels.labelled[:, None, None].astype(np.float32)  # (K, 1, 1)
         heights = peak_heights(labels.sizes, self.full_size)
+        heatmaps = [
+            heatmap(
+                labels.keypoints,
+                self.side,
+                stride,
+                joint_sigmas(labels.sizes, self.joints, stride, limits),
+                heights,
+            )
+            for stride, limits in zip(self.strides, self.sigmas, strict=True)
+        ]
+        masks = [loss_mask(labels, self.side, stride) * known for stride in self.strides]
+        ensemble = self.maps[set_number]
+        if ensemble is not None:
+            maps = ensemble.crop(index, (picture.shape[1], picture.shape[0]), matrix, self.side, self.strides)
+            if mirrored:
+                maps = [one[list(self.flip_order)] for one in maps]
+            blend(heatmaps, masks, maps, self.maps_share)
         return {
             "image": np.ascontiguousarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB).transpose(2, 0, 1)),
-            "heatmaps": [
-                heatmap(
-                    labels.keypoints,
-                    self.side,
-                    stride,
-                    joint_sigmas(labels.sizes, self.joints, stride, limits),
-                    heights,
-                )
-                for stride, limits in zip(self.strides, self.sigmas, strict=True)
-            ],
-            "masks": [loss_mask(labels, self.side, stride) * known for stride in self.strides],
+            "heatmaps": heatmaps,
+            "masks": masks,
             "cells": tag_cells(labels.keypoints, self.side, self.max_people, self.strides[0]),
             "set": set_number,
         }

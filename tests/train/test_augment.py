@@ -28,7 +28,7 @@ def picture():
 def take(options, seed=0, labels=None, side=SIDE):
     image, own = picture()
     rng = np.random.default_rng(seed)
-    return crop(image, labels or own, side, short_side=side, flip_order=COCO.flip, options=options, rng=rng)
+    return crop(image, labels or own, side, short_side=side, flip_order=COCO.flip, options=options, rng=rng)[:2]
 
 
 @pytest.mark.parametrize("seed", range(12))
