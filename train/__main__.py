@@ -217,7 +217,7 @@ def _train(options: argparse.Namespace, started: float) -> None:
         def write_average(seconds: int) -> None:
             _save(run.average.model.state_dict(), options, options.run / f"average-{seconds}.safetensors")
 
-        stream, teacher = on_device(mixture, options, bars.console.print), teacher_of(options)
+        stream, teacher = on_device(mixture, options, partial(print, flush=True)), teacher_of(options)
         if options.timed:
             options.minutes = max(0.0, options.minutes - (time.monotonic() - started) / 60)
         run = Run(

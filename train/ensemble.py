@@ -37,8 +37,8 @@ def write_maps(
 ) -> None:
     """Write the averaged heatmaps of all pictures into one file, a PNG of (K * h, w) for each.
 
-    model: gives one output for each resolution, without a calibration of its heatmaps. short_side: of its input at scale 1, a multiple
-    of 128. on_picture: gets the number of pictures that are done.
+    model: gives one output for each resolution, without a calibration of its heatmaps. short_side: of its input at
+    scale 1, a multiple of 128. on_picture: gets the number of pictures that are done.
     """
     if short_side % 128:
         raise ValueError(f"the short side is {short_side}; expected a multiple of 128, for scales of {SCALES}")
