@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from types import TracebackType
 from typing import Self
 
 from core.signals import Stopped, stop_signals
@@ -24,8 +25,10 @@ class Interrupts:
         self._handlers.enter_context(stop_signals(self._on_signal))
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        self._handlers.close()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._handlers.__exit__(kind, error, trace)  # an error that a signal caused leaves as Stopped
 
     @contextmanager
     def held(self, *, forget: bool = False) -> Iterator[None]:

@@ -105,6 +105,15 @@ def test_the_imports_are_guarded_first():
         ), path
 
 
+def test_a_signal_within_compiled_code_is_that_signal():
+    """As CPython reports what a signal raised within Numba's dispatcher."""
+    with pytest.raises(Stopped) as stopped, Interrupts():
+        inner = SystemError("_numba_unpickle returned a result with an exception set")
+        inner.__cause__ = Stopped(signal.SIGHUP)
+        raise SystemError("CPUDispatcher returned a result with an exception set") from inner
+    assert stopped.value.status == 129
+
+
 @pytest.mark.parametrize("name", STATUSES)
 def test_a_held_block_is_not_interrupted_and_the_second_signal_changes_nothing(name):
     done = []
