@@ -60,11 +60,7 @@ def _maps_of(pictures: Pictures, options: argparse.Namespace) -> EnsembleMaps | 
 
 def on_device(mixture: Mixture, options: argparse.Namespace, on_note: Callable[[str], None]) -> Mixture | DeviceMixture:
     """The mixture, with its pictures in the device's memory if the options say so."""
-    if options.maps is not None and options.in_memory:
-        raise ValueError("--in-memory cannot be combined with --maps, whose crops are made on the host")
-    in_memory = options.in_memory
-    if in_memory is None:
-        in_memory = options.device.startswith("cuda") and options.maps is None
+    in_memory = options.device.startswith("cuda") if options.in_memory is None else options.in_memory
     if not in_memory:
         return mixture
     from train.device_mixture import DeviceMixture

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from train.augment import Augmentation
 from train.device_crop import blur, blur_weights, move, recolour, warp
+from train.device_maps import DeviceMaps, warp_maps
 from train.device_pictures import DevicePictures
 from train.device_targets import heatmaps, joint_sigmas, peak_heights, tag_cells
 from train.mixture import Batch, Mixture
@@ -52,6 +53,10 @@ class DeviceMixture:
         self.mixture = mixture
         self.device = torch.device(device)
         self.pictures = DevicePictures([pictures for pictures, _ in mixture.sets], device, threads)
+        self.maps: DeviceMaps | None = None
+        if any(mixture.maps):
+            counts = [len(pictures) for pictures, _ in mixture.sets]
+            self.maps = DeviceMaps(mixture.maps, counts, self.pictures.sizes_wh, device, threads)
         self.quotas = quotas(mixture.shares, batch)
         self.sets = torch.from_numpy(np.repeat(np.arange(len(self.quotas)), self.quotas))  # stays on the host
         self._flip_order = torch.tensor(mixture.flip_order, device=self.device)
@@ -118,19 +123,41 @@ class DeviceMixture:
         keypoints = torch.where(mirrored[..., None, None], keypoints[:, :, self._flip_order], keypoints)
         labelled = torch.where(mirrored, labelled[:, self._flip_order], labelled)
         known = labelled[..., None, None].float()  # (N, K, 1, 1)
-        return {
-            "image": images.to(torch.uint8).permute(0, 3, 1, 2),
-            "heatmaps": [
+        batch = Batch(
+            image=images.to(torch.uint8).permute(0, 3, 1, 2),
+            heatmaps=[
                 heatmaps(keypoints, mixture.side, stride, joint_sigmas(sizes, mixture.joints, stride, limits), peaks)
                 for stride, limits in zip(mixture.strides, mixture.sigmas, strict=True)
             ],
-            "masks": [
+            masks=[
                 (warped[:, None, stride // 2 :: stride, stride // 2 :: stride, 3] < 127.5).float() * known
                 for stride in mixture.strides
             ],
-            "cells": tag_cells(keypoints, mixture.side, mixture.max_people, mixture.strides[0]),
-            "set": self.sets,
-        }
+            cells=tag_cells(keypoints, mixture.side, mixture.max_people, mixture.strides[0]),
+            set=self.sets,
+        )
+        self._blend_maps(batch, draws)
+        return batch
+
+    def _blend_maps(self, batch: Batch, draws: Draws) -> None:
+        """Mix the ensemble's maps into the targets of the crops that have some, as ensemble_maps.blend."""
+        if self.maps is None:
+            return
+        rows = np.flatnonzero(self.maps.known[draws.pictures])
+        if len(rows) == 0:
+            return
+        chosen, finest = draws.pictures[rows], min(self.strides)
+        places = self.maps.places(chosen, _inverse(draws.matrices[rows]), finest)
+        shapes = np.column_stack([self.maps.offsets[chosen], self.maps.sizes_wh[chosen], draws.flipped[rows], rows])
+        offsets, widths, heights, flipped, at = self._send(shapes.astype(np.int64)).unbind(1)
+        cells = self.mixture.side // finest
+        maps = warp_maps(self.maps.values, offsets, widths, heights, self._send(places), cells)
+        maps = torch.where(flipped[:, None, None, None] > 0, maps[:, self._flip_order], maps)
+        for stride, targets, masks in zip(self.strides, batch["heatmaps"], batch["masks"], strict=True):
+            theirs = torch.nn.functional.avg_pool2d(maps, stride // finest) if stride > finest else maps
+            kept = (1 - self.mixture.maps_share) * masks[at]
+            targets[at] = theirs + kept * (targets[at] - theirs)
+            masks[at] = 1.0
 
     def _numbers(self, which: int, step: int) -> NDArray[np.int64]:
         """The pictures of one set in batch `step`: a permutation of the set, then another, and so on."""

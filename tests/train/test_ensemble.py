@@ -20,6 +20,7 @@ from export.model import build_model
 from tests.train import drawing
 from train.__main__ import main
 from train.augment import Augmentation, crop
+from train.device_mixture import DeviceMixture
 from train.ensemble import write_maps
 from train.ensemble_maps import EnsembleMaps, blend
 from train.mixture import Mixture
@@ -143,6 +144,32 @@ def test_a_mixture_swaps_the_joints_of_mirrored_crops(blob, maps, monkeypatch):
         assert not one[5].any()
 
 
+@pytest.mark.parametrize("share", [1.0, 0.4])
+def test_crops_made_on_a_device_equal_those_of_the_host(blob, maps, tmp_path, share):
+    other = CocoPictures(drawing.write(tmp_path), tmp_path)  # a set without maps
+    mixture = Mixture(
+        [(other, 1), (blob, 8)], side=SIDE, augmentation=Augmentation(colour=0, blur=0), maps=[None, maps],
+        maps_share=share,
+    )  # fmt: skip
+    plain = Mixture(mixture.sets, side=SIDE, augmentation=mixture.augmentation)
+    on_device, without = (DeviceMixture(one, 12, "cpu", threads=2) for one in (mixture, plain))
+    draws = on_device.draw(0)
+    assert draws.flipped.any()
+    batch, labels_only = on_device.render(draws), without.render(draws)
+    seen = 0
+    for n in range(12):
+        has_maps = draws.pictures[n] == len(other)
+        crops = maps.crop(0, (200, 150), draws.matrices[n], SIDE, STRIDES)
+        for level, theirs in enumerate(crops):
+            target, mask = (labels_only[name][level][n].numpy().copy() for name in ("heatmaps", "masks"))
+            if has_maps:
+                blend([target], [mask], [theirs[list(COCO.flip)] if draws.flipped[n] else theirs], share)
+                seen += theirs.max() > 0.2
+            np.testing.assert_allclose(batch["heatmaps"][level][n], target, atol=0.02)
+            np.testing.assert_array_equal(batch["masks"][level][n], mask)
+    assert seen > 6
+
+
 def test_without_maps_nothing_changes(blob):
     first, second = (Mixture([(blob, 1)], side=SIDE, maps=given)[3] for given in ([], [None]))
     for a, b in zip(first["heatmaps"], second["heatmaps"], strict=True):
@@ -187,11 +214,12 @@ def test_the_commands_write_maps_and_train_with_them(tmp_path, capsys):
     load_checkpoint(build_model("tiny", joints=17), weights)
     command = ["--run", f"{tmp_path / 'second'}", *train, "--steps", "1", "--weights", f"{weights}"]
     losses = []
-    for share in ("0", "1"):
-        run = ["--run", f"{tmp_path / share}", *command[2:], "--maps", f"{folder}", "--maps-share", share]
-        assert main(run) == 0
-        losses.append(json.loads((tmp_path / share / "metrics.jsonl").read_text().splitlines()[0])["heatmaps_4"])
-    assert losses[1] < losses[0]  # its own maps are easier to learn than the labels
+    for share, where in (("0", "--no-in-memory"), ("1", "--no-in-memory"), ("1", "--in-memory")):
+        run = tmp_path / f"{share}{where}"
+        given = ["--run", f"{run}", *command[2:], "--maps", f"{folder}", "--maps-share", share, where]
+        assert main(given) == 0
+        losses.append(json.loads((run / "metrics.jsonl").read_text().splitlines()[0])["heatmaps_4"])
+    assert max(losses[1:]) < losses[0]  # its own maps are easier to learn than the labels
 
 
 @pytest.mark.parametrize(
