@@ -70,7 +70,7 @@ MODELS: dict[str, ZooModel] = {
     for model in (
         ZooModel(name="tiny", file="tiny.safetensors", architecture="tiny", short_side=320, licence="models/README.md"),
         ZooModel(
-            name="small", file="small.safetensors", architecture="small", short_side=384, licence="models/README.md"
+            name="small", file="small.safetensors", architecture="small", short_side=448, licence="models/README.md"
         ),
         _mmpose("w32-512", "higher_hrnet32_coco_512x512-8ae85183_20200713.pth", 67.7),
         _mmpose("w32-640", "higher_hrnet32_coco_640x640-a22fe938_20200712.pth", 68.6, side=640),

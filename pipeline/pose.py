@@ -32,8 +32,8 @@ from pipeline.stats import Recorder
 from pipeline.step import SLOTS, FrameStep
 from pipeline.types import Frame, People, Result
 
-# Filter of the pipeline's output; evaluation uses DecodeOptions(). Of the people of 288 real pictures, small finds 63 %
-# with this score, and 69 % of what it finds are people; with 0.2 it is 56 and 80 %.
+# Filter of the pipeline's output; evaluation uses DecodeOptions(). Of the people of 288 real pictures, small finds 65 %
+# with this score, and 67 % of what it finds are people; with 0.2 it is 60 and 77 %.
 LIVE_OPTIONS = DecodeOptions(min_score=0.15, min_joint=0.1, duplicate_oks=0.7)
 
 FILE_CAPACITY = 2  # frames read ahead of a file

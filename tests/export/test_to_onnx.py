@@ -180,7 +180,7 @@ def test_a_picture_checks_the_export(small, tmp_path):
     assert not (tmp_path / "no.onnx").exists()
 
 
-@pytest.mark.parametrize(("name", "side", "tag_dims"), [("tiny", 320, 1), ("small", 384, 2)])
+@pytest.mark.parametrize(("name", "side", "tag_dims"), [("tiny", 320, 1), ("small", 448, 2)])
 def test_bundled_models_export_by_name_with_their_own_input(tmp_path, monkeypatch, name, side, tag_dims):
     from safetensors.torch import save_file
 
