@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -20,7 +22,21 @@ def warp(  # noqa: PLR0917  # private to the mixture, called once
     pixels: as in DevicePictures. offsets, widths, heights: (N,) int64, of each crop's picture. inverse: (N, 2, 3)
     float64, from crop to picture.
     """
-    cells = torch.arange(side, device=pixels.device, dtype=torch.float64)
+    out = torch.zeros((len(inverse), side, side, 4), device=pixels.device)
+    for index, share in neighbours(offsets, widths, heights, inverse, side):
+        out.addcmul_(pixels[index].view(torch.uint8).view(out.shape).float(), share[..., None])
+    return out
+
+
+def neighbours(
+    offsets: Tensor, widths: Tensor, heights: Tensor, inverse: Tensor, side: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The four neighbours of a bilinear sample: places (N, side, side) in a flat array, and shares, 0 outside.
+
+    offsets, widths, heights: (N,) int64, of each crop's source in the array. inverse: (N, 2, 3) float64, from crop to
+    source.
+    """
+    cells = torch.arange(side, device=inverse.device, dtype=torch.float64)
     x, y = (
         (
             inverse[:, axis, 0, None, None] * cells
@@ -33,7 +49,6 @@ def warp(  # noqa: PLR0917  # private to the mixture, called once
     right_share, lower_share = x - left, y - top
     columns, rows = left.int(), top.int()
     widths, heights, offsets = (value[:, None, None] for value in (widths, heights, offsets))
-    out = torch.zeros((*x.shape, 4), device=pixels.device)
     for below in (0, 1):
         row = rows + below
         row_share = (lower_share if below else 1 - lower_share) * ((row >= 0) & (row < heights))
@@ -41,9 +56,7 @@ def warp(  # noqa: PLR0917  # private to the mixture, called once
         for right in (0, 1):
             column = columns + right
             share = row_share * (right_share if right else 1 - right_share) * ((column >= 0) & (column < widths))
-            index = start + column.clamp(min=0).minimum(widths - 1)
-            out.addcmul_(pixels[index].view(torch.uint8).view(*x.shape, 4).float(), share[..., None])
-    return out
+            yield start + column.clamp(min=0).minimum(widths - 1), share
 
 
 def recolour(images: Tensor, saturation: Tensor, shift: Tensor, gain: Tensor) -> Tensor:

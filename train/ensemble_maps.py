@@ -24,6 +24,23 @@ def letterbox_of(frame_wh: tuple[int, int], short_side: int, scale: float = 1.0)
     return Letterbox.with_short_side(frame_wh, short_side, scale=scale, min_scale=SCALES[0])
 
 
+def from_picture(box: Letterbox) -> tuple[float, NDArray[np.float64]]:
+    """Scale and shift (2,) from a picture's pixels to the cells of its maps, counted from the middle of the first."""
+    return box.scale / STRIDE, box.to_input(np.zeros(2)) / STRIDE - 0.5
+
+
+def from_crop(
+    to_picture: NDArray[np.float64], stride: int, scale: float | NDArray[np.float64], shift: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(..., 2, 3): from the cells of a crop, of `stride` pixels, to those of its picture's maps.
+
+    to_picture: (..., 2, 3), from the crop's pixels. scale: (...) and shift: (..., 2), see `from_picture`.
+    """
+    linear, factor = to_picture[..., :2], np.asarray(scale)[..., None]
+    middle = linear.sum(-1) * (stride / 2) + to_picture[..., 2]  # of the crop's first cell
+    return np.concatenate([linear * stride * factor[..., None], (middle * factor + shift)[..., None]], -1)
+
+
 class EnsembleMaps:
     """The maps that `write_maps` wrote for some pictures. Raises SourceError, with the path, for another file.
 
@@ -62,13 +79,8 @@ class EnsembleMaps:
         frame_wh: of the picture. matrix: (2, 3), from its pixels to those of the crop. Joints are not swapped.
         """
         finest = min(strides)
-        to_picture = cv2.invertAffineTransform(matrix)
-        box = letterbox_of(frame_wh, self.short_side)
-        # cell of the crop -> pixel of the crop -> of the picture -> of the network's input -> cell of the maps
-        inverse = np.empty((2, 3))
-        inverse[:, :2] = to_picture[:, :2] * finest * box.scale / STRIDE
-        origin = to_picture @ np.array([finest / 2, finest / 2, 1.0])
-        inverse[:, 2] = box.to_input(origin) / STRIDE - 0.5
+        scale, shift = from_picture(letterbox_of(frame_wh, self.short_side))
+        inverse = from_crop(np.asarray(cv2.invertAffineTransform(matrix), np.float64), finest, scale, shift)
         cells = side // finest
         finest_maps = np.stack(
             [
