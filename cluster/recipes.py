@@ -17,5 +17,5 @@ def open_pose(recipe: Recipe) -> PosePipeline:
 
 
 def open_steps(recipe: Recipe) -> tuple[PeopleStep, ...]:
-    """The steps that are applied to one file's people. By default they assign ids and do not smooth."""
-    return steps_as_asked(argparse.Namespace(**{"ids": True, "smooth": None, **recipe.options}))
+    """The steps that are applied to one file's people. By default they assign ids, and do not smooth or hide anyone."""
+    return steps_as_asked(argparse.Namespace(**{"ids": True, "smooth": None, "min_score": 0.0, **recipe.options}))

@@ -41,4 +41,4 @@ def open_steps(arguments: argparse.Namespace, *, watched: bool = False) -> tuple
     Raises ValueError for smoothing without ids.
     """
     smooth = watched and arguments.ids if arguments.smooth is None else arguments.smooth
-    return people_steps(ids=arguments.ids, smooth=smooth)
+    return people_steps(ids=arguments.ids, smooth=smooth, min_score=arguments.min_score)

@@ -71,6 +71,7 @@ class PosePipeline:
         progress: Progress = unseen,
         step: FrameStep | None = None,
     ) -> None:
+        self._min_score = 0.0 if step is not None else options.min_score  # of the default people steps
         if step is None:
             step_options = StepOptions(
                 engine=engine,
@@ -93,7 +94,7 @@ class PosePipeline:
         steps: applied to people after the decode; by default only impossible parts of skeletons are removed.
         """
         frame = Frame(np.ascontiguousarray(image))
-        steps = people_steps(ids=False) if steps is None else steps
+        steps = people_steps(ids=False, min_score=self._min_score) if steps is None else steps
         with self._alone():
             try:
                 self.step.prepare(0, [frame.image])
@@ -125,7 +126,7 @@ class PosePipeline:
         Raises SourceError, or StageError with its cause, once, after the results before the failure.
         """
         recorder = recorder if recorder is not None else Recorder()
-        steps = people_steps() if steps is None else steps
+        steps = people_steps(min_score=self._min_score) if steps is None else steps
         with self._alone(), source:
             if self.step.device is not None:
                 source.leave_on(self.step.device)

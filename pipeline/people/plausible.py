@@ -34,11 +34,12 @@ MIN_JOINTS = 5  # a mixed skeleton with fewer joints left is removed
 SQUARINGS = 4  # of the adjacency matrix: paths of up to 16 connections, the longest possible with 17 joints
 
 
-def drop_impossible(people: People) -> People:
+def drop_impossible(people: People, *, min_score: float = 0.0) -> People:
     """The people without joints that cannot belong to the same body, and without people who have too few joints left.
 
     A joint that is too far from all its neighbours is removed; so is the weaker part of a skeleton that this splits.
     The score decreases with the share of keypoint scores that were removed. Other people are not changed.
+    min_score: of the changed people, those whose score is lower now are removed too.
     """
     if not len(people):
         return people
@@ -55,7 +56,8 @@ def drop_impossible(people: People) -> People:
     share = np.divide(scores.sum(axis=1), before, out=np.ones_like(before), where=changed & (before > 0))
     keypoints = np.where(valid[..., None], people.keypoints, np.float32(0))
     changed_people = People(keypoints, scores, people.scores * share, people.ids)
-    return changed_people.pick(~changed | (valid.sum(axis=1) >= MIN_JOINTS))
+    enough = (valid.sum(axis=1) >= MIN_JOINTS) & (changed_people.scores >= min_score)
+    return changed_people.pick(~changed | enough)
 
 
 @dataclass(frozen=True, eq=False)

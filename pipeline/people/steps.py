@@ -45,20 +45,27 @@ class PerSource(Generic[S]):
         return step.update(people, frame.time_s)
 
 
-def without_impossible(frame: Frame, people: People) -> People:
-    """`drop_impossible` as a step."""
-    return drop_impossible(people)
+class WithoutImpossible:
+    """`drop_impossible` as a step. min_score: the decode's, which has seen the people before this step."""
+
+    def __init__(self, min_score: float = 0.0) -> None:
+        self.min_score = min_score
+
+    def __call__(self, frame: Frame, people: People) -> People:
+        return drop_impossible(people, min_score=self.min_score)
 
 
-def people_steps(*, plausible: bool = True, ids: bool = True, smooth: bool = False) -> tuple[PeopleStep, ...]:
+def people_steps(
+    *, plausible: bool = True, ids: bool = True, smooth: bool = False, min_score: float = 0.0
+) -> tuple[PeopleStep, ...]:
     """The steps of one run, in order.
 
-    plausible: remove impossible parts of skeletons. ids: assign ids, in videos and live sources.
-    smooth: remove jitter; needs ids. Raises ValueError for smoothing without ids.
+    plausible: remove impossible parts of skeletons, and people whose score is below `min_score` then. ids: assign ids,
+    in videos and live sources. smooth: remove jitter; needs ids. Raises ValueError for smoothing without ids.
     """
     if smooth and not ids:
         raise ValueError("smoothing follows people by their ids; enable ids too, or disable both")
-    steps: list[PeopleStep] = [without_impossible] if plausible else []
+    steps: list[PeopleStep] = [WithoutImpossible(min_score)] if plausible else []
     if ids:
         steps.append(PerSource(Tracker))
     if smooth:

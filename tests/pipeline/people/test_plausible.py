@@ -40,6 +40,17 @@ def test_of_two_people_read_as_one_the_stronger_part_stays():
     assert rest.ids.tolist() == [7]
 
 
+@pytest.mark.parametrize("min_score", [0.3, 0.5])
+def test_who_falls_below_the_least_score_goes_too(min_score):
+    """The decode has compared the score of the whole skeleton, 0.67; what stays of it has 0.39."""
+    upper, lower = standing(100, 100, score=0.6), standing(700, 130)
+    mixed = upper.copy()
+    mixed[LOWER] = lower[LOWER]
+    weak = standing(400, 100, score=0.2)  # whole: the decode's own business
+    rest = drop_impossible(crowd(mixed, weak, ids=[7, 8]), min_score=min_score)
+    assert rest.ids.tolist() == ([7, 8] if min_score < 0.35 else [8])
+
+
 def test_one_stray_wrist_goes_alone():
     person = standing(100, 100)
     person[10, :2] = (600, 400)

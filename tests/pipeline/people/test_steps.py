@@ -51,6 +51,15 @@ def test_each_step_can_be_left_out():
     assert through(people_steps(ids=False), people).ids.tolist() == [0]
 
 
+def test_nobody_below_the_least_score_is_left_by_the_steps():
+    mixed = standing(100, 100)
+    mixed[[13, 15], :2] = (900, 900)  # a knee and its ankle
+    (score,) = through(people_steps(ids=False), crowd(mixed)).scores
+    assert 0 < score < 0.8
+    for least, left in ((score - 0.01, 1), (score + 0.01, 0)):
+        assert len(through(people_steps(ids=False, min_score=float(least)), crowd(mixed))) == left
+
+
 def test_smoothing_needs_ids():
     with pytest.raises(ValueError, match="ids"):
         people_steps(ids=False, smooth=True)
