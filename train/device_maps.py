@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import islice
 
 import numpy as np
 import torch
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from train.device_crop import neighbours
+from train.device_pictures import CHUNK
 from train.ensemble_maps import EnsembleMaps, from_crop, from_picture, letterbox_of
 
 
@@ -43,14 +46,16 @@ class DeviceMaps:
             for maps, first, count in zip(sets, np.cumsum([0, *counts[:-1]]).tolist(), counts, strict=True):
                 if maps is None:
                     continue
-                for number, values in enumerate(pool.map(maps.read, range(count)), first):
-                    width, height = frames_wh[number].tolist()
-                    self.offsets[number], self.sizes_wh[number] = cells, values.shape[:0:-1]
-                    self.scales[number], self.shifts[number] = from_picture(
-                        letterbox_of((width, height), maps.short_side)
-                    )
-                    parts.append(torch.from_numpy(values.reshape(len(values), -1).T.copy()).to(device))
-                    cells += len(parts[-1])
+                stream = pool.map(partial(_read, maps), range(count))
+                number = first
+                while chunk := list(islice(stream, CHUNK)):
+                    for size_wh, values in chunk:
+                        frame_wh = frames_wh[number, 0].item(), frames_wh[number, 1].item()
+                        box = letterbox_of(frame_wh, maps.short_side)
+                        self.scales[number], self.shifts[number] = from_picture(box)
+                        self.offsets[number], self.sizes_wh[number] = cells, size_wh
+                        cells, number = cells + len(values), number + 1
+                    parts.append(torch.from_numpy(np.concatenate([values for _, values in chunk])).to(device))
         self.values = torch.cat(parts)
 
     def places(self, chosen: NDArray[np.int64], to_picture: NDArray[np.float64], stride: int) -> NDArray[np.float64]:
@@ -59,6 +64,13 @@ class DeviceMaps:
         chosen: (N,), numbers of pictures. to_picture: (N, 2, 3), from the crops' pixels.
         """
         return from_crop(to_picture, stride, self.scales[chosen], self.shifts[chosen])
+
+
+def _read(maps: EnsembleMaps, index: int) -> tuple[tuple[int, int], NDArray[np.uint8]]:
+    """A picture's maps: width and height, cells; (cells, K)."""
+    values = maps.read(index)
+    joints, h, w = values.shape
+    return (w, h), np.ascontiguousarray(values.reshape(joints, -1).T)
 
 
 def warp_maps(  # noqa: PLR0917  # private to the mixture, called once

@@ -21,6 +21,8 @@ from train.ensemble_maps import SCALES, STRIDE, entry_of, letterbox_of
 from train.mixture import normalise
 from train.pictures import CocoPictures
 
+LOSSLESS = (cv2.IMWRITE_WEBP_QUALITY, 101)  # half of a PNG's size
+
 
 def write_maps(
     model: HigherHead,
@@ -35,7 +37,7 @@ def write_maps(
     bf16: bool = True,
     on_picture: Callable[[int], None] = lambda count: None,
 ) -> None:
-    """Write the averaged heatmaps of all pictures into one file, a PNG of (K * h, w) for each.
+    """Write the averaged heatmaps of all pictures into one file, a WebP of (K * h, w) for each.
 
     model: gives one output for each resolution, without a calibration of its heatmaps. short_side: of its input at
     scale 1, a multiple of 128. on_picture: gets the number of pictures that are done.
@@ -60,7 +62,7 @@ def write_maps(
                     total += np.stack([_resized(one, cells) for one in upright])
             total *= 255 / (len(SCALES) * len(heatmaps))
             stacked = np.clip(np.round(total), 0, 255).astype(np.uint8).reshape(-1, cells[1])
-            archive.writestr(entry_of(pictures, index), cv2.imencode(".png", stacked)[1].tobytes())
+            archive.writestr(entry_of(pictures, index), cv2.imencode(".webp", stacked, LOSSLESS)[1].tobytes())
             on_picture(index + 1)
     partial.replace(out)
 

@@ -66,8 +66,9 @@ class EnsembleMaps:
         """(K, h, w), 255 for 1, of a whole picture."""
         if self._archive is None:
             self._archive = zipfile.ZipFile(self.path)
-        stacked = cv2.imdecode(np.frombuffer(self._archive.read(entry_of(self.pictures, index)), np.uint8), -1)
-        if stacked is None or stacked.ndim != 2 or len(stacked) % self.pictures.joints:
+        data = np.frombuffer(self._archive.read(entry_of(self.pictures, index)), np.uint8)
+        stacked = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
+        if stacked is None or len(stacked) % self.pictures.joints:
             raise SourceError(f"{entry_of(self.pictures, index)} of {self.path} holds no heatmaps")
         return stacked.reshape(self.pictures.joints, -1, stacked.shape[1])  # type: ignore[return-value]
 
@@ -113,4 +114,4 @@ def _reduced(maps: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
 
 
 def entry_of(pictures: CocoPictures, index: int) -> str:
-    return f"{Path(pictures.name(index)).with_suffix('')}.png"
+    return f"{Path(pictures.name(index)).with_suffix('')}.webp"

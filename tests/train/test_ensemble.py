@@ -179,7 +179,7 @@ def test_without_maps_nothing_changes(blob):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"text", "holds no heatmaps of --write-maps"), ({}, "lacks 1 pictures of .*blob.json, blob.png among them")],
+    [(b"text", "holds no heatmaps of --write-maps"), ({}, "lacks 1 pictures of .*blob.json, blob.webp among them")],
 )
 def test_another_file_is_refused(blob, tmp_path, content, message):
     path = tmp_path / "wrong.maps.zip"
@@ -195,8 +195,8 @@ def test_another_file_is_refused(blob, tmp_path, content, message):
 def test_a_damaged_picture_is_refused(blob, maps, tmp_path):
     with zipfile.ZipFile(maps.path, "w") as archive:
         archive.comment = b"128"
-        archive.writestr("blob.png", b"text")
-    with pytest.raises(SourceError, match=r"blob\.png of .* holds no heatmaps"):
+        archive.writestr("blob.webp", b"text")
+    with pytest.raises(SourceError, match=r"blob\.webp of .* holds no heatmaps"):
         EnsembleMaps(maps.path, blob).read(0)
 
 
