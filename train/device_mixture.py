@@ -118,17 +118,13 @@ class DeviceMixture:
         labelled = pictures.labelled[numbers]
         scales = matrices[:, :, 0].square().sum(1).sqrt()  # the matrices turn, mirror and scale, alike in x and y
         sizes = pictures.sizes[numbers, :most] * scales[:, None].float()
-        peaks = peak_heights(sizes, mixture.full_size)
         mirrored = flipped[:, None] > 0
         keypoints = torch.where(mirrored[..., None, None], keypoints[:, :, self._flip_order], keypoints)
         labelled = torch.where(mirrored, labelled[:, self._flip_order], labelled)
         known = labelled[..., None, None].float()  # (N, K, 1, 1)
         batch = Batch(
             image=images.to(torch.uint8).permute(0, 3, 1, 2),
-            heatmaps=[
-                heatmaps(keypoints, mixture.side, stride, joint_sigmas(sizes, mixture.joints, stride, limits), peaks)
-                for stride, limits in zip(mixture.strides, mixture.sigmas, strict=True)
-            ],
+            heatmaps=self._heatmaps(keypoints, sizes, pictures.people[chosen]),
             masks=[
                 (warped[:, None, stride // 2 :: stride, stride // 2 :: stride, 3] < 127.5).float() * known
                 for stride in mixture.strides
@@ -138,6 +134,20 @@ class DeviceMixture:
         )
         self._blend_maps(batch, draws)
         return batch
+
+    def _heatmaps(self, keypoints: Tensor, sizes: Tensor, people: NDArray[np.int64]) -> list[Tensor]:
+        """The targets at each resolution. keypoints: (N, P, K, 3); sizes: (N, P), pixels; people: (N,), on the host."""
+        mixture = self.mixture
+        order = np.argsort(-people, kind="stable")
+        first, back = self._send(np.stack([order, np.argsort(order)])).unbind(0)
+        keypoints, sizes = keypoints[first], sizes[first]
+        peaks = peak_heights(sizes, mixture.full_size)
+        counts = (people[:, None] > np.arange(keypoints.shape[1])).sum(0).tolist()
+        maps = []
+        for stride, limits in zip(mixture.strides, mixture.sigmas, strict=True):
+            sigmas = joint_sigmas(sizes, mixture.joints, stride, limits)
+            maps.append(heatmaps(keypoints, mixture.side, stride, sigmas, heights=peaks, counts=counts)[back])
+        return maps
 
     def _blend_maps(self, batch: Batch, draws: Draws) -> None:
         """Mix the ensemble's maps into the targets of the crops that have some, as ensemble_maps.blend."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -23,11 +24,19 @@ def joint_sigmas(sizes: Tensor, joints: int, stride: int, limits: Limits) -> Ten
 
 
 def heatmaps(
-    keypoints: Tensor, side: int, stride: int, sigma: float | Tensor = SIGMA, heights: Tensor | None = None
+    keypoints: Tensor,
+    side: int,
+    stride: int,
+    sigma: float | Tensor = SIGMA,
+    *,
+    heights: Tensor | None = None,
+    counts: Sequence[int] | None = None,
 ) -> Tensor:
     """(N, K, side / stride, side / stride) float32, as targets.heatmap.
 
     keypoints: (N, P, K, 3), x and y in crop pixels. sigma: cells, or (N, P, K). heights: (N, P), 1 by default.
+    counts: (P,), how many crops have a person of that number, if those with most people come first: a crop of a crowd
+    makes no work for the others then.
     """
     sigma = torch.as_tensor(sigma, dtype=keypoints.dtype, device=keypoints.device)[..., None]  # for x and y
     centres = keypoints[..., :2] / stride - 0.5  # (N, P, K, 2)
@@ -41,7 +50,9 @@ def heatmaps(
     across, down = bells[..., 0, None, :], bells[..., 1, :, None]  # (N, P, K, 1, cells), (N, P, K, cells, 1)
     maps = down[:, 0] * across[:, 0]
     for person in range(1, keypoints.shape[1]):  # one at a time: the product for all people would be gigabytes
-        torch.maximum(maps, down[:, person] * across[:, person], out=maps)
+        crops = len(maps) if counts is None else counts[person]
+        theirs = down[:crops, person] * across[:crops, person]
+        torch.maximum(maps[:crops], theirs, out=maps[:crops])
     return maps
 
 
