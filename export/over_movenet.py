@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from export.head import HigherHead
 from export.movenet import MoveNet, Parts, upsample
+
+REACH = 2  # sigmas, of the smoothing
 
 
 class OverMoveNet(HigherHead):
@@ -18,8 +21,11 @@ class OverMoveNet(HigherHead):
     `contrast`, (1, 0, 1) while training. Then a floor hides the faint ghosts wherever a joint might be, which the
     decode's threshold would take for people, and the factor says how far apart two people's tags must be: the decode's
     own distance is fixed, at 1.
+    smoothing: what `aggregated` blurs the averaged heatmaps by, or None: on a wide peak's flat top, a little noise
+    moves the highest cell. Training sees the heatmaps as predicted.
     """
 
+    smoothing: Smoothing | None
     backbone: MoveNet
     contrast: Tensor
 
@@ -34,11 +40,16 @@ class OverMoveNet(HigherHead):
         return torch.cat([gain * (heatmaps - floor), factor * tags], 1), gain * (half - floor)
 
     def aggregated(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """As HigherHead's in fewer steps: the mean of an enlarged map and the same plus x is that map plus x / 2."""
+        """As HigherHead's, smoothed, in fewer steps: the mean of an enlarged map and the same plus x is that map plus
+        x / 2.
+        """
         heatmaps, more, tags = self._predictions(self.backbone(image))
         gain, floor, factor = self.contrast.unbind()
-        quarter, more = gain * (heatmaps - floor), 0.5 * gain * more
-        return upsample(quarter.float(), 2) + more.float(), (factor * tags).float()
+        if self.smoothing is None:
+            quarter, more = gain * (heatmaps - floor), 0.5 * gain * more
+            return upsample(quarter.float(), 2) + more.float(), (factor * tags).float()
+        averaged = self.smoothing(upsample(heatmaps.float(), 2) + 0.5 * more.float())
+        return gain.float() * (averaged - floor.float()), (factor * tags).float()
 
     def _predictions(self, parts: Parts) -> tuple[Tensor, Tensor, Tensor]:
         """(heatmaps (N, K, H/4, W/4), what the head adds to them at H/2, tags (N, D * K, H/4, W/4)), no contrast."""
@@ -57,3 +68,21 @@ class OverMoveNet(HigherHead):
             nn.init.zeros_(layer.get_parameter("weight"))
         nn.init.normal_(self.backbone.logits.weight, std=1e-3)
         nn.init.constant_(self.backbone.logits.get_parameter("bias"), -4.0)
+
+
+class Smoothing(nn.Module):
+    """Blurs maps (N, channels, h, w) by a Gaussian, across and then down; 0 beyond the border. sigma: cells."""
+
+    kernel: Tensor
+
+    def __init__(self, channels: int, sigma: float) -> None:
+        super().__init__()
+        self.reach = round(REACH * sigma)
+        cells = torch.arange(-self.reach, self.reach + 1.0)
+        kernel = torch.softmax(-cells.square() / (2 * sigma**2), 0).expand(channels, 1, 1, -1).contiguous()
+        self.register_buffer("kernel", kernel, persistent=False)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        kernel = self.kernel.to(maps.dtype)
+        across = F.conv2d(maps, kernel, padding=(0, self.reach), groups=len(kernel))
+        return F.conv2d(across, kernel.transpose(2, 3), padding=(self.reach, 0), groups=len(kernel))

@@ -42,6 +42,7 @@ class Tiny(OverMoveNet):
         self.tag_context = nn.Sequential(separable(CONTEXT, TAG_CHANNELS), SeparableBlock(TAG_CHANNELS))
         self.more_tags = nn.Conv2d(TAG_CHANNELS, joints, 1)  # a correction of the read-out
         self.tag_scale = nn.Parameter(torch.tensor(TAG_SCALE) * STRIDE)  # tag units per cell at 1/16, (x, y)
+        self.smoothing = None
         self._initialise((self.more_tags, *self.final_layers))
         nn.init.normal_(self.tags.weight, std=1e-3)
 
