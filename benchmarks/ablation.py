@@ -66,30 +66,37 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def table(scores: Mapping[tuple[int, int], Scores], steps: int) -> str:
-    """Markdown. scores: (row, seed) -> AP, AP50 and TRUE, 0..1; rows count from 1."""
+    """Markdown. scores: (row, seed) -> AP, AP50 and TRUE, 0..1; rows count from 1.
+
+    The rows of a seed are trained on the same crops. So a row is compared with the one before it seed by seed.
+    """
     seeds = sorted({seed for _, seed in scores})
-    own, true = ([f"{what}{seed}" for seed in seeds] for what in ("seed ", "true tags, seed "))
-    head = ["", "AP", *own, "AP50", "AP, true tags", *true, "paper's AP"]
-    lines = [_line(head), _line(["---"] + ["---:"] * (len(head) - 1))]
-    spreads: dict[str, list[float]] = {"AP": [], TRUE: []}
+    head = ["", "AP", "each seed", "over the row before", "AP50", "AP, true tags", "each seed", "over the row before"]
+    lines = [_line([*head, "paper's AP"]), _line(["---"] + ["---:"] * len(head))]
     for row, (name, paper) in enumerate(zip(ABLATION, PAPER_AP, strict=True), start=1):
         each = {seed: scores[row, seed] for seed in seeds if (row, seed) in scores}
-        cells = []
-        for key in ("AP", "AP50", TRUE):
-            values = {seed: 100 * one[key] for seed, one in each.items()}
-            cells.append(f"{mean(values.values()):.1f}" if values else "–")
-            if key in spreads:
-                cells += [f"{values[seed]:.1f}" if seed in values else "–" for seed in seeds]
-                spreads[key].append(max(values.values(), default=0) - min(values.values(), default=0))
+        before = {seed: scores[row - 1, seed] for seed in each if (row - 1, seed) in scores}
+        ap50 = f"{100 * mean(one['AP50'] for one in each.values()):.1f}" if each else "–"
+        cells = [*_compared(each, before, "AP"), ap50, *_compared(each, before, TRUE)]
         lines.append(_line([name, *cells, f"{paper:.1f}"]))
-    order = "One seed: rows are in no order."
-    if len(seeds) > 1:
-        order = (
-            f"The seeds of a row differ by up to {max(spreads['AP']):.1f}, with true tags by up to "
-            f"{max(spreads[TRUE]):.1f}: rows closer than that are in no order."
-        )
-    lines += ["", f"{steps} steps each. {order}"]
+    listed = f"seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else "one seed: rows are in no order"
+    chance = f"A row that is higher in all {len(seeds)} seeds would be so by chance once in {2 ** len(seeds)}."
+    lines += ["", f"{steps} steps each, {listed}.{f' {chance}' if len(seeds) > 1 else ''}"]
     return "\n".join(lines)
+
+
+def _compared(each: Mapping[int, Scores], before: Mapping[int, Scores], key: str) -> list[str]:
+    """Three cells: the mean; each seed's; the mean difference to the row before, and in how many seeds it is higher."""
+    if not each:
+        return ["–", "–", "–"]
+    differences = [100 * (each[seed][key] - before[seed][key]) for seed in before]
+    higher = sum(difference > 0 for difference in differences)
+    over = f"{mean(differences):+.1f}, {higher} of {len(before)}" if before else "–"
+    return [
+        f"{100 * mean(one[key] for one in each.values()):.1f}",
+        " ".join(f"{100 * one[key]:.1f}" for one in each.values()),
+        over,
+    ]
 
 
 def trained_rows() -> dict[int, int]:

@@ -2,7 +2,8 @@
 
 MoveNet's own pyramid is 24 channels wide at 1/4. A second, wider one corrects its heatmaps at 1/4 and gives the
 features for those at 1/2. A tag is a person's centre, two numbers: the cell's position plus the offset from it to the
-centre, which a hidden layer predicts from the features at 1/4 and 1/16, and the wider pyramid corrects.
+centre, which a hidden layer predicts from the features at 1/4 and 1/16, and the wider pyramid corrects. For inference
+the averaged heatmaps are smoothed.
 """
 
 from __future__ import annotations

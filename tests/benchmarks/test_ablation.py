@@ -57,21 +57,28 @@ def test_rows_that_differ_in_inference_alone_are_trained_once():
     assert ablation.trained_rows() == {1: 1, 2: 2, 3: 3, 4: 3, 5: 5}
 
 
-def test_the_table_has_means_seeds_and_their_spread():
+def test_the_table_compares_a_row_with_the_one_before_seed_by_seed():
     scores = {
-        (row, seed): {"AP": row / 100 + seed / 1000, "AP50": 0.2, ablation.TRUE: 0.3 + seed / 500}
+        (row, seed): {"AP": row / 100 + seed / 1000, "AP50": 0.2, ablation.TRUE: 0.3 + (row == 2) * (seed - 2) / 500}
         for row in (1, 2, 3, 5)
         for seed in (0, 4)
     }
     lines = ablation.table(scores, 800).splitlines()
     assert lines[0] == (
-        "|  | AP | seed 0 | seed 4 | AP50 | AP, true tags | true tags, seed 0 | true tags, seed 4 | paper's AP |"
+        "|  | AP | each seed | over the row before | AP50 "
+        "| AP, true tags | each seed | over the row before | paper's AP |"
     )
-    assert lines[2] == "| HRNet baseline | 1.2 | 1.0 | 1.4 | 20.0 | 30.4 | 30.0 | 30.8 | 64.4 |"
+    assert lines[2] == "| HRNet baseline | 1.2 | 1.0 1.4 | – | 20.0 | 30.0 | 30.0 30.0 | – | 64.4 |"
+    assert lines[3].endswith("| 2.2 | 2.0 2.4 | +1.0, 2 of 2 | 20.0 | 30.0 | 29.6 30.4 | +0.0, 1 of 2 | 66.0 |"), lines[
+        3
+    ]
     assert lines[5] == "| + heatmap aggregation | – | – | – | – | – | – | – | 66.9 |"
-    assert "800 steps each. The seeds of a row differ by up to 0.4, with true tags by up to 0.8" in lines[-1]
+    assert lines[6].count("–") == 2  # the row before was not measured
+    assert (
+        lines[-1] == "800 steps each, seeds 0, 4. A row that is higher in all 2 seeds would be so by chance once in 4."
+    )
     one = {key: score for key, score in scores.items() if key[1] == 0}
-    assert "One seed: rows are in no order" in ablation.table(one, 800)
+    assert ablation.table(one, 800).splitlines()[-1] == "800 steps each, one seed: rows are in no order."
 
 
 def test_true_tags_group_by_the_labels(tmp_path):
