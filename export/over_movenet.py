@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from core.joints import sigmas_for
 from export.head import HigherHead
 from export.movenet import MoveNet, Parts, upsample
 
-REACH = 2  # sigmas, of the smoothing
+SMOOTHING = (1.0, 18.0)  # cells at 1/2: sigma of a joint's smoothing, at least, and more times the joint's OKS sigma
+REACH = 2  # sigmas, of the widest smoothing
 
 
 class OverMoveNet(HigherHead):
@@ -71,16 +73,25 @@ class OverMoveNet(HigherHead):
 
 
 class Smoothing(nn.Module):
-    """Blurs maps (N, channels, h, w) by a Gaussian, across and then down; 0 beyond the border. sigma: cells."""
+    """Blurs maps (N, channels, h, w) by Gaussians, across and then down; 0 beyond the border.
+
+    sigmas: cells, of each channel.
+    """
 
     kernel: Tensor
 
-    def __init__(self, channels: int, sigma: float) -> None:
+    def __init__(self, sigmas: Sequence[float]) -> None:
         super().__init__()
-        self.reach = round(REACH * sigma)
+        self.reach = round(REACH * max(sigmas))
         cells = torch.arange(-self.reach, self.reach + 1.0)
-        kernel = torch.softmax(-cells.square() / (2 * sigma**2), 0).expand(channels, 1, 1, -1).contiguous()
-        self.register_buffer("kernel", kernel, persistent=False)
+        kernel = torch.softmax(-cells.square() / (2 * torch.tensor(sigmas)[:, None] ** 2), 1)
+        self.register_buffer("kernel", kernel[:, None, None], persistent=False)
+
+    @classmethod
+    def of_joints(cls, joints: int) -> Smoothing:
+        """The wider, the less exactly a joint can be placed: a hip's peak is flat where an eye's is sharp."""
+        least, more = SMOOTHING
+        return cls([least + more * sigma for sigma in sigmas_for(joints)])
 
     def forward(self, maps: Tensor) -> Tensor:
         kernel = self.kernel.to(maps.dtype)

@@ -22,7 +22,6 @@ TAG_DIMS: Literal[2] = 2
 TAG_CHANNELS = 96  # of the hidden layer
 TAG_STRIDE = 4  # input pixels per cell
 TAG_SCALE = (1 / 30, 1 / 42)  # tag units per input pixel, (x, y): people stand mostly side by side
-SMOOTHING = 2.0  # cells at 1/2
 COARSE, MEDIUM, FINE, FINEST = 96, 64, 48, 32  # channels of the wider pyramid at 1/16, 1/8, 1/4, and of the head at 1/2
 
 
@@ -43,7 +42,7 @@ class Small(OverMoveNet):
         self.pyramid = WidePyramid()
         self.corrections = nn.Conv2d(FINE, (1 + TAG_DIMS) * joints, 1)  # of the logits and of the tags
         self.tag_scale = nn.Parameter(torch.tensor(TAG_SCALE))
-        self.smoothing = Smoothing(joints, SMOOTHING)
+        self.smoothing = Smoothing.of_joints(joints)
         self._initialise((self.corrections, *self.final_layers))
 
     def _predictions(self, parts: Parts) -> tuple[Tensor, Tensor, Tensor]:

@@ -177,9 +177,13 @@ def test_the_bundled_aggregate_in_fewer_steps_to_the_same_maps(build):
 
 def test_smoothing_is_a_gaussian():
     maps = np.random.default_rng(0).random((3, 40, 50), np.float32)
-    kernel = cv2.getGaussianKernel(9, 2.0, cv2.CV_32F)
-    wanted = [cv2.sepFilter2D(one, -1, kernel, kernel, borderType=cv2.BORDER_CONSTANT) for one in maps]
-    got = Smoothing(3, 2.0)(torch.from_numpy(maps)[None])[0].numpy()
+    sigmas = [2.0, 1.0, 0.5]
+    kernels = [cv2.getGaussianKernel(9, sigma, cv2.CV_32F) for sigma in sigmas]
+    wanted = [
+        cv2.sepFilter2D(one, -1, kernel, kernel, borderType=cv2.BORDER_CONSTANT)
+        for one, kernel in zip(maps, kernels, strict=True)
+    ]
+    got = Smoothing(sigmas)(torch.from_numpy(maps)[None])[0].numpy()
     np.testing.assert_allclose(got, np.stack(wanted), atol=1e-6)
 
 
@@ -188,7 +192,7 @@ def test_smoothing_finds_the_middle_of_a_noisy_flat_peak():
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:48, :48]
     peak = 0.8 * np.exp(-((x - 24) ** 2 + (y - 24) ** 2) / (2 * 6.0**2))
-    smoothing = Smoothing(1, 2.0)
+    smoothing = Smoothing([2.0])
     off = np.zeros((2, 100))
     for trial in range(100):
         noisy = torch.from_numpy(peak + rng.normal(0, 0.02, peak.shape)).float()[None, None]
