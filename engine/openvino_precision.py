@@ -1,8 +1,9 @@
 """bf16 with chosen layers in FP32, for OpenVINO: select the layers, mark them, and check the compiled model.
 
 The layers from the last convolutions on are FP32, for both outputs: a tag is a position of up to about twenty units,
-and two people's tags differ by one, which bf16's eight bits would round to 1/16. In the bundled models the backbone's
-blocks, small's wider pyramid and the head up to its last layer are bf16, which hold most of the multiplications.
+and two people's tags differ by one, which bf16's eight bits would round to 1/16. In the bundled models all but one of
+the backbone's blocks, small's wider pyramid and the head up to its last layer are bf16, which hold most of the
+multiplications.
 Errors, times and AP: benchmarks/RESULTS.md.
 """
 
@@ -29,10 +30,11 @@ NOT_COMPUTED = frozenset(("Constant", "Parameter"))
 BLOCKS = "/backbone/blocks."  # in the names of a MoveNet backbone's inverted residual blocks (export/movenet.py)
 # In the names of the layers of a network with such blocks that run in bf16: also small's wider pyramid, and the head.
 IN_BF16 = (BLOCKS, "/pyramid/", "/deconv_layers.")
+IN_FP32 = (BLOCKS + "2/",)  # of those blocks: a fifth of the heatmaps' error for a fiftieth of the time
 # OpenVINO's own mark, "do not convert from any type to these types". Its CPU plugin keeps such a layer's type.
 MARK = {"name": "DisablePrecisionConversion", "version": "0", "value": "dynamic:bf16,f16"}
 
-MARKING = 3  # to be raised when other layers are marked: compiled models are kept with this number
+MARKING = 4  # to be raised when other layers are marked: compiled models are kept with this number
 
 
 def keep_in_fp32(core: openvino.Core, model: openvino.Model, outputs: Sequence[str]) -> openvino.Model:
@@ -103,12 +105,17 @@ def _number(value: openvino.Output) -> int | None:
 
 
 def layers_in_fp32(model: openvino.Model, outputs: Sequence[str]) -> frozenset[str]:
-    """Names of the layers to keep in FP32: of a network with BLOCKS all but IN_BF16; of others the last ones."""
+    """Names of the layers to keep in FP32: of a network with BLOCKS all that are not `in_bf16`; of others the last."""
     computed = {node.get_friendly_name() for node in model.get_ops() if node.get_type_name() not in NOT_COMPUTED}
     last = last_layers(model, outputs)
     if not any(BLOCKS in name for name in computed):
         return last
-    return last | {name for name in computed if not any(part in name for part in IN_BF16)}
+    return last | {name for name in computed if not in_bf16(name)}
+
+
+def in_bf16(name: str) -> bool:
+    """Whether a layer of this name, of a network with BLOCKS, runs in bf16; the `last_layers` never do."""
+    return any(part in name for part in IN_BF16) and not any(part in name for part in IN_FP32)
 
 
 def last_layers(model: openvino.Model, outputs: Sequence[str]) -> frozenset[str]:

@@ -12,7 +12,9 @@ from core.joints import sigmas_for
 from export.head import HigherHead
 from export.movenet import MoveNet, Parts, upsample
 
-SMOOTHING = (1.0, 18.0)  # cells at 1/2: sigma of a joint's smoothing, at least, and more times the joint's OKS sigma
+# Sigma of a joint's smoothing, in cells at 1/2, for an input whose short side is SIDE: the first, and the second times
+# the joint's OKS sigma.
+SMOOTHING, SIDE = (1.0, 18.0), 448
 REACH = 2  # sigmas, of the widest smoothing
 
 
@@ -23,11 +25,11 @@ class OverMoveNet(HigherHead):
     `contrast`, (1, 0, 1) while training. Then a floor hides the faint ghosts wherever a joint might be, which the
     decode's threshold would take for people, and the factor says how far apart two people's tags must be: the decode's
     own distance is fixed, at 1.
-    smoothing: what `aggregated` blurs the averaged heatmaps by, or None: on a wide peak's flat top, a little noise
-    moves the highest cell. Training sees the heatmaps as predicted.
+    smoothing: what `aggregated` blurs the averaged heatmaps by: on a wide peak's flat top, a little noise moves the
+    highest cell. Training sees the heatmaps as predicted.
     """
 
-    smoothing: Smoothing | None
+    smoothing: Smoothing
     backbone: MoveNet
     contrast: Tensor
 
@@ -47,9 +49,6 @@ class OverMoveNet(HigherHead):
         """
         heatmaps, more, tags = self._predictions(self.backbone(image))
         gain, floor, factor = self.contrast.unbind()
-        if self.smoothing is None:
-            quarter, more = gain * (heatmaps - floor), 0.5 * gain * more
-            return upsample(quarter.float(), 2) + more.float(), (factor * tags).float()
         averaged = self.smoothing(upsample(heatmaps.float(), 2) + 0.5 * more.float())
         return gain.float() * (averaged - floor.float()), (factor * tags).float()
 
@@ -82,18 +81,21 @@ class Smoothing(nn.Module):
 
     def __init__(self, sigmas: Sequence[float]) -> None:
         super().__init__()
-        self.reach = round(REACH * max(sigmas))
+        self.channels, self.reach = len(sigmas), round(REACH * max(sigmas))
         cells = torch.arange(-self.reach, self.reach + 1.0)
         kernel = torch.softmax(-cells.square() / (2 * torch.tensor(sigmas)[:, None] ** 2), 1)
         self.register_buffer("kernel", kernel[:, None, None], persistent=False)
 
     @classmethod
-    def of_joints(cls, joints: int) -> Smoothing:
-        """The wider, the less exactly a joint can be placed: a hip's peak is flat where an eye's is sharp."""
+    def of_joints(cls, joints: int, side: int) -> Smoothing:
+        """The wider, the less exactly a joint can be placed: a hip's peak is flat where an eye's is sharp.
+
+        side: the usual short side of the input, by which a person's size in cells changes.
+        """
         least, more = SMOOTHING
-        return cls([least + more * sigma for sigma in sigmas_for(joints)])
+        return cls([(least + more * sigma) * side / SIDE for sigma in sigmas_for(joints)])
 
     def forward(self, maps: Tensor) -> Tensor:
         kernel = self.kernel.to(maps.dtype)
-        across = F.conv2d(maps, kernel, padding=(0, self.reach), groups=len(kernel))
-        return F.conv2d(across, kernel.transpose(2, 3), padding=(self.reach, 0), groups=len(kernel))
+        across = F.conv2d(maps, kernel, padding=(0, self.reach), groups=self.channels)
+        return F.conv2d(across, kernel.transpose(2, 3), padding=(self.reach, 0), groups=self.channels)

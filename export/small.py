@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from export.head import BasicBlock, conv_bn
 from export.movenet import CONTEXT, DETAIL, FEATURES, MIDDLE, NEARLY_WHOLE, NEARLY_WHOLE_TOP, MoveNet, Parts, upsample
 from export.over_movenet import OverMoveNet, Smoothing
+from export.zoo import MODELS
 
 TAG_DIMS: Literal[2] = 2
 TAG_CHANNELS = 96  # of the hidden layer
@@ -42,7 +43,7 @@ class Small(OverMoveNet):
         self.pyramid = WidePyramid()
         self.corrections = nn.Conv2d(FINE, (1 + TAG_DIMS) * joints, 1)  # of the logits and of the tags
         self.tag_scale = nn.Parameter(torch.tensor(TAG_SCALE))
-        self.smoothing = Smoothing.of_joints(joints)
+        self.smoothing = Smoothing.of_joints(joints, MODELS["small"].short_side)
         self._initialise((self.corrections, *self.final_layers))
 
     def _predictions(self, parts: Parts) -> tuple[Tensor, Tensor, Tensor]:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from export.head import conv_bn
 from export.movenet import CONTEXT, DETAIL, FEATURES, MoveNet, Parts, upsample
-from export.over_movenet import OverMoveNet
+from export.over_movenet import OverMoveNet, Smoothing
+from export.zoo import MODELS
 
 STRIDE = 16  # input pixels per cell of the features that give the tags
 TAG_CHANNELS = 96
@@ -42,7 +43,7 @@ class Tiny(OverMoveNet):
         self.tag_context = nn.Sequential(separable(CONTEXT, TAG_CHANNELS), SeparableBlock(TAG_CHANNELS))
         self.more_tags = nn.Conv2d(TAG_CHANNELS, joints, 1)  # a correction of the read-out
         self.tag_scale = nn.Parameter(torch.tensor(TAG_SCALE) * STRIDE)  # tag units per cell at 1/16, (x, y)
-        self.smoothing = None
+        self.smoothing = Smoothing.of_joints(joints, MODELS["tiny"].short_side)
         self._initialise((self.more_tags, *self.final_layers))
         nn.init.normal_(self.tags.weight, std=1e-3)
 

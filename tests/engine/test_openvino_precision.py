@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from engine.onnx_runner import OnnxRunner
-from engine.openvino_precision import IN_BF16, MARK, ends_in_fp32, keep_in_fp32, last_layers, layers_in_fp32
+from engine.openvino_precision import MARK, ends_in_fp32, in_bf16, keep_in_fp32, last_layers, layers_in_fp32
 from engine.openvino_runner import OpenVinoRunner, load_openvino, process_core
 from export.zoo import MODELS_FOLDER
 
@@ -52,10 +52,6 @@ def test_a_compiled_bundled_model_has_its_marked_layers_in_fp32(name):
     }
     of_images = {"f16"} if "fp16" in name else set()
     assert {precision for layer, precision in found.items() if not in_bf16(layer)} - of_images == {"f32"}
-
-
-def in_bf16(layer: str) -> bool:
-    return any(part in layer for part in IN_BF16)
 
 
 def marked_model(path: Path):
