@@ -6,8 +6,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.cpu._jit import entry
-from kernels.cpu.maps import Floats
+from kernels.cpu._jit import entry, inner
+from kernels.cpu.maps import Floats, Ints, U
 
 
 def preprocess(
@@ -73,17 +73,34 @@ def _warp(
         right[x] = 3 * int(min(max(first + 1, 0), W - 1))
         left_weight[x] = 1 - part if 0 <= first < W else 0
         right_weight[x] = part if 0 <= first + 1 < W else 0
+    # The two source rows of an output row, stretched to its columns. Most serve the next output row too.
+    rows, lines = np.full(2, -1, np.int64), np.empty((2, 3, w), np.float32)
     for y in range(h):
         source = (y - h / 2) / scale + cy
         first = np.floor(source)
         part = source - first
         top = np.float32(1 - part if 0 <= first < H else 0)
         bottom = np.float32(part if 0 <= first + 1 < H else 0)
-        above, below = image[int(min(max(first, 0), H - 1))], image[int(min(max(first + 1, 0), H - 1))]
+        above, below = int(min(max(first, 0), H - 1)), int(min(max(first + 1, 0), H - 1))
+        if rows[above & 1] != above:
+            rows[above & 1] = above
+            _stretch(image[above], left, right, left_weight, right_weight, lines[above & 1])
+        if rows[below & 1] != below:
+            rows[below & 1] = below
+            _stretch(image[below], left, right, left_weight, right_weight, lines[below & 1])
         for c in range(3):
-            line, g, o = out[2 - c, y], gain[c], offset[c]
+            upper, lower, line, g, o = lines[above & 1, c], lines[below & 1, c], out[2 - c, y], gain[c], offset[c]
             for x in range(w):
-                i, j, a, b = left[x] + c, right[x] + c, left_weight[x], right_weight[x]
-                upper = a * np.float32(above[i]) + b * np.float32(above[j])
-                lower = a * np.float32(below[i]) + b * np.float32(below[j])
-                line[x] = (top * upper + bottom * lower) * g + o
+                line[x] = (top * upper[x] + bottom * lower[x]) * g + o
+
+
+@inner
+def _stretch(
+    row: NDArray[np.uint8], left: Ints, right: Ints, left_weight: Floats, right_weight: Floats, lines: Floats
+) -> None:
+    """lines (3, w), a channel each = the row's pixels at the output's columns."""
+    for x in range(len(left)):
+        i, j, a, b = U(left[x]), U(right[x]), left_weight[x], right_weight[x]
+        lines[0, x] = a * np.float32(row[i]) + b * np.float32(row[j])
+        lines[1, x] = a * np.float32(row[i + U(1)]) + b * np.float32(row[j + U(1)])
+        lines[2, x] = a * np.float32(row[i + U(2)]) + b * np.float32(row[j + U(2)])

@@ -23,9 +23,8 @@ def test_the_last_layers_lead_from_the_last_convolutions_to_the_outputs():
     model = process_core().read_model(TINY)
     model.reshape({"image": [1, 3, 64, 64]})
     last = last_layers(model, ["heatmaps", "tags"])
-    ends = {name for name in last if name.endswith("/WithoutBiases")}
-    assert {"/final_layers.0/Conv/WithoutBiases", "/final_layers.1/Conv/WithoutBiases"} <= ends
-    assert {"/tags/Conv/WithoutBiases", "/more_tags/Conv/WithoutBiases", "/backbone/logits/Conv/WithoutBiases"} <= ends
+    assert {"/final_layers.0/Conv", "/tags/Conv", "/more_tags/Conv", "/smoothing/Conv_1"} <= last
+    assert not any(name.startswith(("/smoothing/Conv/", "/final_layers.1", "/backbone/logits")) for name in last)
     assert not any("blocks" in name or "depthwise" in name for name in last)
 
 
