@@ -17,6 +17,7 @@ from engine.onnx_file import read_spec
 from engine.shapes import ShapeRange
 from engine.tensorrt.compiler import compile_plan, parse
 from engine.tensorrt.flavor import load_tensorrt, make_log
+from export.zoo import MODELS_FOLDER
 
 trt = pytest.importorskip("tensorrt_rtx")
 
@@ -57,18 +58,20 @@ def test_w32_builds(w32_onnx, shapes):
     assert len({phase for _, phase in reports}) > 3
 
 
-def test_tiny_builds_in_half(tmp_path):
-    from export.to_onnx import export_checkpoint
-
-    path = export_checkpoint("tiny", tmp_path / "tiny-fp16.onnx")
+@pytest.mark.parametrize("name", ["tiny", "small"])
+def test_a_bundled_network_builds_in_half(name):
+    """All but the smoothing, across and down."""
+    path = MODELS_FOLDER / f"{name}-fp16.onnx"
     spec, found = read_spec(path), layers(path)
-    assert {dtype for (kind, dtype) in found if kind in ("CONVOLUTION", "DECONVOLUTION")} == {"HALF"}
+    assert found["CONVOLUTION", "HALF"] > 50
+    assert found["CONVOLUTION", "FLOAT"] == 2
+    assert {dtype for (kind, dtype) in found if kind == "DECONVOLUTION"} == {"HALF"}
     for shapes in (ShapeRange.static((1, 256, 384)), ShapeRange((1, 128, 128), (1, 256, 384), (4, 512, 512))):
         assert len(compile_plan(trt, path, spec, shapes)) > 2e6
 
 
 def test_a_plan_for_one_kind_of_gpu_is_another_than_the_portable_one():
-    onnx = Path(__file__).parents[3] / "models" / "tiny-fp16.onnx"
+    onnx = MODELS_FOLDER / "tiny-fp16.onnx"
     spec, shapes = read_spec(onnx), ShapeRange.static((1, 64, 64))
     portable, ampere = (compile_plan(trt, onnx, spec, shapes, target=target) for target in (None, "SM80"))
     assert len(ampere) > 2e6
