@@ -66,7 +66,9 @@ def main(argv: Sequence[str] | None = None, *, before_frames: Callable[[], None]
             if done is not None and not arguments.sources:
                 print(f"every source is done already in {arguments.save}")
                 return OK
-            source, pose, outputs = open_all(arguments, stack, recorder, finished=done.mark if done else ignore)
+            source, pose, outputs = open_all(
+                arguments, stack, recorder, interrupts, finished=done.mark if done else ignore
+            )
             measured = arguments.benchmark or arguments.stats is not None
             concurrent = (source.keeps_newest or not source.live) and not arguments.serial  # as in the pipeline
             engine_ms = time_engine(pose, source, concurrent=concurrent) if measured else []
@@ -123,7 +125,12 @@ def skip_done(arguments: argparse.Namespace) -> DoneSources:
 
 
 def open_all(
-    arguments: argparse.Namespace, stack: ExitStack, recorder: Recorder, *, finished: Callable[[str], None]
+    arguments: argparse.Namespace,
+    stack: ExitStack,
+    recorder: Recorder,
+    interrupts: Interrupts,
+    *,
+    finished: Callable[[str], None],
 ) -> tuple[Source, PosePipeline, Outputs]:
     """Open sources, then the model, then outputs, so that a run that cannot start overwrites nothing."""
     open_steps(arguments)  # reports invalid options before anything is opened
@@ -168,19 +175,20 @@ def open_all(
         if pose.step.engine not in HOST_ENGINES and source.frame_wh is not None:
             pose.warm_up(source.frame_wh)  # builds the plan, compiles the kernels
     print(pose.step.about, *video_lines, sep="\n")
-    sinks = open_sinks(
-        save=arguments.save,
-        json=arguments.json,
-        table=arguments.table,
-        show=show,
-        side_by_side=several is not None,
-        audio=arguments.audio,
-        encoder=arguments.encoder,
-        gpu=arguments.gpu or 0,
-        finished=finished,
-    )
-    outputs = Outputs([*sinks, *([web] if web is not None else [])], recorder, overlap=not arguments.serial)
-    stack.callback(outputs.close)  # if an error comes before `run`, which closes them
+    with interrupts.held():  # a signal before its closing is arranged would leave an opened file, empty
+        sinks = open_sinks(
+            save=arguments.save,
+            json=arguments.json,
+            table=arguments.table,
+            show=show,
+            side_by_side=several is not None,
+            audio=arguments.audio,
+            encoder=arguments.encoder,
+            gpu=arguments.gpu or 0,
+            finished=finished,
+        )
+        outputs = Outputs([*sinks, *([web] if web is not None else [])], recorder, overlap=not arguments.serial)
+        stack.callback(outputs.close)  # if an error comes before `run`, which closes them
     return source, pose, outputs
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import run_video
 from commands.interrupts import Interrupts
 from core.signals import Stopped
 from tests.pipeline.fakes import write_clip
@@ -58,6 +59,26 @@ def test_a_signal_finishes_the_outputs(model, long_clip, tmp_path, name, wanted)
     assert err.splitlines() == [f"run_video.py: {WORDS[name]} after {count} frames; the outputs so far are complete"]
     assert count >= wanted
     assert len(frames_of(video)) == count
+
+
+def test_a_signal_while_the_outputs_are_opened(model, long_clip, tmp_path, monkeypatch, capsys):
+    """No frame was written, so there is no video: an empty one plays nowhere."""
+    from pipeline.sinks.base import open_file
+
+    def interrupted(path: Path):
+        file = open_file(path)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return file
+
+    monkeypatch.setattr("pipeline.sinks.video.open_file", interrupted)
+    video, lines = tmp_path / "out.mp4", tmp_path / "a.jsonl"
+    arguments = [str(long_clip), "--model", str(model), "--save", str(video), "--json", str(lines)]
+    assert run_video.main(arguments) == STATUSES["SIGTERM"]
+    assert capsys.readouterr().err.splitlines() == [
+        "run_video.py: interrupted by SIGTERM after 0 frames; the outputs so far are complete"
+    ]
+    assert not video.exists()
+    assert lines.read_text() == ""
 
 
 def test_a_terminal_that_is_closed(model, long_clip, tmp_path):
