@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import signal
@@ -146,6 +147,22 @@ def test_a_held_block_is_not_interrupted_and_the_second_signal_changes_nothing(n
         done.append("not reached")
     assert done == ["held"]
     assert stopped.value.status == STATUSES[name]
+
+
+def test_a_signal_that_a_callback_swallows_comes_later_and_is_not_reported(monkeypatch):
+    reported = []
+    monkeypatch.setattr(sys, "unraisablehook", reported.append)
+    with Interrupts() as interrupts:
+        pass_through_c(lambda: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(Stopped), interrupts.held():
+            pass
+        pass_through_c(lambda: 1 / 0)
+    assert [type(one.exc_value) for one in reported] == [ZeroDivisionError]
+    assert sys.unraisablehook == reported.append
+
+
+def pass_through_c(work) -> None:
+    ctypes.CFUNCTYPE(None)(work)()
 
 
 def test_after_the_first_signal_the_end_is_undisturbed():
