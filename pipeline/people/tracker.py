@@ -109,10 +109,12 @@ class Tracker:
             self._assign_ids(tracks.ids, track[(tracks.sightings[track] > 1) | confirmed[person]])
             ids[person] = tracks.ids[track]
             new[person] = False
-        started = _Tracks.start(xy[new], found[new], size[new], time_s)
-        self._assign_ids(started.ids, np.flatnonzero(confirmed[new]))
-        ids[new] = started.ids
-        self._tracks = started if tracks is None else tracks.joined(started)
+        if new.any():
+            started = _Tracks.start(xy[new], found[new], size[new], time_s)
+            self._assign_ids(started.ids, np.flatnonzero(confirmed[new]))
+            ids[new] = started.ids
+            tracks = started if tracks is None else tracks.joined(started)
+        self._tracks = tracks
         return replace(people, ids=ids[np.argsort(order)])
 
     def _active(self, time_s: float) -> _Tracks | None:
@@ -120,7 +122,8 @@ class Tracker:
         if self._tracks is None:
             return None
         kept_s = np.where(self._tracks.sightings > 1, self._lost_s, min(UNCONFIRMED_S, self._lost_s))
-        return self._tracks.pick(time_s - self._tracks.seen_at <= kept_s)
+        kept = time_s - self._tracks.seen_at <= kept_s
+        return self._tracks if kept.all() else self._tracks.pick(kept)
 
     def _assign_ids(self, ids: NDArray[np.int64], rows: NDArray[np.intp]) -> None:
         """Assign an id to those of the rows that have none, in place."""

@@ -150,7 +150,7 @@ def test_a_held_block_is_not_interrupted_and_the_second_signal_changes_nothing(n
 
 
 def test_a_signal_that_a_callback_swallows_comes_later_and_is_not_reported(monkeypatch):
-    reported = []
+    reported: list[sys.UnraisableHookArgs] = []
     monkeypatch.setattr(sys, "unraisablehook", reported.append)
     with Interrupts() as interrupts:
         pass_through_c(lambda: os.kill(os.getpid(), signal.SIGTERM))
