@@ -69,6 +69,13 @@ def until(tab, fact: str) -> None:
     assert eventually(lambda: tab.evaluate(fact)), fact
 
 
+def drawn(tab) -> np.ndarray:
+    """The first tile's canvas once a frame is on it, which may come after LIVE: the server says that of the source."""
+    tab.wait_for_selector(LIVE)
+    until(tab, "Number(document.querySelector('figure').dataset.drawn) > 0")
+    return pixels(tab)
+
+
 def pixels(tab, number: int = 0) -> np.ndarray:
     """The tile's canvas, (h, w, 3) RGB."""
     url = tab.evaluate("(n) => document.querySelectorAll('canvas')[n].toDataURL()", number)
@@ -111,8 +118,7 @@ def test_switches_draw_and_leave_out_and_are_remembered(tab):
     with page() as sink:
         write(sink, shot(0, 200))
         tab.goto(sink.url)
-        tab.wait_for_selector(LIVE)
-        first = pixels(tab)
+        first = drawn(tab)
         assert count(first, BLUE) > 50
 
         tab.click("[data-switch=skeleton]")
@@ -245,7 +251,7 @@ def test_the_visitors_camera_goes_round(context, tab):
         tab.goto(sink.url)
         tab.wait_for_selector("figure[data-state=waiting]")
         tab.click("text=Use my camera")
-        tab.wait_for_selector(LIVE)
+        drawn(tab)
         places = set()
         for _ in range(6):
             image = pixels(tab)
@@ -282,8 +288,7 @@ def test_by_tls_the_visitors_camera_goes_round(browser, certificate):
             tab.goto(sink.url)
             assert tab.evaluate("isSecureContext && location.protocol") == "https:"
             tab.click("text=Use my camera")
-            tab.wait_for_selector(LIVE)
-            assert count(pixels(tab), BLUE) > 50
+            assert count(drawn(tab), BLUE) > 50
     finally:
         context.close()
 

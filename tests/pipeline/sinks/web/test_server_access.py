@@ -115,6 +115,8 @@ def test_with_a_certificate_it_is_https(certificate):
     with page(tls=certificate) as sink:
         assert sink.url.startswith("https://127.0.0.1:")
         context = ssl.create_default_context(cafile=certificate[0])
+        # In TLS 1.3 the server's tickets arrive while this client sends: its two threads then lose an answer at times.
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
         where = sink.url.replace("https", "wss") + "ws"
         with connect(where, ssl=context, origin=Origin(sink.url.rstrip("/"))) as connection:
             Received(connection).next("hello")
