@@ -33,7 +33,7 @@ from pipeline.step import SLOTS, FrameStep
 from pipeline.types import Frame, People, Result
 
 # Filter of the pipeline's output; evaluation uses DecodeOptions(). Of the people of 288 real pictures, small finds 64 %
-# with this score, and 78 % of what it finds are people; with 0.2 it is 52 and 92 %.
+# with this score, and 77 % of what it finds are people; with 0.2 it is 52 and 91 %.
 LIVE_OPTIONS = DecodeOptions(min_score=0.12, min_joint=0.1, duplicate_oks=0.7)
 
 FILE_CAPACITY = 2  # frames read ahead of a file

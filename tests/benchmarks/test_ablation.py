@@ -69,9 +69,7 @@ def test_the_table_compares_a_row_with_the_one_before_seed_by_seed():
         "| AP, true tags | each seed | over the row before | paper's AP |"
     )
     assert lines[2] == "| HRNet baseline | 1.2 | 1.0 1.4 | – | 20.0 | 30.0 | 30.0 30.0 | – | 64.4 |"
-    assert lines[3].endswith("| 2.2 | 2.0 2.4 | +1.0, 2 of 2 | 20.0 | 30.0 | 29.6 30.4 | +0.0, 1 of 2 | 66.0 |"), lines[
-        3
-    ]
+    assert lines[3].endswith("| 2.2 | 2.0 2.4 | +1.0, 2 of 2 | 20.0 | 30.0 | 29.6 30.4 | +0.0, 1 of 2 | 66.0 |")
     assert lines[5] == "| + heatmap aggregation | – | – | – | – | – | – | – | 66.9 |"
     assert lines[6].count("–") == 2  # the row before was not measured
     assert (
