@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from rich.console import Console
 
@@ -24,7 +22,7 @@ from cluster.worker import OpenPose, Setup
 from core import command_line
 from core.command_line import OK, REFUSED, complain
 from core.errors import PoseError
-from core.signals import STOP_SIGNALS, Stopped, stop_of, stop_signals
+from core.signals import stop_of, stop_signals
 from pipeline.sources import is_url
 
 PROG = "python -m cluster"
@@ -38,7 +36,7 @@ def main(argv: Sequence[str] | None = None, *, open_pose: OpenPose = open_pose) 
     arguments = build_parser().parse_args(argv)
     report: Report | None = None
     try:
-        with stop_once():
+        with stop_signals(once=True):
             recipe = recipe_of(arguments)
             jobs = find_jobs(arguments.sources, out=arguments.out)
             check_targets(jobs, recipe, arguments.out)
@@ -82,20 +80,6 @@ def check_targets(jobs: Sequence[Job], recipe: Recipe, out: str) -> None:
             target = f"{out.rstrip('/')}/{name}" if is_url(out) else os.path.realpath(os.path.join(out, name))  # noqa: PTH118
             if target in sources:
                 raise ValueError(f"result {target} would replace that source; choose another --out")
-
-
-@contextmanager
-def stop_once() -> Iterator[None]:
-    """Within the block, the first stop signal raises Stopped; later ones are ignored, so that they do not interrupt
-    the shutdown."""
-
-    def stop(number: int) -> None:
-        for one in STOP_SIGNALS:
-            signal.signal(one, signal.SIG_IGN)
-        raise Stopped(number)
-
-    with stop_signals(stop):
-        yield
 
 
 def summary_line(summary: Summary) -> str:

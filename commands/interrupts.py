@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
@@ -15,8 +14,7 @@ class Interrupts:
     """While active, the first SIGINT, SIGTERM or SIGHUP raises Stopped: at once, or after a running `held` block.
 
     Later signals have no effect, since the program is ending already; a closed terminal sends two.
-    A destructor or a callback from C swallows what a signal raises in it, such as Numba's when it loads machine code.
-    Python would report that on stderr. Here it is silent, and the end of the next `held` block raises Stopped.
+    One that a callback from C swallows (see `stop_signals`) comes again at the end of the next `held` block.
     """
 
     def __init__(self) -> None:
@@ -25,15 +23,7 @@ class Interrupts:
         self._handlers = ExitStack()
 
     def __enter__(self) -> Self:
-        report = sys.unraisablehook
-        self._handlers.callback(setattr, sys, "unraisablehook", report)
         self._handlers.enter_context(stop_signals(self._on_signal))
-
-        def report_others(swallowed: sys.UnraisableHookArgs) -> None:
-            if not isinstance(swallowed.exc_value, Stopped):
-                report(swallowed)
-
-        sys.unraisablehook = report_others
         return self
 
     def __exit__(

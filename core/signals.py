@@ -5,14 +5,17 @@ Imports only modules of the standard library that load fast: commands install `e
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
 STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+AGAIN_S = 0.05  # until a signal comes again that was swallowed
 
 
 class Stopped(KeyboardInterrupt):
@@ -24,6 +27,7 @@ class Stopped(KeyboardInterrupt):
     def __init__(self, number: int = signal.SIGINT) -> None:
         by = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
         super().__init__(f"interrupted{by}")
+        self.number = number
         self.status = 128 + number
 
 
@@ -44,31 +48,71 @@ def interrupt_behind(error: BaseException) -> KeyboardInterrupt | None:
 
 
 @contextmanager
-def stop_signals(handler: Callable[[int], None] | None = None) -> Iterator[None]:
+def stop_signals(handler: Callable[[int], None] | None = None, *, once: bool = False) -> Iterator[None]:
     """Within the block, the signals raise Stopped in the main thread, or call `handler` with their number.
 
+    once: signals after the first are ignored, so that they do not interrupt the shutdown.
     An error that such an exception caused leaves the block as that exception, see `interrupt_behind`.
+    A destructor or a callback from C swallows what is raised in it, such as Numba's when it loads machine code. Python
+    would report that on stderr. Here it is silent, and without a handler the signal comes again `AGAIN_S` later, or at
+    the block's end if that is earlier.
     SIGTERM and SIGHUP stay ignored if they were (`nohup`). In other threads, which get no signals, it has no effect.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    wanted = _wanted()
+    swallowed: list[Stopped] = []
+    timers: list[threading.Timer] = []
 
     def act(number: int, frame: FrameType | None) -> None:
+        swallowed.clear()
+        for timer in timers:
+            timer.cancel()
+        if once:
+            for one in wanted:
+                signal.signal(one, signal.SIG_IGN)
         if handler is None:
             raise Stopped(number)
         handler(number)
 
-    before = {}
-    if threading.current_thread() is threading.main_thread():
-        before = {number: signal.signal(number, act) for number in _wanted()}
+    def report_others(unraisable: sys.UnraisableHookArgs) -> None:
+        stop = unraisable.exc_value
+        if not isinstance(stop, Stopped):
+            report(unraisable)
+        elif handler is None:
+            for number in wanted:
+                signal.signal(number, act)
+            swallowed.append(stop)
+            timers.append(threading.Timer(AGAIN_S, _signal_main_thread, [stop.number]))
+            timers[-1].start()
+
+    before = {number: signal.signal(number, act) for number in wanted}
+    report, sys.unraisablehook = sys.unraisablehook, report_others
     try:
         yield
+        if swallowed:
+            raise swallowed[0]
     except Exception as error:
         interrupt = interrupt_behind(error)
         if interrupt is None:
             raise
         raise interrupt from None
     finally:
+        for timer in timers:
+            timer.cancel()
+            timer.join()
+        sys.unraisablehook = report
         for number, action in before.items():
             signal.signal(number, action)
+
+
+def _signal_main_thread(number: int) -> None:
+    main = threading.main_thread().ident
+    if main is not None and hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(main, number)
+    else:
+        _thread.interrupt_main(signal.Signals(number))  # Windows; it ends no blocking call
 
 
 def end_at_once(prog: str) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
+import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -44,3 +47,63 @@ def test_a_signal_within_a_compiled_function_leaves_as_stopped(number):
             while True:
                 decode(*maps)
         assert caught.value.status == 128 + number
+
+
+def through_c(work) -> None:
+    """Call `work` as a callback from C, which swallows what it raises."""
+    ctypes.CFUNCTYPE(None)(work)()
+
+
+@pytest.fixture
+def reported(monkeypatch) -> list[sys.UnraisableHookArgs]:
+    """What Python would report on stderr of swallowed exceptions."""
+    found: list[sys.UnraisableHookArgs] = []
+    monkeypatch.setattr(sys, "unraisablehook", found.append)
+    return found
+
+
+@pytest.mark.parametrize("once", [False, True])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_a_callback_swallows_comes_again(reported, number, once):
+    times = 0
+
+    def interrupted() -> None:
+        nonlocal times
+        times += 1
+        os.kill(os.getpid(), number)
+
+    with pytest.raises(Stopped) as caught, stop_signals(once=once):
+        through_c(interrupted)
+        time.sleep(5)  # ended early: the signal interrupts it
+        times = -1
+    assert caught.value.status == 128 + number
+    assert times == 1
+    assert reported == []
+
+
+def test_a_swallowed_signal_comes_at_the_end_of_the_block_at_the_latest(reported):
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(Stopped) as caught, stop_signals():
+        through_c(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    assert caught.value.status == 143
+    time.sleep(0.1)  # it does not come a second time, when nobody expects it
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    assert reported == []
+    assert not any(isinstance(one, threading.Timer) for one in threading.enumerate())
+
+
+def test_another_swallowed_error_is_reported(reported):
+    with stop_signals():
+        through_c(lambda: 1 / 0)
+    assert [type(one.exc_value) for one in reported] == [ZeroDivisionError]
+    assert sys.unraisablehook == reported.append
+
+
+def test_once_ignores_the_signals_after_the_first():
+    before = signal.getsignal(signal.SIGTERM)
+    with stop_signals(once=True):
+        with pytest.raises(Stopped):
+            os.kill(os.getpid(), signal.SIGINT)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            os.kill(os.getpid(), number)
+    assert signal.getsignal(signal.SIGTERM) == before
