@@ -27,7 +27,7 @@ from pipeline.channel import Channel
 from pipeline.models import StepOptions, open_step
 from pipeline.people import PeopleStep, people_steps
 from pipeline.sources import Source
-from pipeline.stages import Job, captured, join, run_concurrently, stage
+from pipeline.stages import Job, captured, join, run_concurrently, stage, start_threads
 from pipeline.stats import Recorder
 from pipeline.step import SLOTS, FrameStep
 from pipeline.types import Frame, People, Result
@@ -169,9 +169,7 @@ class PosePipeline:
         prepared: Channel[Job] = Channel(slots)
         inferred: Channel[Job] = Channel(slots)
         results: Channel[Job] = Channel(RESULT_CAPACITY)
-        passes = ThreadPoolExecutor(
-            concurrency, thread_name_prefix="pose-pass"
-        )  # its threads start with its first work
+        passes = ThreadPoolExecutor(concurrency, thread_name_prefix="pose-pass")
 
         def group(job: Job) -> Job:
             self._group(job, steps)
@@ -191,6 +189,8 @@ class PosePipeline:
             stages.append(stage("infer", passed, lambda job: job, inferred, prepared))
         stages.append(stage("group", inferred, group, results, inferred, free))
         try:
+            if concurrency > 1:
+                start_threads(passes, concurrency)
             for thread in stages:
                 thread.start()
             for job in results:

@@ -83,6 +83,18 @@ def captured(source: Source, recorder: Recorder, *, batch: int, limit: int | Non
         yield job
 
 
+def start_threads(executor: Executor, count: int) -> None:
+    """Start its `count` threads now. By itself it starts the last one when that many calls overlap, perhaps hours
+    later."""
+    together = threading.Barrier(count)
+    try:
+        for _ in range(count):
+            executor.submit(together.wait)
+    except BaseException:
+        together.abort()
+        raise
+
+
 def run_concurrently(jobs: Iterator[T], work: Callable[[T], U], passes: Executor, concurrency: int) -> Iterator[U]:
     """The results of `work` on each job, in order. `concurrency` jobs run at a time, and one more is queued.
 

@@ -99,6 +99,16 @@ def test_passes_side_by_side_take_no_longer_than_one():
     assert time.perf_counter() - started < 0.6  # one after another: 0.8
 
 
+def test_no_thread_is_started_later_than_with_the_first_frame():
+    """Passes that never overlap need one thread; the others are there all the same: their number is constant."""
+    results = PosePipeline(step=FakeStep(concurrency=4)).run(FakeSource(20, interval_s=0.01))
+    next(results)
+    first = set(threading.enumerate())
+    assert sum(thread.name.startswith("pose-pass") for thread in first) == 4
+    for _ in results:
+        assert set(threading.enumerate()) <= first
+
+
 def test_leaving_early_waits_for_the_passes_under_way():
     step = FakeStep(concurrency=3, seconds=0.02)
     results = PosePipeline(step=step).run(FakeSource(1000))
