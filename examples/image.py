@@ -13,7 +13,7 @@ from pipeline.draw import draw_people
 from pipeline.sources import read_image
 
 
-def main(picture: str = str(ROOT / "samples" / "demo.png"), out: str = "pose.jpg") -> None:
+def main(picture: str = str(ROOT / "samples" / "crowd.jpg"), out: str = "pose.jpg") -> None:
     image = read_image(picture)  # (H, W, 3) uint8 BGR
     with PosePipeline("small") as pose:
         people = pose(image)

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import colorsys
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.joints import Side, joint_set_of
+from pipeline.labels import KNOWN_IDS, draw_labels, id_color
 from pipeline.types import People
 
 # BGR. Warm for right, cool for left: distinguishable with the common colour vision deficiencies too.
@@ -22,8 +22,6 @@ OUTLINE = (24, 24, 24)
 WIDTH_PER_HEIGHT = 1 / 75  # width of a limb's line per height of the person
 WIDTHS = (1.5, 9.0)  # smallest and largest
 FONT = cv2.FONT_HERSHEY_SIMPLEX
-KNOWN_IDS = 1024  # whose strokes and colours are kept: ids grow without end
-GOLDEN_ANGLE = 137.508  # degrees of hue from one id to the next; keeps the hues of many ids apart
 
 
 class _Strokes(NamedTuple):
@@ -40,8 +38,9 @@ class _Strokes(NamedTuple):
 def draw_people(image: NDArray[np.uint8], people: People) -> NDArray[np.uint8]:
     """Draw onto `image` (H, W, 3) uint8 BGR, in place, and return it. Joints with score 0 are not drawn.
 
-    Lines and dots scale with the person's height. Smaller people, mostly farther away, are drawn first. A person with
-    an id is drawn in the id's colour, with its number. Joints whose coordinates are not finite are not drawn either.
+    Lines and dots scale with the person's height. Smaller people, mostly farther away, are drawn first, labels last. A
+    person with an id is drawn in the id's colour, with its number. Joints whose coordinates are not finite are not
+    drawn either.
     """
     from kernels.cpu import paint  # here: Numba is not needed to import the pipeline
 
@@ -55,7 +54,8 @@ def draw_people(image: NDArray[np.uint8], people: People) -> NDArray[np.uint8]:
     limit = 8 * max(image.shape[:2])
     xy = np.where(found[..., None], np.clip(people.keypoints, -limit, limit) - 0.5, np.nan)
     xy = xy.astype(np.float64, order="C")
-    sizes = np.fmax.reduce(xy, axis=1) - np.fmin.reduce(xy, axis=1)  # (P, 2); of the found joints: fmax ignores NaN
+    low = np.fmin.reduce(xy, axis=1)  # (P, 2); of the found joints: fmin ignores NaN
+    sizes = np.fmax.reduce(xy, axis=1) - low
     heights = np.nan_to_num(sizes.max(axis=1))
     widths = np.clip(heights * WIDTH_PER_HEIGHT, *WIDTHS)
     radii = _radii(widths)
@@ -63,8 +63,10 @@ def draw_people(image: NDArray[np.uint8], people: People) -> NDArray[np.uint8]:
         person_id = int(people.ids[person])
         ends, kinds, colours = _strokes(people.keypoint_scores.shape[1], person_id)
         paint(image, xy[person], ends, radii[person].take(kinds), colours)
-        if person_id and found[person].any():
-            _draw_number(image, person_id, people.keypoints[person][found[person]], width=float(widths[person]))
+    shown = np.flatnonzero((people.ids != 0) & found.any(axis=1))
+    if len(shown):
+        tops = np.stack([low[shown, 0] + sizes[shown, 0] / 2, low[shown, 1], heights[shown]], axis=1)
+        draw_labels(image, people.ids[shown].tolist(), tops)
     return image
 
 
@@ -72,14 +74,6 @@ def warm_up() -> None:
     """Compile `draw_people`, or load it from the cache of `kernels.cpu`, so that the first frame does not wait."""
     one = np.ones((1, 17), np.float32)
     draw_people(np.zeros((8, 8, 3), np.uint8), People(np.ones((1, 17, 2), np.float32), one, one[:, 0]))
-
-
-@lru_cache(maxsize=KNOWN_IDS)
-def id_color(person_id: int) -> tuple[int, int, int]:
-    """The BGR colour of an id, the same as on the page."""
-    hue = person_id * GOLDEN_ANGLE % 360
-    red, green, blue = colorsys.hls_to_rgb(hue / 360, 0.66, 0.85)
-    return round(255 * blue), round(255 * green), round(255 * red)
 
 
 def draw_caption(image: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
@@ -114,19 +108,6 @@ def _strokes(joints: int, person_id: int) -> _Strokes:
         kinds += [4, 5] if name.endswith(("eye", "ear")) else [2, 3]
         colours += [OUTLINE, id_color(person_id) if person_id else _light(COLORS[skeleton.side(joint)])]
     return _Strokes(np.array(ends, np.int64), np.array(kinds, np.int64), np.array(colours, np.uint8))
-
-
-def _draw_number(image: NDArray[np.uint8], person_id: int, xy: NDArray[np.float32], *, width: float) -> None:
-    """Draw the id above the person's highest joint, or below it near the picture's upper edge."""
-    text, scale = str(person_id), 0.3 + 0.13 * width
-    thick = max(1, round(1.8 * scale))
-    (wide, tall), _ = cv2.getTextSize(text, FONT, scale, thick)
-    x, top = xy[:, 0].mean() - wide / 2, xy[:, 1].min() - 3 * width - 2
-    y = top if top > tall else xy[:, 1].min() + 3 * width + tall
-    limit = 8 * max(image.shape[:2])
-    origin = round(float(np.clip(x, -limit, limit))), round(float(np.clip(y, -limit, limit)))
-    cv2.putText(image, text, origin, FONT, scale, OUTLINE, thick + 2, cv2.LINE_AA)
-    cv2.putText(image, text, origin, FONT, scale, id_color(person_id), thick, cv2.LINE_AA)
 
 
 def _light(color: tuple[int, int, int]) -> tuple[int, int, int]:

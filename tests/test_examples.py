@@ -26,7 +26,7 @@ def run(tmp_path):
 def test_image(run, tmp_path):
     out = run("image")
     assert out.count("person ") >= 3
-    drawn, plain = cv2.imread(str(tmp_path / "pose.jpg")), cv2.imread(str(ROOT / "samples" / "demo.png"))
+    drawn, plain = cv2.imread(str(tmp_path / "pose.jpg")), cv2.imread(str(ROOT / "samples" / "crowd.jpg"))
     assert drawn is not None
     assert plain is not None
     assert drawn.shape == plain.shape

@@ -16,7 +16,7 @@ LINE_DECIMALS, SCORE_DECIMALS = 2, 4
 
 
 class PersonEntry(TypedDict):
-    id: NotRequired[int]  # with ids only
+    id: NotRequired[int]  # once the person was seen clearly or twice; not with --no-ids
     score: float
     bbox: list[float]
     keypoints: list[list[float]]

@@ -1,7 +1,9 @@
-// Draws people on a canvas, as the program draws them in files: smaller people first, all outlines below all colours.
+// Draws people on a canvas, nearly as the program draws them in files: smaller people first, all outlines below all colours.
+// Here the colour of the id is only the label's and the box's, since ids can be switched off.
 
 const OUTLINE = "#181818";
 const WIDTH_PER_HEIGHT = 1 / 75, MIN_WIDTH = 1.5, MAX_WIDTH = 9; // width of a limb's line per height of the person; limits in picture pixels
+const LIFT = 0.07; // of the person's size, from the highest joint to the label: eyes are below the top of the head
 
 /** view: {skeleton, ids, boxes, mirror}. scale, below: canvas pixels per frame pixel. */
 export function drawFrame(context, bitmap, header, skeletons, view) {
@@ -14,7 +16,7 @@ export function drawFrame(context, bitmap, header, skeletons, view) {
   if (view.boxes) for (const person of people) drawBox(context, person, scale);
   if (view.skeleton) for (const person of people) drawSkeleton(context, person, skeletons, scale);
   context.setTransform(1, 0, 0, 1, 0, 0); // text is never mirrored
-  if (view.ids) for (const person of people) drawLabel(context, person, scale, view.mirror ? width : null);
+  if (view.ids) drawLabels(context, people, scale, view.mirror ? width : null);
 }
 
 /** The colour of an id; the golden angle makes consecutive ids distinct. */
@@ -79,9 +81,15 @@ function drawBox(context, person, scale) {
   context.strokeRect(x, y, w, h);
 }
 
-/** Draw the id above the person's box, inside the picture. mirroredAt: the canvas's width if mirrored, else null. */
-function drawLabel(context, person, scale, mirroredAt) {
-  if (!person.id) return;
+/** Draw the ids above the heads, inside the picture, none over another. mirroredAt: the canvas's width if mirrored, else null. */
+function drawLabels(context, people, scale, mirroredAt) {
+  const placed = [];
+  const lowestFirst = people.filter((person) => person.id).sort((a, b) => b.bbox[1] - a.bbox[1]);
+  for (const person of lowestFirst) placed.push(drawLabel(context, person, scale, mirroredAt, placed));
+}
+
+/** Draw one label; of those already placed none is covered. Returns its place: x, y, width, height. */
+function drawLabel(context, person, scale, mirroredAt, placed) {
   const size = Math.round(Math.min(22, Math.max(12, extent(person) * scale * 0.09)));
   context.font = `600 ${size}px system-ui, sans-serif`;
   context.textBaseline = "middle";
@@ -89,11 +97,17 @@ function drawLabel(context, person, scale, mirroredAt) {
   const width = context.measureText(text).width + 2 * pad;
   const center = (person.bbox[0] + person.bbox[2] / 2) * scale;
   const x = Math.min(context.canvas.width - width, Math.max(0, (mirroredAt === null ? center : mirroredAt - center) - width / 2));
-  const y = Math.max(0, person.bbox[1] * scale - height - size * 0.5);
+  let y = (person.bbox[1] - extent(person) * LIFT) * scale - height;
+  for (const other of [...placed].sort((a, b) => b.y - a.y)) {
+    const beside = x >= other.x + other.width || x + width <= other.x;
+    if (!beside && y > other.y - height && y < other.y + other.height) y = other.y - height - 1;
+  }
+  y = Math.max(0, y);
   context.fillStyle = idColor(person.id);
   context.beginPath();
   context.roundRect(x, y, width, height, height / 2);
   context.fill();
   context.fillStyle = "#0c0e12";
   context.fillText(text, x + pad, y + height / 2 + size * 0.06);
+  return { x, y, width, height };
 }

@@ -52,6 +52,7 @@ export class Tile {
     this.isNew = false;
     this.draw();
     this.drawn += 1;
+    this.count(); // with the picture, not with the next status
     const header = this.header;
     requestAnimationFrame((now) => this.measure(header, now));
   }
@@ -95,16 +96,21 @@ export class Tile {
     this.part("why").textContent = text;
   }
 
+  count() {
+    const count = this.header?.people.length ?? 0, live = this.figure.dataset.state === "live";
+    this.part("people").textContent = live ? `${count} ${count === 1 ? "person" : "people"}` : "";
+    Object.assign(this.figure.dataset, { people: count, drawn: this.drawn, frame: this.header?.frame ?? "" });
+  }
+
   figures(status) {
-    const live = status.state === "live", count = this.header?.people.length ?? 0;
+    const live = status.state === "live";
+    this.count();
     const latency = median(this.latencies);
     const shown = this.shownRate();
     const slow = shown && status.fps && shown < 0.8 * status.fps ? ` (${shown.toFixed(0)} shown)` : "";
-    this.part("people").textContent = live ? `${count} ${count === 1 ? "person" : "people"}` : "";
     this.part("fps").textContent = live && status.fps ? `${status.fps.toFixed(status.fps < 10 ? 1 : 0)} FPS${slow}` : "";
     this.part("latency").textContent = live && latency !== null ? duration(latency) : "";
     this.part("dropped").textContent = status.dropped ? `${status.dropped} dropped` : "";
-    Object.assign(this.figure.dataset, { people: count, drawn: this.drawn, frame: this.header?.frame ?? "" });
   }
 
   shownRate() {
