@@ -61,6 +61,7 @@ def _free(x: float, y: float, wide: float, tall: float, placed: Sequence[tuple[f
 def _pill(image: NDArray[np.uint8], label: tuple[float, float, float, float], color: tuple[int, int, int]) -> None:
     """A line as thick as the label is tall: OpenCV draws its ends round. Its coordinates are sixteenths of a pixel."""
     x, y, wide, tall = label
-    ends = [(round(16 * at), round(16 * (y + tall / 2))) for at in (x + tall / 2, x + max(wide - tall / 2, tall / 2))]
-    cv2.line(image, *ends, OUTLINE, max(1, round(tall)), cv2.LINE_AA, 4)
-    cv2.line(image, *ends, color, max(1, round(tall - 2)), cv2.LINE_AA, 4)
+    row, inset = round(16 * (y + tall / 2)), min(tall, wide) / 2
+    first, last = (round(16 * (x + inset)), row), (round(16 * (x + wide - inset)), row)
+    cv2.line(image, first, last, OUTLINE, max(1, round(tall)), cv2.LINE_AA, 4)
+    cv2.line(image, first, last, color, max(1, round(tall - 2)), cv2.LINE_AA, 4)

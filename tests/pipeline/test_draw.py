@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from core.joints import COCO, CROWDPOSE, JOINT_SETS, Side, joint_set_of
-from pipeline.draw import COLORS, OUTLINE, draw_caption, draw_people, id_color
+from pipeline.draw import COLORS, OUTLINE, draw_caption, draw_people
+from pipeline.labels import id_color
 from pipeline.types import People
 
 

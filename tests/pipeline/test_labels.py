@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,7 @@ HW = (240, 320)
 GREY = 128
 
 
-def drawn(ids: list[int], tops: list[tuple[float, float, float]]) -> np.ndarray:
+def drawn(ids: list[int], tops: Sequence[tuple[float, float, float]]) -> np.ndarray:
     picture = np.full((*HW, 3), GREY, np.uint8)
     draw_labels(picture, ids, np.array(tops, np.float64))
     return picture

@@ -14,7 +14,7 @@ def test_an_animation_has_all_pictures_and_repeats(tmp_path):
     write_animation(tmp_path / "a.webp", rng.integers(0, 255, (5, 48, 64, 3), np.uint8), interval_s=Fraction(2, 25))
     content = (tmp_path / "a.webp").read_bytes()
     assert (content[:4], content[8:12]) == (b"RIFF", b"WEBP")
-    chunks = {}
+    chunks: dict[bytes, list[bytes]] = {}
     at = 12
     while at < len(content):
         name, size = content[at : at + 4], int.from_bytes(content[at + 4 : at + 8], "little")
