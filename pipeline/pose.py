@@ -5,15 +5,15 @@
 Each arrow is a Channel. Slots limit how many frames are in process: a frame is read from the source's channel only when
 a slot is free, so that the newest frame of a camera is used and older ones are dropped before any work.
 A slot takes up to `step.batch` frames of one size: consecutive ones of a file, or the newest of several live sources.
-The network may process several slots of a file concurrently. This raises throughput and latency, so that it is not done
-for a camera.
+The network may process several slots of files, or of several live sources, concurrently. This raises throughput and
+latency, so that it is not done for a single camera.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Self
 
@@ -27,7 +27,7 @@ from pipeline.channel import Channel
 from pipeline.models import StepOptions, open_step
 from pipeline.people import PeopleStep, people_steps
 from pipeline.sources import Source
-from pipeline.stages import Job, captured, join, run_concurrently, stage, start_threads
+from pipeline.stages import Job, captured, join, stage, start_threads
 from pipeline.stats import Recorder
 from pipeline.step import SLOTS, FrameStep
 from pipeline.types import Frame, People, Result
@@ -167,12 +167,15 @@ class PosePipeline:
         for slot in range(slots):
             free.put(slot)
         prepared: Channel[Job] = Channel(slots)
-        inferred: Channel[Job] = Channel(slots)
+        inferred: Channel[Job | Future[Job]] = Channel(slots)
         results: Channel[Job] = Channel(RESULT_CAPACITY)
         passes = ThreadPoolExecutor(concurrency, thread_name_prefix="pose-pass")
 
-        def group(job: Job) -> Job:
-            self._group(job, steps)
+        def start_pass(job: Job) -> Future[Job]:
+            return passes.submit(self._infer_concurrent, job)
+
+        def group(inferred: Job | Future[Job]) -> Job:
+            job = self._group(inferred.result() if isinstance(inferred, Future) else inferred, steps)
             free.put(job.slot)
             return job
 
@@ -184,9 +187,8 @@ class PosePipeline:
             stages.append(stage("capture", jobs, lambda job: job, frames))
         if concurrency == 1:
             stages.append(stage("infer", prepared, self._infer, inferred, prepared))
-        else:
-            passed = run_concurrently(prepared, self._infer_concurrent, passes, concurrency)
-            stages.append(stage("infer", passed, lambda job: job, inferred, prepared))
+        else:  # `group` waits for each pass in order: every result is passed on as soon as it is there
+            stages.append(stage("infer", prepared, start_pass, inferred, prepared))
         stages.append(stage("group", inferred, group, results, inferred, free))
         try:
             if concurrency > 1:

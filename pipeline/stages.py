@@ -1,12 +1,11 @@
-"""Parts of PosePipeline's threads: a Job, the thread of a stage, and concurrent passes."""
+"""Parts of PosePipeline's threads: a Job, and the thread of a stage."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import NoReturn, ParamSpec, Protocol, TypeVar
 
@@ -93,28 +92,6 @@ def start_threads(executor: Executor, count: int) -> None:
     except BaseException:
         together.abort()
         raise
-
-
-def run_concurrently(jobs: Iterator[T], work: Callable[[T], U], passes: Executor, concurrency: int) -> Iterator[U]:
-    """The results of `work` on each job, in order. `concurrency` jobs run at a time, and one more is queued.
-
-    If `work` or the previous stage fails, the results before the failure come first.
-    """
-    pending: deque[Future[U]] = deque()
-    failure: BaseException | None = None
-    while failure is None:
-        try:
-            pending.append(passes.submit(work, next(jobs)))
-        except StopIteration:
-            break
-        except BaseException as error:
-            failure = error
-        if len(pending) > concurrency:
-            yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()
-    if failure is not None:
-        raise failure
 
 
 class Cancellable(Protocol):

@@ -99,6 +99,14 @@ def test_passes_side_by_side_take_no_longer_than_one():
     assert time.perf_counter() - started < 0.6  # one after another: 0.8
 
 
+def test_a_result_comes_as_soon_as_its_pass_ends():
+    """It does not wait for the next frames, which a stalled stream never gives."""
+    step, source = FakeStep(concurrency=4, seconds=0.01), FakeSource(6, interval_s=0.2)
+    latencies = [result.timings["latency"] for result in PosePipeline(step=step).run(source)]
+    assert len(latencies) == 6
+    assert sorted(latencies)[3] < 150  # ms; several of the 0.2 s if it waited for one more frame
+
+
 def test_no_thread_is_started_later_than_with_the_first_frame():
     """Passes that never overlap need one thread; the others are there all the same: their number is constant."""
     results = PosePipeline(step=FakeStep(concurrency=4)).run(FakeSource(20, interval_s=0.01))
