@@ -48,6 +48,11 @@ def load_annotations(path: Path) -> Annotations:
         people = [_filled(annotation, crowded=bool(crowd_index)) for annotation in dataset["annotations"]]
     except (KeyError, TypeError, ValueError) as error:
         raise SourceError(f"{path} holds no keypoint annotations: {type(error).__name__} {error}") from error
+    if 0 < len(crowd_index) < len(images):
+        raise SourceError(
+            f"{path} has crowdIndex for {len(crowd_index)} of {len(images)} images; expected it for all, as in "
+            "CrowdPose's files, or for none"
+        )
     known = {3 * len(joint_set) for joint_set in JOINT_SETS.values()}
     if len(lengths) != 1 or len(categories) != 1 or lengths.pop() not in known:
         raise SourceError(

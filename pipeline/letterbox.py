@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from core.spec import SIDE_MULTIPLE, ModelSpec
 
+MAX_ASPECT = 16  # long side of the input per short side
+
 
 @dataclass(frozen=True)
 class Letterbox:
@@ -34,18 +36,25 @@ class Letterbox:
     ) -> Self:
         """Scale the frame's short side to `short_side`, the other to a multiple of 64; at most 1 pixel of it is cut.
 
+        A frame longer than `MAX_ASPECT` of its short sides is scaled to fit that shape, on black: a strip of 4 x 2000
+        pixels would need gigabytes.
         scale, min_scale: this scale and the smallest one of a multi-scale evaluation; both are 1 for video.
         """
         w, h = _checked(frame_wh)
+        if max(w, h) > MAX_ASPECT * min(w, h):
+            size = _up_to_multiple(round(scale * short_side))
+            return cls.inside(frame_wh, (size, MAX_ASPECT * size) if w > h else (MAX_ASPECT * size, size))
         short = _up_to_multiple(min_scale * short_side)
+        times = scale / min_scale
+        times = round(times) if abs(times - round(times)) < 1e-6 else times  # 0.6 / 0.2 is less than 3
         # The long side is rounded at the smallest scale, then scaled, and truncated like the authors' int().
         if w < h:
-            wr = int(short * scale / min_scale)
-            hr = int(_up_to_multiple(short / w * h) * scale / min_scale)
+            wr = int(short * times)
+            hr = int(_up_to_multiple(short / w * h) * times)
             factor = wr / w
         else:
-            hr = int(short * scale / min_scale)
-            wr = int(_up_to_multiple(short / h * w) * scale / min_scale)
+            hr = int(short * times)
+            wr = int(_up_to_multiple(short / h * w) * times)
             factor = hr / h
         return cls((hr, wr), factor, _center(w, h))
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from engine.onnx_runner import OnnxRunner
     from engine.openvino_runner import OpenVinoRunner
     from engine.runner import DeviceNetwork
+    from engine.shapes import ShapeRange
 
 DEVICES = openvino_runner.DEVICES
 HOST_ENGINES = ("openvino", "onnxruntime")
@@ -157,7 +158,7 @@ def _on_host(request: _Request, engine: str, why: str) -> FrameStep:
     path = onnx_file(request.model, request.progress, fp16=False)
     runner, where = _open_host_runner(path, engine, request.options.device or "CPU")
     try:
-        _check_fixed(request, path, runner.spec, 2 if runner.batch is None else runner.batch)
+        _check_fixed(request, path, runner.spec, runner.batch)
     except ValueError:
         runner.close()
         raise
@@ -215,8 +216,7 @@ def _open_plan(request: _Request, engine: str) -> FrameStep:
     sidecar = read_sidecar(plan)
     if engine not in ("auto", sidecar.flavor):
         raise ValueError(f"{plan} is a plan of {sidecar.flavor}, which {engine} cannot run; omit --engine")
-    if request.options.size is not None and sidecar.shapes.is_static:
-        raise ValueError(f"{plan} is built for {sidecar.shapes} (NxHxW) and cannot do --size; run its .onnx instead")
+    _check_plan(request, plan, sidecar.shapes)
     _require_gpu(sidecar.flavor, request.gpu)
     opened: list[OpenPlan] = []  # opened once for all shapes; the device closes it
 
@@ -290,13 +290,34 @@ def _require_gpu(engine: str, index: int) -> None:
         raise EngineError(f"engine {engine} needs pycuda, which is not installed; run `make gpu`")
 
 
-def _check_fixed(request: _Request, path: Path, spec: ModelSpec, batch: int) -> None:
-    """Raises ValueError if a file exported with --fixed is asked for another size, or for more than `batch` images."""
-    if spec.fixed_hw is None or (request.options.size is None and not (request.options.flip and batch == 1)):
+def _check_fixed(request: _Request, path: Path, spec: ModelSpec, images: int | None) -> None:
+    """Raises ValueError if a file exported with --fixed is asked for another size, or for more images a pass than it
+    takes. images: N if the file fixes it."""
+    options = request.options
+    if spec.fixed_hw is None:
+        return
+    if options.size is not None:
+        asked = "--size"
+    elif images is not None and options.batch * options.images_per_frame > images:
+        asked = "--batch" if options.batch > images else "--flip"
+    else:
         return
     h, w = spec.fixed_hw
-    asked = "--size" if request.options.size is not None else "--flip"
     raise ValueError(
-        f"{path} is fixed to 1x3x{h}x{w} and cannot do {asked}; export it without --fixed: "
+        f"{path} is fixed to {images or 'N'}x3x{h}x{w} and cannot do {asked}; export it without --fixed: "
         f"python -m export {spec.name} --out {path.name}"
     )
+
+
+def _check_plan(request: _Request, plan: Path, shapes: ShapeRange) -> None:
+    """Raises ValueError if a plan is asked for a size or for images a pass for which it is not built."""
+    options = request.options
+    if options.size is not None and shapes.is_static:
+        raise ValueError(f"{plan} is built for {shapes} (NxHxW) and cannot do --size; run its .onnx instead")
+    images = options.batch * options.images_per_frame
+    if not shapes.smallest[0] <= images <= shapes.largest[0]:
+        flip = " with --flip" if options.flip else ""
+        raise ValueError(
+            f"{plan} is built for {shapes} (NxHxW), got --batch {options.batch}{flip}, which is N = {images}; "
+            "run its .onnx instead, or build another plan: python -m engine"
+        )

@@ -66,6 +66,16 @@ def test_results_are_left_as_they_were(tmp_path):
     assert json.dumps(results) == before
 
 
+def test_crowding_that_some_images_lack_is_refused_before_anything_is_evaluated(tmp_path):
+    rng = np.random.default_rng(1)
+    content = annotate([crowd(rng, (300, 200), joints=14) for _ in range(2)], [(300, 200)] * 2)
+    content["images"][0]["crowdIndex"] = 0.5
+    file = tmp_path / "crowdpose.json"
+    file.write_text(json.dumps(content))
+    with pytest.raises(SourceError, match="crowdIndex for 1 of 2 images; expected it for all"):
+        load_annotations(file)
+
+
 def test_crowdpose_uses_its_own_sigmas_areas_and_crowding(tmp_path):
     rng = np.random.default_rng(1)
     people = [crowd(rng, (300, 200), joints=14) for _ in range(3)]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pipeline.letterbox import Letterbox
 from tests.pipeline.onnx_models import blob_spec
 
-SIDES = st.integers(16, 2200)
+SIDES = st.integers(138, 2200)  # longer ones are padded
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,9 @@ SIDES = st.integers(16, 2200)
         ((512, 512), 512, (512, 512)),
         ((641, 512), 512, (512, 704)),  # one whole pixel more opens the next multiple …
         ((1281, 1024), 512, (512, 640)),  # … half a pixel, 640.5, does not
-        ((3, 1000), 64, (21376, 64)),
+        ((60, 960), 64, (1024, 64)),  # the longest that is not padded
+        ((3, 1000), 64, (1024, 64)),
+        ((2000, 4), 320, (320, 5120)),
     ],
 )
 def test_input_sizes(frame_wh, short_side, input_hw):
@@ -35,7 +37,8 @@ def test_input_sizes(frame_wh, short_side, input_hw):
 
 
 @pytest.mark.parametrize(
-    ("scale", "min_scale", "input_hw"), [(0.5, 0.5, (256, 384)), (1, 0.5, (512, 768)), (2, 0.5, (1024, 1536))]
+    ("scale", "min_scale", "input_hw"),
+    [(0.5, 0.5, (256, 384)), (1, 0.5, (512, 768)), (2, 0.5, (1024, 1536)), (0.6, 0.2, (384, 576))],
 )
 def test_sizes_of_several_scales_are_multiples_of_the_smallest(scale, min_scale, input_hw):
     assert Letterbox.with_short_side((640, 480), 512, scale=scale, min_scale=min_scale).input_hw == input_hw
@@ -80,6 +83,15 @@ def test_a_fixed_input_holds_the_whole_frame_centred():
     box = Letterbox.inside((1000, 500), (512, 512))
     assert box.scale == 0.512
     np.testing.assert_allclose(box.to_input(np.array([[0, 0], [1000, 500]])), [[0, 128], [512, 384]])
+
+
+@pytest.mark.parametrize("frame_wh", [(2000, 4), (4, 2000), (1000, 61)])
+def test_a_strip_is_padded_to_the_longest_input(frame_wh):
+    box = Letterbox.with_short_side(frame_wh, 128)
+    assert sorted(box.input_hw) == [128, 2048]
+    low, high = box.to_input(np.array([[0, 0], frame_wh]))
+    assert (low >= -box.scale).all()
+    assert (high <= np.array(box.input_hw[::-1]) + box.scale).all()
 
 
 def test_a_fixed_input_of_the_same_shape_maps_as_the_short_side_does():

@@ -157,14 +157,17 @@ def test_a_size_that_no_network_takes_is_refused(onnx, size):
         open_with(onnx, size=size)
 
 
-@pytest.mark.parametrize("asked", [{"size": 256}, {"flip": True}], ids=str)
+@pytest.mark.parametrize("asked", [{"size": 256}, {"flip": True}, {"batch": 2}], ids=str)
 @pytest.mark.parametrize("engine", ["onnxruntime", "tensorrt", "auto"])
 def test_a_fixed_model_says_how_to_rebuild_it(tmp_path, installed, monkeypatch, engine, asked):
     installed |= {"pycuda", "tensorrt"}
     monkeypatch.setitem(sys.modules, "tensorrt", ModuleType("tensorrt"))
     path = write_blob_model(tmp_path / "fixed.onnx", blob_spec(fixed_hw=(128, 192)))
-    with pytest.raises(ValueError, match=r"fixed to 1x3x128x192 and cannot do --.*; export it without --fixed"):
+    with pytest.raises(
+        ValueError, match=r"fixed to 1x3x128x192 and cannot do --.*; export it without --fixed"
+    ) as refused:
         open_with(path, engine, **asked)
+    assert f"--{next(iter(asked))};" in str(refused.value)
 
 
 def test_a_model_is_exported_once(tmp_path, monkeypatch):

@@ -104,6 +104,25 @@ def test_a_dynamic_plan_is_read_once_for_all_its_shapes(tmp_path, rtx_stand_in, 
     assert not rtx_stand_in.live
 
 
+@pytest.mark.parametrize(
+    ("shapes", "asked", "words"),
+    [
+        ("1x128x192", {"flip": True}, "got --batch 1 with --flip, which is N = 2;"),
+        ("1x128x192", {"batch": 2}, "got --batch 2, which is N = 2;"),
+        ("1x64x64:1x64x128:3x128x128", {"flip": True, "batch": 2}, "got --batch 2 with --flip, which is N = 4;"),
+        ("2x128x192", {}, "got --batch 1, which is N = 1;"),
+        ("1x128x192", {"size": 256}, "cannot do --size"),
+    ],
+)
+def test_a_plan_that_is_built_for_other_inputs_is_refused_when_it_is_opened(
+    tmp_path, rtx_stand_in, shapes, asked, words
+):
+    plan = written(tmp_path / "a.plan", **PORTABLE, spec=blob_spec(precision="fp16"), shapes=ShapeRange.parse(shapes))
+    with pytest.raises(ValueError, match=words):
+        open_with(plan, **asked)
+    assert rtx_stand_in.retained == 0
+
+
 def test_what_is_not_installed_is_said_before_anything_is_exported(installed, onnx, monkeypatch):
     installed |= {"pycuda", "tensorrt_rtx"}
     monkeypatch.setitem(sys.modules, "tensorrt", None)
