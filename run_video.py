@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None, *, before_frames: Callable[[], None]
                 arguments, stack, recorder, interrupts, finished=done.mark if done else ignore
             )
             measured = arguments.benchmark or arguments.stats is not None
-            concurrent = (source.keeps_newest or not source.live) and not arguments.serial  # as in the pipeline
+            concurrent = not source.is_single_camera and not arguments.serial
             engine_ms = time_engine(pose, source, concurrent=concurrent) if measured else []
             opened = True
             before_frames()

@@ -130,7 +130,7 @@ class PosePipeline:
         with self._alone(), source:
             if self.step.device is not None:
                 source.leave_on(self.step.device)
-            batch = self.step.batch if source.keeps_newest or not source.live else 1  # a camera's frame never waits
+            batch = 1 if source.is_single_camera else self.step.batch
             jobs = captured(source, recorder, batch=batch, limit=limit)
             done = self._serially(jobs, steps) if serial else self._threaded(jobs, source, recorder, steps)
             try:
@@ -158,7 +158,7 @@ class PosePipeline:
     def _threaded(
         self, jobs: Iterable[Job], source: Source, recorder: Recorder, steps: Sequence[PeopleStep]
     ) -> Generator[Job, None, None]:
-        concurrency = 1 if source.live and not source.keeps_newest else self.step.concurrency
+        concurrency = 1 if source.is_single_camera else self.step.concurrency
         slots = self.step.slots if concurrency > 1 else min(self.step.slots, SLOTS)
         if source.keeps_newest:  # frames that wait for the network get old: one prepared frame is enough
             slots = min(slots, concurrency + 1)
@@ -180,11 +180,11 @@ class PosePipeline:
             return job
 
         # zip reads `free` first, so that it reads the newest frame once a slot is free
-        stages = [stage("prepare", zip(free, frames, strict=False), self._prepare, prepared, frames)]
         if source.keeps_newest:
             stages = [stage("prepare", zip(free, jobs, strict=False), self._prepare, prepared)]
         else:
-            stages.append(stage("capture", jobs, lambda job: job, frames))
+            stages = [stage("capture", jobs, lambda job: job, frames)]
+            stages.append(stage("prepare", zip(free, frames, strict=False), self._prepare, prepared, frames))
         if concurrency == 1:
             stages.append(stage("infer", prepared, self._infer, inferred, prepared))
         else:  # `group` waits for each pass in order: every result is passed on as soon as it is there

@@ -37,6 +37,11 @@ class Source(ABC):
     dropped: int = 0
 
     @property
+    def is_single_camera(self) -> bool:
+        """Whether each frame should go through the network alone, for the lowest latency: one live source."""
+        return self.live and not self.keeps_newest
+
+    @property
     def parts(self) -> tuple[str, ...]:
         """The values of `Frame.source` in its frames, one for each source that it combines."""
         return (self.name,)
