@@ -9,10 +9,15 @@ from __future__ import annotations
 
 import random
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Self
+from concurrent.futures import Future
+from functools import partial
+from typing import Any, Self, TypeVar
 
 from greenlet import GreenletExit, getcurrent, greenlet
+
+T = TypeVar("T")
 
 
 class Deadlock(AssertionError):
@@ -131,11 +136,86 @@ class Threading:
                 while self.is_alive():
                     scheduler.pause(self)
 
-        self.Condition, self.Thread = Condition, Thread
+        class Barrier:
+            def __init__(self, parties: int) -> None:
+                self._missing = parties
+
+            def wait(self) -> None:
+                self._missing -= 1
+                scheduler.pause()
+                while self._missing > 0:
+                    scheduler.pause(self)
+                scheduler.wake(self)
+
+            def abort(self) -> None:
+                self._missing = 0
+                scheduler.wake(self)
+
+        self.Condition, self.Thread, self.Barrier = Condition, Thread, Barrier
 
     @staticmethod
     def enumerate() -> list[object]:
         return []
+
+
+class Later(Future[T]):
+    """A Future whose waiting gives its turn back."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        super().__init__()
+        self._scheduler = scheduler
+
+    def result(self, timeout: float | None = None) -> T:
+        self._scheduler.pause()
+        while not self.done():
+            self._scheduler.pause(self)
+        return super().result()
+
+
+class Pool:
+    """What stands in for a ThreadPoolExecutor, whose threads start at once."""
+
+    def __init__(self, threading: Threading, scheduler: Scheduler, max_workers: int) -> None:
+        self._scheduler = scheduler
+        self._changed = threading.Condition()
+        self._waiting: deque[tuple[Later[Any], Callable[[], Any]]] = deque()
+        self._open = True
+        self._threads = [threading.Thread(self._work, f"pass {n}", True) for n in range(max_workers)]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, work: Callable[..., T], *arguments: object) -> Later[T]:
+        later: Later[T] = Later(self._scheduler)
+        with self._changed:
+            self._waiting.append((later, partial(work, *arguments)))
+            self._changed.notify_all()
+        return later
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while not self._waiting and self._open:
+                    self._changed.wait()
+                if not self._waiting:
+                    return
+                later, work = self._waiting.popleft()
+            try:
+                later.set_result(work())
+            except Exception as error:
+                later.set_exception(error)
+            self._scheduler.wake(later)
+
+    def shutdown(self, *, cancel_futures: bool = False) -> None:
+        with self._changed:
+            self._open = False
+            if cancel_futures:
+                for later, _ in self._waiting:
+                    later.cancel()
+                    self._scheduler.wake(later)
+                self._waiting.clear()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
 
 
 def every_order(switches: int = 1_000_000) -> Iterator[Callable[[int], int]]:

@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 
 import pipeline.channel
+import pipeline.pose
 import pipeline.stages
 from core.errors import StageError
 from pipeline import PosePipeline
 from pipeline.channel import Cancelled, Channel
 from pipeline.types import People
 from tests.pipeline.fakes import FakeSource, FakeStep, Fault, raising_at
-from tests.pipeline.interleaving import Deadlock, Scheduler, Threading, every_order, some_orders
+from tests.pipeline.interleaving import Deadlock, Pool, Scheduler, Threading, every_order, some_orders
 
 Orders = Iterator[Callable[[int], int]]
 
@@ -34,9 +35,14 @@ def scheduled(monkeypatch) -> Callable[[Orders], Iterator[Scheduler]]:
             stand_in = Threading(scheduler)
             for module in (pipeline.channel, pipeline.stages):
                 replace(monkeypatch, module, stand_in)
+            monkeypatch.setattr(pipeline.pose, "ThreadPoolExecutor", pools(stand_in, scheduler))
             yield scheduler
 
     return schedulers
+
+
+def pools(stand_in: Threading, scheduler: Scheduler) -> Callable[..., Pool]:
+    return lambda max_workers, thread_name_prefix: Pool(stand_in, scheduler, max_workers)
 
 
 def replace(monkeypatch, module: ModuleType, stand_in: Threading) -> None:
@@ -179,8 +185,8 @@ def test_a_deadlock_is_seen(scheduled):
 class Pausing(FakeStep):
     """In each call, too, others may go on."""
 
-    def __init__(self, scheduler: Scheduler, **faults: Fault) -> None:
-        super().__init__(**faults)  # type: ignore[arg-type]
+    def __init__(self, scheduler: Scheduler, concurrency: int = 1, **faults: Fault) -> None:
+        super().__init__(concurrency=concurrency, **faults)  # type: ignore[arg-type]
         self._pause = scheduler.pause
 
     def prepare(self, slot: int, pictures: Sequence[Any]) -> None:
@@ -190,6 +196,11 @@ class Pausing(FakeStep):
     def infer(self, slot: int) -> None:
         self._pause()
         super().infer(slot)
+
+    def infer_concurrent(self, slot: int) -> None:
+        self._pause()
+        super().infer_concurrent(slot)
+        self._pause()
 
     def finish(self, slot: int) -> list[People]:
         self._pause()
@@ -220,19 +231,22 @@ def pipeline_orders() -> Orders:
     yield from some_orders(100)
 
 
+@pytest.mark.parametrize("concurrency", [1, 2])
 @pytest.mark.parametrize("leave_after", [None, 1])
-def test_the_pipeline_gives_every_frame_once_in_order(scheduled, leave_after):
+def test_the_pipeline_gives_every_frame_once_in_order(scheduled, leave_after, concurrency):
     for scheduler in scheduled(pipeline_orders()):
         source = FakeSource(5)
-        indices = run_pipeline(scheduler, Pausing(scheduler), source, leave_after)
+        indices = run_pipeline(scheduler, Pausing(scheduler, concurrency), source, leave_after)
         assert indices == list(range(5 if leave_after is None else leave_after))
         assert source.closed == 1
+        assert all(actor.finished for actor in scheduler.actors)
 
 
+@pytest.mark.parametrize("concurrency", [1, 2])
 @pytest.mark.parametrize("stage", ["capture", "prepare", "infer", "finish"])
-def test_a_failing_stage_reaches_the_caller_once_after_the_frames_before_it(scheduled, stage):
+def test_a_failing_stage_reaches_the_caller_once_after_the_frames_before_it(scheduled, stage, concurrency):
     for scheduler in scheduled(some_orders(80)):
-        step = Pausing(scheduler, **({} if stage == "capture" else {stage: raising_at(2)}))
+        step = Pausing(scheduler, concurrency, **({} if stage == "capture" else {stage: raising_at(2)}))
         source = FakeSource(5, fault=raising_at(2)) if stage == "capture" else FakeSource(5)
         indices: list[int] = []
         with pytest.raises(StageError, match="ZeroDivisionError: at 2"):
