@@ -114,11 +114,14 @@ def skip_done(arguments: argparse.Namespace) -> DoneSources:
             "--skip-done cannot extend a --json or --table file that holds all sources; omit them, or use "
             "python -m cluster, which writes one file per source"
         )
+    if arguments.realtime:
+        raise ValueError("--skip-done is for copies with all frames, and --realtime drops some; omit one")
     with open_source(*arguments.sources) as source:
         if source.live or arguments.loop:
             raise ValueError("--skip-done is for files without --loop: a live source and --loop have no end")
         parts = source.parts
-    done = DoneSources(arguments.save, model_digest=digest_of(arguments.model), options=shared_options(arguments))
+    options = {**shared_options(arguments), "audio": arguments.audio}
+    done = DoneSources(arguments.save, model_digest=digest_of(arguments.model), options=options)
     check_outputs(parts, save=arguments.save, others=[])
     arguments.sources = done.left(parts)
     return done

@@ -19,8 +19,8 @@ RECORDS = ".higherpose/done"
 class DoneSources:
     """Records in `folder`, keyed by each source's path, size and time, the model and the options.
 
-    A source's record is removed when it is started again with other options or another version, and is written when
-    the source is finished.
+    A record holds the size and time of the copy too: one that another run replaced is not done. A source's record is
+    removed when it is started again with other options or another version, and written when the source is finished.
     """
 
     def __init__(self, folder: Path, *, model_digest: str, options: Mapping[str, Option]) -> None:
@@ -53,16 +53,25 @@ class DoneSources:
             return
         path = self._record(source)
         try:
-            write_whole(path, json.dumps({"source": source, "key": self._keys[source]}).encode())
+            copy = self._copy(source)
+        except OSError:  # removed meanwhile: not done
+            return
+        try:
+            write_whole(path, json.dumps({"source": source, "key": self._keys[source], "copy": copy}).encode())
         except OSError as error:
             raise SinkError(f"{path} cannot be written: {error.strerror or error}") from error
 
     def _is_done(self, source: str, key: str) -> bool:
         try:
             record = json.loads(self._record(source).read_bytes())
-        except (OSError, ValueError):
+            return (record.get("key"), record.get("copy")) == (key, self._copy(source))
+        except (OSError, ValueError, AttributeError):
             return False
-        return record.get("key") == key and (self.folder / file_name(source)).is_file()
+
+    def _copy(self, source: str) -> list[int]:
+        """Size and time of the source's copy. Raises OSError if there is none."""
+        status = (self.folder / file_name(source)).stat()
+        return [status.st_size, status.st_mtime_ns]
 
     def _key(self, source: str) -> str | None:
         """The key of a source; None if it is not a file."""

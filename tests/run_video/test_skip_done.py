@@ -56,12 +56,30 @@ def test_another_file_other_options_and_a_copy_that_is_gone_are_done_again(run_c
     assert run_command(clips, "--save", out, "--skip-done")[0] == 0
     assert changed(before, times(out)) == {"b.mp4", "c.mp4"}
     before = times(out)
+    assert run_command(clips, "--save", out, "--skip-done", "--no-audio")[0] == 0
+    assert changed(before, times(out)) == {"a.mp4", "b.mp4", "c.mp4"}
+    before = times(out)
     assert run_command(clips, "--save", out, "--skip-done", "--min-score", "0.1")[0] == 0
     assert changed(before, times(out)) == {"a.mp4", "b.mp4", "c.mp4"}
     # the copies are no longer those of the first options
     before = times(out)
     assert run_command(clips, "--save", out, "--skip-done")[0] == 0
     assert changed(before, times(out)) == {"a.mp4", "b.mp4", "c.mp4"}
+
+
+def test_a_copy_that_another_run_replaced_is_made_again(run_command, clips, tmp_path):
+    out = tmp_path / "out"
+    run_command(clips, "--save", out, "--skip-done")
+    run_command(clips / "a.mp4", "--save", out, "--limit", 2)
+    assert len(frames_of(out / "a.mp4")) == 2
+    other = clips.parent / "other"
+    other.mkdir()
+    write_clip(other / "b.mp4", FRAMES + 1, wh=WH, picture=lambda i: blob_frame(WH, [(*position(i), 0.5)]))
+    assert run_command(other / "b.mp4", "--save", out, "--skip-done")[0] == 0
+    before = times(out)
+    assert run_command(clips, "--save", out, "--skip-done")[0] == 0
+    assert changed(before, times(out)) == {"a.mp4", "b.mp4"}
+    assert len(frames_of(out / "a.mp4")) == len(frames_of(out / "b.mp4")) == FRAMES
 
 
 def test_what_came_before_a_failure_is_done(run_command, clips, tmp_path, monkeypatch):
@@ -92,6 +110,9 @@ def test_what_is_refused(run_command, clips, tmp_path):
         "cannot extend a --json",
     )
     check_refused(run_command(clips, "--save", tmp_path / "out", "--loop", "--skip-done"), "--loop have no end")
+    check_refused(
+        run_command(clips, "--save", tmp_path / "out", "--realtime", "--skip-done"), "--realtime drops some; omit one"
+    )
     other = write_clip(tmp_path / "a.mp4", FRAMES, wh=WH)
     check_refused(
         run_command(clips, other, "--save", tmp_path / "out", "--skip-done"),
