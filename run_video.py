@@ -31,7 +31,7 @@ from commands.pose import open_pose, open_steps
 from commands.records import digest_of
 from commands.video import describe_video
 from core.command_line import FAILED, OK, REFUSED, complain
-from core.errors import PoseError, SinkError, SourceError, describe
+from core.errors import PartsFailed, PoseError, SinkError, SourceError, describe
 from core.memory import FreedMemory
 from core.progress import progress_bar, progress_console
 from pipeline import Frame, PosePipeline, Source, open_source
@@ -66,17 +66,15 @@ def main(argv: Sequence[str] | None = None, *, before_frames: Callable[[], None]
             if done is not None and not arguments.sources:
                 print(f"every source is done already in {arguments.save}")
                 return OK
-            source, pose, outputs = open_all(
-                arguments, stack, recorder, interrupts, finished=done.mark if done else ignore
-            )
+            source, pose, outputs = open_all(arguments, stack, recorder, interrupts, done=done)
             measured = arguments.benchmark or arguments.stats is not None
             concurrent = not source.is_single_camera and not arguments.serial
             engine_ms = time_engine(pose, source, concurrent=concurrent) if measured else []
             opened = True
             before_frames()
-            last = run(arguments, source, pose, outputs, recorder=recorder, meter=meter, interrupts=interrupts)
+            last, failed = run(arguments, source, pose, outputs, recorder=recorder, meter=meter, interrupts=interrupts)
             if done is not None and last is not None and not outputs.quit and meter.frames != arguments.limit:
-                done.mark(last.source)
+                mark_done(done, source, last.source)
             engine_ms += time_engine(pose, source, concurrent=concurrent) if measured else []
             states = source.states() if isinstance(source, Several) else []
             report(
@@ -89,6 +87,8 @@ def main(argv: Sequence[str] | None = None, *, before_frames: Callable[[], None]
                 concurrent=concurrent,
                 sources=states,
             )
+            if failed is not None:
+                raise failed
     except KeyboardInterrupt as error:
         stop = stop_of(error)
         return complain(PROG, f"{stop} after {meter.frames} frames; the outputs so far are complete", stop.status)
@@ -101,8 +101,10 @@ def main(argv: Sequence[str] | None = None, *, before_frames: Callable[[], None]
     return OK
 
 
-def ignore(source: str) -> None:
-    """Called for each finished source without --skip-done: does nothing."""
+def mark_done(done: DoneSources | None, source: Source, part: str) -> None:
+    """Record that this part of the source is finished, unless it failed. done: None without --skip-done."""
+    if done is not None and part not in source.failed:
+        done.mark(part)
 
 
 def skip_done(arguments: argparse.Namespace) -> DoneSources:
@@ -133,7 +135,7 @@ def open_all(
     recorder: Recorder,
     interrupts: Interrupts,
     *,
-    finished: Callable[[str], None],
+    done: DoneSources | None,
 ) -> tuple[Source, PosePipeline, Outputs]:
     """Open sources, then the model, then outputs, so that a run that cannot start overwrites nothing."""
     open_steps(arguments)  # reports invalid options before anything is opened
@@ -188,7 +190,7 @@ def open_all(
             audio=arguments.audio,
             encoder=arguments.encoder,
             gpu=arguments.gpu or 0,
-            finished=finished,
+            finished=partial(mark_done, done, source),
         )
         outputs = Outputs([*sinks, *([web] if web is not None else [])], recorder, overlap=not arguments.serial)
         stack.callback(outputs.close)  # if an error comes before `run`, which closes them
@@ -253,9 +255,12 @@ def run(
     recorder: Recorder,
     meter: Meter,
     interrupts: Interrupts,
-) -> Frame | None:
-    """Run the pipeline and write its results; finish the outputs also after an error. Returns the last frame."""
-    last = None
+) -> tuple[Frame | None, PartsFailed | None]:
+    """Run the pipeline and write its results; finish the outputs also after an error.
+
+    Returns the last frame, and the error that tells which of several files could not be read to their end.
+    """
+    last, failed = None, None
     counts = [count for count in (source.frame_count, arguments.limit) if count is not None]
     try:
         with frames_bar() as progress:
@@ -274,6 +279,10 @@ def run(
                     progress.update(task, advance=1, fps=meter.fps, people=len(result.people))
                     if outputs.quit:
                         break
+            except PartsFailed as error:
+                if last is None:
+                    raise
+                failed = error
             finally:
                 with interrupts.held(forget=True):  # joins the threads; the next `held` ends the program
                     results.close()
@@ -289,7 +298,7 @@ def run(
     with interrupts.held():
         outputs.close()
     meter.stop()
-    return last
+    return last, failed
 
 
 def frames_bar() -> Progress:

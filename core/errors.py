@@ -2,6 +2,7 @@
 
 PoseError
 ├── SourceError (OSError)        a video, camera, image or folder that cannot be read
+│   └── PartsFailed              of several files some could not be read to their end; the others were
 ├── SinkError (OSError)          an output that cannot be written
 ├── ModelError (ValueError)      a checkpoint or ONNX file that is damaged, foreign or unfit
 ├── DownloadError (OSError)      weights that could not be fetched or verified
@@ -21,6 +22,10 @@ class PoseError(Exception):
 
 class SourceError(PoseError, OSError):
     """A source cannot be opened or read."""
+
+
+class PartsFailed(SourceError):
+    """Of several files some could not be read to their end. Raised after all the others were read."""
 
 
 class SinkError(PoseError, OSError):

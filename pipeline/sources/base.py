@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -15,7 +15,10 @@ IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".
 BROWSER = "browser"
 STREAM_SCHEMES = frozenset({"rtmp", "rtmps", "rtp", "rtsp", "rtsps", "srt", "udp"})
 VIDEO_SUFFIXES = frozenset(
-    {".avi", ".flv", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"}
+    {
+        *(".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf"),
+        *(".ogv", ".ts", ".vob", ".webm", ".wmv"),
+    }
 )
 
 
@@ -26,7 +29,7 @@ class Source(ABC):
     frame_count: the number of frames, if known before reading (a container may be wrong).
     frame_wh: width and height of the first frame, if known before reading.
     keeps_newest: the source itself holds its newest frames until they are read, and drops older ones.
-    dropped: number of frames that the source dropped.
+    dropped: number of frames that the source dropped. failed: names of its parts that could not be read to their end.
     """
 
     name: str = ""
@@ -35,6 +38,7 @@ class Source(ABC):
     frame_wh: tuple[int, int] | None = None
     keeps_newest: bool = False
     dropped: int = 0
+    failed: Sequence[str] = ()
 
     @property
     def is_single_camera(self) -> bool:

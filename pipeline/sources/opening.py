@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import glob
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from core.errors import SourceError
+from core.errors import PartsFailed, SourceError
 from engine.device import Device
 from pipeline.hardware import Choice, find_decoder
 from pipeline.sources.base import (
@@ -30,6 +31,8 @@ from pipeline.sources.realtime import RealTime
 from pipeline.sources.reconnect import Reconnecting
 from pipeline.sources.several import Several
 from pipeline.types import Frame
+
+logger = logging.getLogger(__name__)
 
 MAX_LIVE_SOURCES = 64  # each has a thread and a decoder
 
@@ -126,10 +129,14 @@ def _open_live(
 
 
 class Chain(Source):
-    """Several sources, one after another. Frame.source and Frame.index are those of each source."""
+    """Several sources, one after another. Frame.source and Frame.index are those of each source.
+
+    After one that fails, the next follows, with a warning; the last frame is then followed by PartsFailed.
+    """
 
     def __init__(self, names: Sequence[str], open_part: OpenPart) -> None:
         self.name = f"{len(names)} sources"
+        self.failed: list[str] = []
         self._names, self._open_part = names, open_part
         self._device: Device | None = None
         self._current: Source | None = None
@@ -150,10 +157,17 @@ class Chain(Source):
         for name in self._names:
             if self._interrupted:
                 return
-            with self._open_part(name) as self._current:
-                if self._device is not None:
-                    self._current.leave_on(self._device)
-                yield from self._current
+            try:
+                with self._open_part(name) as self._current:
+                    if self._device is not None:
+                        self._current.leave_on(self._device)
+                    yield from self._current
+            except SourceError as error:
+                self.failed.append(name)
+                logger.warning("%s", error)
+        if self.failed:
+            listed = ", ".join(self.failed[:3]) + (", ..." if len(self.failed) > 3 else "")
+            raise PartsFailed(f"{len(self.failed)} of {self.name} could not be read to the end: {listed}")
 
     def leave_on(self, device: Device) -> None:
         self._device = device
@@ -173,7 +187,11 @@ def _expand(source: str) -> list[str]:
         return [source]
     path = Path(source)
     if path.is_dir():
-        found = [str(p) for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES and p.is_file()]
+        found = [
+            str(p)
+            for p in path.iterdir()
+            if p.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES and p.is_file() and not p.name.startswith(".")
+        ]
         if not found:
             raise SourceError(f"folder {source} holds no images or videos")
         return sorted(found, key=natural_order)

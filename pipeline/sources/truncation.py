@@ -7,6 +7,9 @@ from typing import BinaryIO
 
 MKV_HEADER = 0x1A45DFA3
 MKV_SEGMENT = 0x18538067
+MP4_BOXES = frozenset(  # the types of boxes at the top of a file; cameras append bytes of their own
+    b"ftyp styp moov moof mdat mfra sidx ssix meta free skip wide uuid emsg pdin pnot prft udta PICT".split()
+)
 
 
 def is_cut_short(path: Path) -> bool:
@@ -35,7 +38,7 @@ def _mp4_end(file: BinaryIO, size: int) -> int:
         length = int.from_bytes(header[:4], "big")
         if length == 1:  # the length does not fit into 32 bits
             length = int.from_bytes(header[8:16], "big")
-        if length < 8:  # 0: up to the end of the file; other values: padding, not a box
+        if length < 8 or header[4:8] not in MP4_BOXES:  # 0: up to the end of the file; others: padding, a trailer
             return size
         start += length
     return start

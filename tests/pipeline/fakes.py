@@ -139,6 +139,11 @@ def person_at(x: float, y: float, *, joints: int = 17) -> People:
     return People(keypoints, np.full((1, joints), 0.9, np.float32), np.array([0.9], np.float32))
 
 
+def noise(i: int) -> np.ndarray:
+    """Noise, which does not compress, so that a truncated file loses frames."""
+    return np.random.default_rng(i).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+
+
 def write_clip(
     path: Path,
     count: int = 10,

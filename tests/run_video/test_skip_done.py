@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import cv2
 import pytest
 
-from tests.pipeline.fakes import write_clip
+from tests.pipeline.fakes import noise, write_clip
 from tests.pipeline.onnx_models import blob_frame
 from tests.run_video.outcomes import WH, check_refused, frames_of, position
 
@@ -98,6 +99,21 @@ def test_what_came_before_a_failure_is_done(run_command, clips, tmp_path, monkey
     before = times(out)
     assert run_command(clips, "--save", out, "--skip-done")[0] == 0
     assert changed(before, times(out)) == {"b.mp4", "c.mp4"}
+
+
+def test_a_damaged_file_is_never_done_and_the_next_ones_follow(run_command, clips, tmp_path):
+    out = tmp_path / "out"
+    whole = write_clip(
+        clips / "b.mp4", 30, wh=WH, picture=lambda i: cv2.resize(noise(i), WH), options={"movflags": "faststart"}
+    ).read_bytes()
+    (clips / "b.mp4").write_bytes(whole[: len(whole) * 6 // 10])
+    status, _, err = run_command(clips, "--save", out, "--skip-done")
+    assert status == 1
+    assert err[-1] == f"run_video.py: 1 of 3 sources could not be read to the end: {clips / 'b.mp4'}"
+    assert len(frames_of(out / "c.mp4")) == FRAMES
+    before = times(out)
+    check_refused(run_command(clips, "--save", out, "--skip-done"), r"b\.mp4 is cut short", status=1)
+    assert changed(before, times(out)) == {"b.mp4"}
 
 
 def test_what_is_refused(run_command, clips, tmp_path):

@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 import pytest
 
-from core.errors import SourceError
+from core.errors import PartsFailed, SourceError
 from pipeline.sources import RealTime, open_source, read_image
 from pipeline.sources.base import natural_order
 from pipeline.sources.camera import CameraMode, CameraSource
 from pipeline.sources.several import Several
-from tests.pipeline.fakes import FakeSource, write_clip
+from tests.pipeline.fakes import FakeSource, noise, write_clip
 
 
 def write_image(path: Path, level: int = 100, wh: tuple[int, int] = (12, 8)) -> Path:
@@ -49,14 +49,39 @@ def test_a_grey_image_with_transparency_becomes_three_channels(tmp_path):
 
 
 def test_a_folder_gives_its_images_in_natural_order(tmp_path):
-    for name in ("b10.png", "b9.png", "a.JPG", "notes.txt"):
-        write_image(tmp_path / name) if name != "notes.txt" else (tmp_path / name).write_text("hello")
+    for name in ("b10.png", "b9.png", "a.JPG"):
+        write_image(tmp_path / name)
+    for name in ("notes.txt", "._b9.png"):  # macOS writes the second kind beside each file on foreign disks
+        (tmp_path / name).write_text("hello")
     with open_source(tmp_path) as source:
         frames = list(source)
     assert [Path(frame.source).name for frame in frames] == ["a.JPG", "b9.png", "b10.png"]
     assert [frame.index for frame in frames] == [0, 0, 0]
     assert source.frame_count == 3
     assert [Path(part).name for part in source.parts] == ["a.JPG", "b9.png", "b10.png"]
+
+
+@pytest.mark.parametrize("name", ["a.3gp", "a.M2TS", "a.MTS", "a.mxf", "a.ogv", "a.VOB"])
+def test_videos_of_cameras_and_discs_in_a_folder_are_found(tmp_path, name):
+    write_clip(tmp_path / "b.ts", 2)
+    (tmp_path / "b.ts").rename(tmp_path / name)
+    with open_source(tmp_path) as source:
+        assert source.parts == (str(tmp_path / name),)
+
+
+def test_after_a_damaged_file_the_next_follows(tmp_path, caplog):
+    for name in ("a.gif", "b.gif", "c.gif"):
+        write_clip(tmp_path / name, 6, codec="gif", picture=noise)
+    content = (tmp_path / "b.gif").read_bytes()
+    (tmp_path / "b.gif").write_bytes(content[: len(content) // 2])
+    seen: list[str] = []
+    with open_source(tmp_path) as source, pytest.raises(PartsFailed) as failed:
+        seen.extend(Path(frame.source).name for frame in source)
+    assert seen.count("a.gif") == seen.count("c.gif") == 6
+    assert 0 < seen.count("b.gif") < 6
+    assert str(failed.value) == f"1 of 3 sources could not be read to the end: {tmp_path / 'b.gif'}"
+    assert source.failed == [str(tmp_path / "b.gif")]
+    assert [record.message.split(" is ")[0] for record in caplog.records] == [str(tmp_path / "b.gif")]
 
 
 def test_a_glob_and_several_sources_run_in_turn(tmp_path):

@@ -17,12 +17,7 @@ from core.errors import SourceError
 from pipeline.sources import open_source
 from pipeline.sources.truncation import is_cut_short
 from pipeline.sources.video import VideoSource
-from tests.pipeline.fakes import write_clip
-
-
-def noise(i: int) -> np.ndarray:
-    """Noise, which does not compress, so that a truncated file loses frames."""
-    return np.random.default_rng(i).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+from tests.pipeline.fakes import noise, write_clip
 
 
 def test_frames_come_with_the_containers_time(tmp_path):
@@ -101,6 +96,13 @@ def test_a_video_cut_in_the_middle_gives_what_it_has_and_then_says_so(tmp_path, 
         seen.extend(frame.index for frame in source)
     assert 12 <= len(seen) <= 20
     assert str(caught.value) == f"{cut} is cut short: it ends after frame {len(seen) - 1}"
+
+
+@pytest.mark.parametrize("trailer", [b"Ins360 camera", b"\x00\x00\xff\x00data of the camera", bytes(40)])
+def test_bytes_that_a_camera_appends_are_no_cut(tmp_path, trailer):
+    path = write_clip(tmp_path / "a.mp4", 3)
+    path.write_bytes(path.read_bytes() + trailer)
+    assert not is_cut_short(path)
 
 
 def test_a_gif_without_its_end_is_cut_short(tmp_path):
