@@ -17,7 +17,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, redirect_stdout, suppress
 from functools import partial
 
 from rich.console import Console
@@ -38,12 +38,13 @@ from pipeline import Frame, PosePipeline, Source, open_source
 from pipeline.models import HOST_ENGINES
 from pipeline.sinks import check_display
 from pipeline.sinks.outputs import Outputs, check_outputs, is_folder, open_sinks
+from pipeline.sinks.pipes import is_stdout, waiting_for_readers
 from pipeline.sinks.web import WebSink
 from pipeline.sources.base import BROWSER
 from pipeline.sources.browser import BrowserSource
 from pipeline.sources.reconnect import Reconnecting
 from pipeline.sources.several import Several, SourceState
-from pipeline.stats import Meter, Percentiles, Recorder, Summary, save_plot
+from pipeline.stats import Meter, Percentiles, Recorder, Summary, check_plot, save_plot
 
 PROG = "run_video.py"
 WARM_UP_FRAMES = 10  # of a benchmark; they are not measured
@@ -62,6 +63,8 @@ def main(argv: Sequence[str] | None = None, *, before_frames: Callable[[], None]
     opened = False
     try:
         with Interrupts() as interrupts, ExitStack() as stack:
+            if is_stdout(arguments.json):
+                stack.enter_context(redirect_stdout(sys.stderr))  # the lines alone are stdout
             done = skip_done(arguments) if arguments.skip_done else None
             if done is not None and not arguments.sources:
                 print(f"every source is done already in {arguments.save}")
@@ -164,6 +167,8 @@ def open_all(
         table=arguments.table,
         model=arguments.model,
     )
+    if arguments.plot is not None:
+        check_plot(arguments.plot)
     video_lines = describe_video(
         source.parts,
         arguments.save,
@@ -180,7 +185,8 @@ def open_all(
         if pose.step.engine not in HOST_ENGINES and source.frame_wh is not None:
             pose.warm_up(source.frame_wh)  # builds the plan, compiles the kernels
     print(pose.step.about, *video_lines, sep="\n")
-    with interrupts.held():  # a signal before its closing is arranged would leave an opened file, empty
+    # a signal before its closing is arranged would leave an opened file, empty
+    with waiting_for_readers([arguments.json, arguments.table, arguments.save]), interrupts.held():
         sinks = open_sinks(
             save=arguments.save,
             json=arguments.json,

@@ -166,7 +166,9 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
         "--save", type=file_path, metavar="FILE|DIR", help="annotated copy; a folder if several sources"
     )
     output.add_argument("--no-audio", dest="audio", action="store_false", help="write the copy without sound")
-    output.add_argument("--json", type=file_path, metavar="FILE", help="people as JSON lines, one per frame")
+    output.add_argument(
+        "--json", type=file_path, metavar="FILE", help="people as JSON lines, one per frame; - is stdout"
+    )
     output.add_argument(
         "--table",
         type=file_path,

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -47,6 +48,14 @@ def interrupt_behind(error: BaseException) -> KeyboardInterrupt | None:
     return cause
 
 
+_asked_at: list[float] = []  # by time.monotonic, of the newest signal; signals are the process's, and so is this
+
+
+def seconds_since_stop() -> float | None:
+    """How long ago the newest signal came that asks the program to end; None if none came in this `stop_signals`."""
+    return time.monotonic() - _asked_at[0] if _asked_at else None
+
+
 @contextmanager
 def stop_signals(handler: Callable[[int], None] | None = None, *, once: bool = False) -> Iterator[None]:
     """Within the block, the signals raise Stopped in the main thread, or call `handler` with their number.
@@ -61,11 +70,13 @@ def stop_signals(handler: Callable[[int], None] | None = None, *, once: bool = F
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    _asked_at.clear()
     wanted = _wanted()
     swallowed: list[Stopped] = []
     timers: list[threading.Timer] = []
 
     def act(number: int, frame: FrameType | None) -> None:
+        _asked_at[:] = [time.monotonic()]
         swallowed.clear()
         for timer in timers:
             timer.cancel()

@@ -31,7 +31,8 @@ def draw_labels(image: NDArray[np.uint8], ids: Sequence[int], tops: NDArray[np.f
     """Draw a label for each person, in place: a pill in the id's colour with its number.
 
     tops: (P, 3) pixels: x of the person's middle, y of the highest joint, and the person's height.
-    Labels stay inside the picture. One that would cover another, of somebody lower in the picture, moves up.
+    Labels stay inside the picture. One that would cover another, of somebody lower in the picture, moves up, or down
+    where there is no place above.
     """
     placed: list[tuple[float, float, float, float]] = []
     for n in np.argsort(-tops[:, 1], kind="stable"):
@@ -41,20 +42,30 @@ def draw_labels(image: NDArray[np.uint8], ids: Sequence[int], tops: NDArray[np.f
         (text_w, text_h), _ = cv2.getTextSize(text, FONT, scale, thick)
         wide, tall = text_w + 1.1 * size, 1.7 * size
         x = min(max(center - wide / 2, 0.0), max(image.shape[1] - wide, 0.0))
-        y = _free(x, top - LIFT * height - tall, wide, tall, placed)
-        y = min(max(y, 0.0), max(image.shape[0] - tall, 0.0))
+        lowest = max(image.shape[0] - tall, 0.0)
+        y = _free(x, min(top - LIFT * height - tall, lowest), wide, tall, placed)
+        if y < 0:  # no place above: the first one from the upper edge downwards
+            y = min(_free(x, 0.0, wide, tall, placed, upwards=False), lowest)
         placed.append((x, y, wide, tall))
         _pill(image, (x, y, wide, tall), id_color(ids[n]))
         origin = round(x + (wide - text_w) / 2), round(y + (tall + text_h) / 2)
         cv2.putText(image, text, origin, FONT, scale, TEXT, thick, cv2.LINE_AA)
 
 
-def _free(x: float, y: float, wide: float, tall: float, placed: Sequence[tuple[float, float, float, float]]) -> float:
-    """The lowest free y, from this one upwards. placed: x, y, width and height of each label."""
-    for other_x, other_y, other_wide, other_tall in sorted(placed, key=lambda label: -label[1]):
+def _free(
+    x: float,
+    y: float,
+    wide: float,
+    tall: float,
+    placed: Sequence[tuple[float, float, float, float]],
+    *,
+    upwards: bool = True,
+) -> float:
+    """The first free y from this one on. placed: x, y, width and height of each label."""
+    for other_x, other_y, other_wide, other_tall in sorted(placed, key=lambda label: label[1], reverse=upwards):
         beside = abs(x + wide / 2 - other_x - other_wide / 2) >= (wide + other_wide) / 2
         if not beside and other_y - tall < y < other_y + other_tall:
-            y = other_y - tall - 1
+            y = other_y - tall - 1 if upwards else other_y + other_tall + 1
     return y
 
 

@@ -234,6 +234,17 @@ class Meter:
         return 0 < self.skip < self.frames
 
 
+def check_plot(path: Path) -> None:
+    """Raises ValueError if matplotlib writes no file of this name, SinkError if it is not installed."""
+    try:
+        from matplotlib.backend_bases import FigureCanvasBase
+    except ImportError as error:
+        raise SinkError("--plot needs matplotlib, which is not installed; pip install matplotlib") from error
+    known = sorted(FigureCanvasBase.get_supported_filetypes())
+    if path.suffix[1:].lower() not in known:
+        raise ValueError(f"--plot {path}: expected a name that ends in one of .{', .'.join(known)}")
+
+
 def save_plot(recorder: Recorder, path: Path, *, frames: int = 30) -> None:
     """Plot the stages of the last `frames` frames over time as bars, which show overlap, stalls and the slowest stage.
 

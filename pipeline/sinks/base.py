@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import SinkError
+from pipeline.sinks.pipes import is_stdout, open_pipe, open_stdout
 from pipeline.types import Result
 
 if TYPE_CHECKING:
@@ -39,9 +40,14 @@ class Sink(ABC):
 
 
 def open_file(path: Path) -> FileIO:
-    """Open for writing, unbuffered, so that written data survives a crash of the process. Raises SinkError."""
+    """Open for writing, unbuffered, so that written data survives a crash of the process. `-` is stdout.
+
+    Raises SinkError; for a named pipe that nobody reads too, see `waiting_for_readers`.
+    """
     try:
-        return path.open("wb", buffering=0)
+        if is_stdout(path):
+            return open_stdout()
+        return open_pipe(path) if path.is_fifo() else path.open("wb", buffering=0)
     except OSError as error:
         raise SinkError(f"{path} cannot be written: {reason(error)}") from error
 

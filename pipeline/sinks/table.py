@@ -10,6 +10,7 @@ import csv
 import importlib.util
 import io
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,7 +67,10 @@ def columns(joints: int) -> list[str]:
 def rows(result: Result) -> list[list[object]]:
     """A list of values for each person, in the order of `columns`."""
     frame = result.frame
-    frame_values: list[object] = [frame.source, frame.index, round(frame.time_s, 6)]
+    source = os.fsencode(frame.source).decode(
+        errors="replace"
+    )  # a name of Linux need not be UTF-8, a table's text must
+    frame_values: list[object] = [source, frame.index, round(frame.time_s, 6)]
     return [
         [
             *frame_values,

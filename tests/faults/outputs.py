@@ -143,7 +143,7 @@ def pipe_out(option: str, name: str, how: str) -> Callable[[Path, random.Random]
         return Command(
             argv=[str(clip()), *LONG, option, str(path)],
             meanwhile=read,
-            statuses=(0,) if how == "takes all" else (0, 1),
+            statuses={"takes all": (0,), "leaves": (0, 1), "takes nothing": (0, 1, 2)}[how],  # 2: gone when it is opened
         )
 
     return make

@@ -46,8 +46,9 @@ def test_a_label_stays_inside_the_picture(at):
     assert right - left > bottom - top > 10  # whole
 
 
-def test_labels_of_people_close_together_do_not_cover_each_other():
-    heads = [(150, 150, 120), (155, 148, 150), (160, 152, 130), (170, 150, 110)]
+@pytest.mark.parametrize("row", [150, 6, 0, -40])
+def test_labels_of_people_close_together_do_not_cover_each_other(row):
+    heads = [(150, row, 120), (155, row - 2, 150), (160, row + 2, 130), (170, row, 110)]
     picture = drawn([1, 2, 3, 4], heads)
     for n, top in zip([1, 2, 3, 4], heads, strict=True):
         alone = place(drawn([n], [top]), n)

@@ -102,6 +102,7 @@ def test_an_address_that_never_answers(run_command, monkeypatch):
         (["--save", ""], "--save: got an empty path, expected a file or folder name"),
         (["--json", ""], "--json: got an empty path"),
         (["--plot", ""], "--plot: got an empty path"),
+        (["--plot", "x.foo"], r"--plot x\.foo: expected a name that ends in one of \..*png"),
         (["--save", "no/such/folder/out.mp4"], "folder no/such/folder does not exist"),
         (["--json", "no/such/folder/a.jsonl"], "folder no/such/folder does not exist"),
     ],

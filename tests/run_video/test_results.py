@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -45,6 +49,31 @@ def test_a_table_holds_what_the_json_lines_hold(run_command, clip, tmp_path):
     noses = [document["people"][0]["keypoints"][0] for document in documents]
     at = header.index("nose_x")
     assert [[float(value) for value in row[at : at + 3]] for row in rows] == noses
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdout"])
+@pytest.mark.parametrize("into", ["pipe", "file"])
+def test_json_lines_on_stdout_are_alone_there(model, clip, tmp_path, name, into):
+    command = [sys.executable, "run_video.py", str(clip), "--model", str(model), "--json", name, "--stats", "json"]
+    with (tmp_path / "a.jsonl").open("wb") as file:
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE if into == "pipe" else file, stderr=subprocess.PIPE, check=False, timeout=60
+        )
+    lines = done.stdout if into == "pipe" else (tmp_path / "a.jsonl").read_bytes()
+    assert done.returncode == 0
+    assert [json.loads(line)["frame"] for line in lines.splitlines()] == list(range(COUNT))
+    assert json.loads(done.stderr.splitlines()[-1])["frames"] == COUNT
+
+
+def test_a_name_that_is_not_utf8_is_a_name(run_command, clip, tmp_path):
+    try:
+        odd = Path(shutil.copy(clip, os.fsdecode(os.fsencode(tmp_path) + b"/f\xff.mp4")))
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    table = tmp_path / "people.csv"
+    status, _, err = run_command(odd, "--table", table, "--json", tmp_path / "a.jsonl")
+    assert (status, err) == (0, [])
+    assert "f\ufffd.mp4,0," in table.read_text()
 
 
 def test_an_image_in_an_image_out(run_command, tmp_path):

@@ -82,6 +82,20 @@ def test_a_signal_while_the_outputs_are_opened(model, long_clip, tmp_path, monke
     assert lines.read_text() == ""
 
 
+def test_a_pipe_that_nobody_reads(model, long_clip, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    command = [sys.executable, "run_video.py", str(long_clip), "--model", str(model), "--json", str(pipe)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()  # the model is open: it waits for a reader now
+    time.sleep(0.3)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert err.splitlines() == ["run_video.py: interrupted by SIGTERM after 0 frames; the outputs so far are complete"]
+
+
 def test_a_terminal_that_is_closed(model, long_clip, tmp_path):
     """Its programs get SIGHUP, and writing to the terminal fails from then on."""
     import pty

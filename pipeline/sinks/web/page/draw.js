@@ -97,12 +97,9 @@ function drawLabel(context, person, scale, mirroredAt, placed) {
   const width = context.measureText(text).width + 2 * pad;
   const center = (person.bbox[0] + person.bbox[2] / 2) * scale;
   const x = Math.min(context.canvas.width - width, Math.max(0, (mirroredAt === null ? center : mirroredAt - center) - width / 2));
-  let y = (person.bbox[1] - extent(person) * LIFT) * scale - height;
-  for (const other of [...placed].sort((a, b) => b.y - a.y)) {
-    const beside = x >= other.x + other.width || x + width <= other.x;
-    if (!beside && y > other.y - height && y < other.y + other.height) y = other.y - height - 1;
-  }
-  y = Math.max(0, y);
+  const lowest = Math.max(0, context.canvas.height - height);
+  let y = freeY(x, Math.min(lowest, (person.bbox[1] - extent(person) * LIFT) * scale - height), width, height, placed, true);
+  if (y < 0) y = Math.min(lowest, freeY(x, 0, width, height, placed, false)); // no place above
   context.fillStyle = idColor(person.id);
   context.beginPath();
   context.roundRect(x, y, width, height, height / 2);
@@ -110,4 +107,13 @@ function drawLabel(context, person, scale, mirroredAt, placed) {
   context.fillStyle = "#0c0e12";
   context.fillText(text, x + pad, y + height / 2 + size * 0.06);
   return { x, y, width, height };
+}
+
+/** The first y from this one on, up or down, where a label covers no other. */
+function freeY(x, y, width, height, placed, upwards) {
+  for (const other of [...placed].sort((a, b) => (upwards ? b.y - a.y : a.y - b.y))) {
+    const beside = x >= other.x + other.width || x + width <= other.x;
+    if (!beside && y > other.y - height && y < other.y + other.height) y = upwards ? other.y - height - 1 : other.y + other.height + 1;
+  }
+  return y;
 }
