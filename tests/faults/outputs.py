@@ -143,7 +143,7 @@ def pipe_out(option: str, name: str, how: str) -> Callable[[Path, random.Random]
         return Command(
             argv=[str(clip()), *LONG, option, str(path)],
             meanwhile=read,
-            statuses={"takes all": (0,), "leaves": (0, 1), "takes nothing": (0, 1, 2)}[how],  # 2: gone when it is opened
+            statuses={"takes all": (0,), "leaves": (0, 1), "takes nothing": (0, 1, 2)}[how],  # 2: it is gone
         )
 
     return make
@@ -223,7 +223,7 @@ def cases() -> Iterator[Case]:
     for option, path, statuses in (
         ("--json", "/dev/full", (1, 2)),
         ("--json", "/dev/null", (0,)),
-        ("--json", "/dev/stdout", (0,)),
+        ("--json", "/dev/zero", (0,)),
         ("--save", "/dev/full", (2,)),
         ("--json", "/proc/self/mem", (1, 2)),
         ("--json", "/proc/nothing", (2,)),
