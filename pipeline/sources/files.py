@@ -68,9 +68,11 @@ def _libraries_silent() -> Iterator[None]:
 
 
 def check_file(name: str) -> None:
-    """Raises SourceError if the file does not exist or is empty."""
+    """Raises SourceError if the file does not exist, is empty, or is a device, whose data may have no end."""
     path = Path(name)
     if not path.exists():
         raise SourceError(f"{name} does not exist; expected a video, image, folder, URL or camera index")
+    if path.is_char_device():
+        raise SourceError(f"{name} is a device; expected a video file, or for a camera its number, such as 0")
     if path.is_file() and path.stat().st_size == 0:
         raise SourceError(f"{name} is empty")

@@ -61,6 +61,14 @@ def test_a_folder_gives_its_images_in_natural_order(tmp_path):
     assert [Path(part).name for part in source.parts] == ["a.JPG", "b9.png", "b10.png"]
 
 
+@pytest.mark.skipif(not Path("/dev/urandom").exists(), reason="devices of Linux and macOS")
+@pytest.mark.parametrize("name", ["/dev/urandom", "/dev/zero", "/dev/null"])
+def test_a_device_is_refused_since_its_data_may_have_no_end(name):
+    """FFmpeg has taken random data for a video, and read on."""
+    with pytest.raises(SourceError, match=f"{name} is a device; expected a video file, or for a camera its number"):
+        open_source(name)
+
+
 @pytest.mark.parametrize("name", ["a.3gp", "a.M2TS", "a.MTS", "a.mxf", "a.ogv", "a.VOB"])
 def test_videos_of_cameras_and_discs_in_a_folder_are_found(tmp_path, name):
     write_clip(tmp_path / "b.ts", 2)
