@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None, *, open_pose: OpenPose = open_pose) 
         with stop_signals(once=True):
             recipe = recipe_of(arguments)
             jobs = find_jobs(arguments.sources, out=arguments.out)
-            check_targets(jobs, recipe, arguments.out)
+            check_targets(jobs, recipe, arguments.out, sources=arguments.sources)
             store = open_store(arguments.out)
             with store.locked() as token:
                 quarantine = Quarantine(store)
@@ -72,14 +72,24 @@ def run(arguments: argparse.Namespace, setup: Setup, todo: Plan, report: Report)
         Driver(pool, report, discard=setup.store.discard).run(todo.todo)
 
 
-def check_targets(jobs: Sequence[Job], recipe: Recipe, out: str) -> None:
-    """Raises ValueError if a result would overwrite a source."""
-    sources = {job.where if is_url(job.where) else os.path.realpath(job.where) for job in jobs}
+def check_targets(jobs: Sequence[Job], recipe: Recipe, out: str, *, sources: Sequence[str]) -> None:
+    """Raises ValueError if a result would overwrite a source or another result, or be a source of the next run."""
+    if recipe.save and not is_url(out):
+        for source in sources:
+            if os.path.isdir(source) and os.path.realpath(source) == os.path.realpath(out):  # noqa: PTH112
+                raise ValueError(
+                    f"--out {out} is the folder of the sources, where --save would add more; choose another"
+                )
+    inputs = {job.where if is_url(job.where) else os.path.realpath(job.where) for job in jobs}
+    targets: dict[str, Job] = {}
     for job in jobs:
         for name in recipe.results(job).names:
             target = f"{out.rstrip('/')}/{name}" if is_url(out) else os.path.realpath(os.path.join(out, name))  # noqa: PTH118
-            if target in sources:
+            if target in inputs:
                 raise ValueError(f"result {target} would replace that source; choose another --out")
+            other = targets.setdefault(target, job)
+            if other is not job:
+                raise ValueError(f"{other.name} and {job.name} would share the result {target}; rename one")
 
 
 def summary_line(summary: Summary) -> str:

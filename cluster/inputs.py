@@ -19,7 +19,8 @@ SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
 def find_jobs(sources: Sequence[str], *, out: str) -> list[Job]:
     """A job for every file of `sources`, each file once, in natural order within each source.
 
-    A folder or a prefix on object storage gives every image and video below it, except those in `out`.
+    A folder or a prefix on object storage gives every image and video below it, a glob every file, except those in
+    `out`.
     Raises SourceError for a source that is missing, empty or unreadable; ValueError for a camera or a live stream.
     """
     jobs: dict[str, Job] = {}
@@ -39,13 +40,14 @@ def find_jobs(sources: Sequence[str], *, out: str) -> list[Job]:
 
 def _local_jobs(source: str, out: str) -> Iterator[Job]:
     path = Path(source)
+    hidden = None if is_url(out) else os.path.realpath(out)
     if path.is_dir():
-        hidden = None if is_url(out) else os.path.realpath(out)
         found = sorted(_below(source, hidden), key=natural_order)
         if not found:
             raise SourceError(f"folder {source} holds no images or videos, nor does a folder below it")
     elif not path.exists() and glob.has_magic(source):
-        found = [name for name in glob.glob(source, recursive=True) if Path(name).is_file()]  # noqa: PTH207
+        matches = glob.glob(source, recursive=True)  # noqa: PTH207
+        found = [name for name in matches if Path(name).is_file() and not _is_within(name, hidden)]
         if not found:
             raise SourceError(f"no file matches {source}")
         found.sort(key=natural_order)
@@ -55,6 +57,10 @@ def _local_jobs(source: str, out: str) -> Iterator[Job]:
         raise SourceError(f"{source} does not exist; expected a file, folder, glob or URL")
     for name in found:
         yield _local_job(name)
+
+
+def _is_within(name: str, folder: str | None) -> bool:
+    return folder is not None and Path(os.path.realpath(name)).is_relative_to(folder)
 
 
 def _below(folder: str, hidden: str | None) -> Iterator[str]:
@@ -88,6 +94,8 @@ def _remote_jobs(source: str, out: str) -> Iterator[Job]:
     if not wanted:
         raise SourceError(f"{source} holds no images or videos")
     for file in sorted(wanted, key=lambda file: natural_order(file.url)):
+        if ".." in file.url.split("/"):  # a key may be any text; its results would lie outside the output folder
+            raise SourceError(f"{file.url} has a part .. in its key; rename it, or name the other files by a glob")
         yield Job(
             name=file.url,
             where=file.url,

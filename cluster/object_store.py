@@ -20,6 +20,7 @@ from core.errors import EngineError, SinkError, SourceError
 
 RENEW_EVERY_S = 15.0  # a driver renews its lease
 EXPIRES_S = 60.0  # a lease that was not renewed for this long is void
+SETTLE_S = 2.0  # after taking over a void lease, until another that did so at the same time is seen
 
 Info = dict[str, object]
 
@@ -36,6 +37,7 @@ class FileSystem(Protocol):
     def pipe_file(self, path: str, value: bytes, mode: str = "overwrite") -> None: ...
     def rm_file(self, path: str) -> None: ...
     def exists(self, path: str) -> bool: ...
+    def isfile(self, path: str) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ def list_remote(url: str) -> list[RemoteFile]:
     system, path = open_file_system(url)
     protocol = url.partition("://")[0]
     try:
-        found = system.glob(path, detail=True) if set("*?[") & set(path) else system.find(path, detail=True)
+        pattern = bool(set("*?[") & set(path)) and not system.isfile(path)  # a key may have these characters
+        found = system.glob(path, detail=True) if pattern else system.find(path, detail=True)
     except Exception as error:  # every backend of fsspec has errors of its own
         raise SourceError(f"{url} cannot be listed: {reason(error)}") from error
     if not found:
@@ -106,6 +109,7 @@ class ObjectStore:
         self.where = url.rstrip("/")
         self._system: FileSystem | None = None
         self._root = ""
+        self._lease: dict[str, str | int | float] | None = None  # what the driver wrote; None in a worker
 
     def __getstate__(self) -> str:
         return self.where  # connections are not sent to other processes
@@ -115,8 +119,8 @@ class ObjectStore:
 
     @contextmanager
     def locked(self) -> Iterator[str]:
-        note = driver_note()
-        self._claim(json.dumps(note).encode())
+        self._lease = note = driver_note()
+        self._claim(note)
         ended = threading.Event()
         renewing = threading.Thread(target=self._renew, args=(note, ended), name="lease", daemon=True)
         renewing.start()
@@ -173,28 +177,38 @@ class ObjectStore:
                 return None
 
     def write(self, name: str, content: bytes) -> None:
+        """Raises SinkError, in a driver also if another one has taken over meanwhile."""
+        if self._lease is not None and not self._is_ours(self._lease):
+            raise SinkError(
+                f"{self.where}/{name} is not written: another driver took over, since this one was not seen"
+            )
         with self._guarded("written", name):
             self._files().pipe_file(self._path(name), content)
 
-    def _claim(self, note: bytes) -> None:
+    def _claim(self, note: dict[str, str | int | float]) -> None:
         """Write driver.json if there is none, or if the driver that wrote it has ended."""
         held = self.read(DRIVER)
         if held is not None:
             age_s = time.time() - float(json.loads(held)["alive_at"])
             if age_s < EXPIRES_S and not _is_dead_here(held):
                 raise in_use(self.where, held, f"; if it was killed, its lease ends in {EXPIRES_S - age_s:.0f} s")
+            if self.read(DRIVER) != held:  # another one was faster
+                raise in_use(self.where, self.read(DRIVER))
             self._remove(DRIVER)
         with self._guarded("written", DRIVER):
             try:
-                self._files().pipe_file(self._path(DRIVER), note, mode="create")
+                self._files().pipe_file(self._path(DRIVER), json.dumps(note).encode(), mode="create")
             except FileExistsError as error:
                 raise in_use(self.where, self.read(DRIVER)) from error
+        if held is not None:
+            time.sleep(SETTLE_S)
+            if not self._is_ours(note):
+                raise in_use(self.where, self.read(DRIVER))
 
     def _renew(self, note: dict[str, str | int | float], ended: threading.Event) -> None:
         while not ended.wait(RENEW_EVERY_S):
-            with suppress(SinkError):  # the next renewal may succeed; if not, writing results fails and is reported
-                if not self._is_ours(note):  # this machine was suspended, and another driver took over
-                    return
+            # the next renewal may succeed; if not, or if another driver took over, writing results fails
+            with suppress(SinkError):
                 self.write(DRIVER, json.dumps({**note, "alive_at": time.time()}).encode())
 
     def _is_ours(self, note: dict[str, str | int | float]) -> bool:

@@ -28,7 +28,7 @@ LINE_EVERY_S = 60.0  # progress lines where stderr is no terminal, which shows a
 class Summary:
     """The content of summary.json. files = done + skipped + failed + left; skipped were finished by an earlier run.
 
-    failed counts every file in failed.jsonl, also those of an earlier run. seconds: of this run.
+    failed counts this run's sources that are in failed.jsonl, also since an earlier run. seconds: of this run.
     fps: frames of this run per second. video_s: duration of the done videos. ended: "finished", or the reason.
     """
 

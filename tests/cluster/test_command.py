@@ -141,6 +141,17 @@ def test_what_is_refused(run_command, tmp_path, monkeypatch):
         run_command(picture, "--out", "/", "--save"),
         rf"result {picture} would replace that source; choose another --out",
     )
+    for name in ("b.avi", "b.avi.mp4"):
+        Path(name).write_bytes(b"a video")
+    check_refused(
+        run_command("b.avi", "b.avi.mp4", "--out", "out", "--save"),
+        r"b\.avi and b\.avi\.mp4 would share the result .*/out/b\.avi\.mp4; rename one",
+    )
+    (tmp_path / "in").mkdir()
+    write_picture(tmp_path / "in" / "a.png", 1)
+    check_refused(
+        run_command("in", "--out", "in", "--save"), "--out in is the folder of the sources, where --save would add more"
+    )
     check_refused(run_command("a.png", "--out", "a.png"), r"a\.png/.* cannot be made: (Not a directory|File exists)")
     assert not (tmp_path / "out").exists()
 

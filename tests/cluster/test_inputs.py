@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from cluster.inputs import find_jobs
@@ -53,6 +56,8 @@ def test_results_are_no_sources(files):
     (files / "in/out").mkdir()
     (files / "in/out/a2.mp4").write_text("annotated")
     assert "in/out/a2.mp4" not in paths("in", out="in/out")
+    assert "in/out/a2.mp4" in paths("in/**/*.mp4", out="elsewhere")
+    assert "in/out/a2.mp4" not in paths("in/**/*.mp4", out="in/out")
 
 
 @pytest.mark.parametrize(
@@ -79,6 +84,20 @@ def test_two_sources_that_would_share_results_are_refused(files):
     typed = str(inside.relative_to(files) / "a2.mp4")
     with pytest.raises(ValueError, match="would share the results"):
         find_jobs([typed, str(files / "in/a2.mp4")], out="out")
+
+
+def test_failures_of_files_that_are_gone_are_dropped(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("there.mp4").write_text("x")
+    store = LocalStore(tmp_path / "out")
+    with store.locked():
+        quarantine = Quarantine(store)
+        for name in ("gone.mp4", "there.mp4", "s3://bucket/a.mp4"):
+            quarantine.add(Failure(source=name, path=name, key="k", error="broken", attempts=3, at=0.0))
+        plan([], Recipe(), Contents(frozenset(), frozenset()), quarantine, retry_failed=False)
+        quarantine.write(now=True)
+        kept = [json.loads(line)["source"] for line in (store.root / FAILED).read_text().splitlines()]
+    assert kept == ["there.mp4", "s3://bucket/a.mp4"]
 
 
 JOB = Job(name="a.mp4", where="/a.mp4", path="a.mp4", size_bytes=5, version="1")

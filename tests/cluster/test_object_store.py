@@ -113,10 +113,55 @@ def test_a_second_driver_is_refused_until_the_first_ends_or_dies(bucket, monkeyp
     held.__enter__()
     later = time.time() + cluster.object_store.EXPIRES_S + 1
     monkeypatch.setattr("time.time", lambda: later)
+    monkeypatch.setattr(cluster.object_store, "SETTLE_S", 0.0)
     with second.locked():  # the first has not renewed its hold
-        pass
+        second.write("failed.jsonl", b"of the second")
+        with pytest.raises(SinkError, match=r"failed\.jsonl is not written: another driver took over"):
+            first.write("failed.jsonl", b"of the first")
+    assert second.read("failed.jsonl") == b"of the second"
     held.__exit__(None, None, None)
     assert not [thread for thread in threading.enumerate() if thread.name == "lease"]
+
+
+@pytest.mark.parametrize("moment", ["before it removes the old lease", "after it has written its own"])
+def test_of_two_drivers_that_take_over_a_void_lease_one_gets_it(bucket, monkeypatch, moment):
+    first, second = (ObjectStore(f"s3://{bucket}/out") for _ in range(2))
+    old = {"token": "old", "host": "elsewhere", "pid": 1, "alive_at": time.time() - 1000}
+    first.write(".higherpose/driver.json", json.dumps(old).encode())
+    monkeypatch.setattr(cluster.object_store, "SETTLE_S", 0.0)
+    won: list[str] = []
+    read, sleep = ObjectStore.read, time.sleep
+
+    def reads(store: ObjectStore, name: str) -> bytes | None:
+        content = read(store, name)
+        if store is second and moment.startswith("before") and not won:
+            won.append("first")
+            first.locked().__enter__()
+        return content
+
+    def slept(seconds: float) -> None:
+        sleep(seconds)
+        if moment.startswith("after") and not won:  # the first, which read the old lease too, removes the second's
+            won.append("first")
+            first.write(".higherpose/driver.json", json.dumps({**old, "token": "first"}).encode())
+
+    monkeypatch.setattr(ObjectStore, "read", reads)
+    monkeypatch.setattr("cluster.object_store.time.sleep", slept)
+    with pytest.raises(SinkError, match="in use by another driver"):
+        second.locked().__enter__()
+    assert won == ["first"]
+
+
+@pytest.mark.parametrize("key", ["2026/a[1].png", "what?.png", "a*.png"])
+def test_a_key_with_the_characters_of_a_pattern_is_found(bucket, tmp_path, key):
+    put(f"s3://{bucket}/{key}", write_picture(tmp_path / "a.png", 1))
+    assert [file.url for file in list_remote(f"s3://{bucket}/{key}")] == [f"s3://{bucket}/{key}"]
+
+
+def test_a_key_that_leads_out_of_the_output_is_refused(bucket, tmp_path):
+    put(f"s3://{bucket}/t/../../a.png", write_picture(tmp_path / "a.png", 1))
+    with pytest.raises(SourceError, match=r"has a part \.\. in its key; rename it"):
+        find_jobs([f"s3://{bucket}/"], out=str(tmp_path / "out"))
 
 
 def test_a_driver_says_that_it_is_alive(bucket, monkeypatch):
