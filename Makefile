@@ -62,7 +62,7 @@ gpu: $(VENV)/.default
 
 samples: $(VENV)/.default
 	$(BIN)/python -m samples.make_crowd
-	$(BIN)/python -m samples.make_demo
+	$(BIN)/python -m commands.make_demo
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; ok = (3, 11) <= v <= (3, 13); \

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from samples.make_demo import write_animation
+from commands.make_demo import write_animation
 
 
 def test_an_animation_has_all_pictures_and_repeats(tmp_path):

@@ -1,4 +1,4 @@
-"""Makes the pictures of the README from the bundled clip: python -m samples.make_demo [--model small]
+"""Makes the pictures of the README from the bundled clip: python -m commands.make_demo [--model small]
 
 `demo.webp` is an animation of the second half, as `make demo` draws it; `crowd.jpg` is a frame as the camera sees it.
 """
@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-HERE = Path(__file__).parent
-CLIP = HERE / "crowd.mp4"
+SAMPLES = Path(__file__).resolve().parents[1] / "samples"
+CLIP = SAMPLES / "crowd.mp4"
 FIRST, EVERY = 125, 2  # of the clip's frames, those that are shown
 STILL = 235
 QUALITY, JPEG_QUALITY = 60, 92
@@ -27,9 +27,9 @@ def main() -> None:
     from pipeline import PosePipeline, open_source
     from pipeline.draw import draw_people
 
-    parser = argparse.ArgumentParser(prog="python -m samples.make_demo", description=__doc__.partition(":")[0])
+    parser = argparse.ArgumentParser(prog="python -m commands.make_demo", description=__doc__.partition(":")[0])
     parser.add_argument("--model", default="small")
-    parser.add_argument("--out", type=Path, default=HERE, help="folder (samples/)")
+    parser.add_argument("--out", type=Path, default=SAMPLES, help="folder (samples/)")
     options = parser.parse_args()
     with PosePipeline(options.model) as pose:
         results = pose.run(open_source(str(CLIP)))
