@@ -10,10 +10,16 @@ PoseError
 │   └── EngineMismatch           a plan built by another TensorRT, for another GPU, shape or model
 └── StageError (RuntimeError)    a stage failed on a frame; the cause is chained
 
-A message is one line: what, got, expected, remedy. Standard library only: every folder may import this file.
+A message is one line: what, got, expected, remedy. Every folder may import this file, which imports only the standard
+library and `core.signals`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from core.signals import interrupt_behind
 
 
 class PoseError(Exception):
@@ -57,3 +63,17 @@ def describe(error: BaseException) -> str:
     text = " ".join(str(error).split())
     known = isinstance(error, PoseError | ValueError | OSError)
     return text if known and text else f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+@contextmanager
+def as_engine_error(what: str) -> Iterator[None]:
+    """Raise a library's error, which is of the library's own type, as EngineError: `what`, then one line of it.
+
+    PoseErrors leave the block as they are, and so does what a signal caused.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, PoseError) or interrupt_behind(error) is not None:
+            raise
+        raise EngineError(f"{what}: {describe(error)}") from error

@@ -34,6 +34,8 @@ T = TypeVar("T", bound="Freeable")
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING; pycuda has no name for it
 SETUP = "run `make gpu` on a machine with an NVIDIA GPU and driver"
+BUSY = "close what else uses the GPU; nvidia-smi lists it"
+RESTART = "run compute-sanitizer to find the kernel, or restart"
 
 _exclusive = threading.RLock()
 
@@ -140,7 +142,8 @@ class Event:
 
     def record(self, stream: Stream | None) -> None:
         """Mark the end of the stream's work up to now; None: of the default stream's, where other libraries work."""
-        self.raw.record(*(() if stream is None else (stream.raw,)))
+        with _as_engine_error():
+            self.raw.record(*(() if stream is None else (stream.raw,)))
 
     def wait(self) -> None:
         """Block until the work before the last `record` is done; sleeps, does not spin. EngineError if it failed."""
@@ -149,7 +152,8 @@ class Event:
 
     def ms_since(self, earlier: Event) -> float:
         """Device time between two recorded, finished events."""
-        return float(self.raw.time_since(earlier.raw))
+        with _as_engine_error():
+            return float(self.raw.time_since(earlier.raw))
 
     def free(self) -> None:
         self.raw = None  # pycuda destroys it with its last reference, here while the context is current
@@ -198,7 +202,8 @@ class Stream:
 
     def wait_for(self, event: Event) -> None:
         """Work enqueued here from now on starts after the event's last `record`; the host does not wait."""
-        self.raw.wait_for_event(event.raw)
+        with _as_engine_error():
+            self.raw.wait_for_event(event.raw)
 
     def synchronize(self) -> None:
         """Block until all work enqueued here is done. EngineError if some of it failed."""
@@ -257,18 +262,20 @@ class Device:
             raise EngineError(f"CUDA does not start: {error}; expected an NVIDIA GPU and driver; {SETUP}") from error
         if not 0 <= index < count:
             raise EngineError(f"GPU {index} was asked for, {count} found; expected 0 to {count - 1}; {SETUP}")
-        device = cuda.Device(index)
         self.index = index
-        self.name = str(device.name())
-        self.compute_capability: tuple[int, int] = tuple(device.compute_capability())
-        with exclusive():
-            self._context = device.retain_primary_context()
+        with _as_engine_error(f"GPU {index} cannot be opened", BUSY):
+            device = cuda.Device(index)
+            self.name = str(device.name())
+            self.compute_capability: tuple[int, int] = tuple(device.compute_capability())
+            with exclusive():
+                self._context = device.retain_primary_context()
         self._owned: dict[Freeable, None] = {}  # in order of making
 
     @contextmanager
     def current(self) -> Iterator[None]:
         """Make the context current in this thread for the block; blocks may nest."""
-        self._open_context().push()
+        with _as_engine_error():
+            self._open_context().push()
         try:
             yield
         finally:
@@ -276,12 +283,14 @@ class Device:
 
     def stream(self) -> Stream:
         """A stream that does not wait for the default stream, which other libraries may use."""
-        return self.own(Stream(_pycuda().Stream(_NON_BLOCKING)))
+        with _as_engine_error("the GPU cannot make a stream", BUSY):
+            return self.own(Stream(_pycuda().Stream(_NON_BLOCKING)))
 
     def event(self, *, timing: bool = False) -> Event:
         """An event. With `timing`, `ms_since` can measure it; without, it costs less."""
         flags = _pycuda().event_flags
-        return self.own(Event(_pycuda().Event(flags.BLOCKING_SYNC | (0 if timing else flags.DISABLE_TIMING))))
+        with _as_engine_error("the GPU cannot make an event", BUSY):
+            return self.own(Event(_pycuda().Event(flags.BLOCKING_SYNC | (0 if timing else flags.DISABLE_TIMING))))
 
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> DeviceArray:
         """Uninitialised device memory. Raises EngineError when the device is full."""
@@ -296,10 +305,14 @@ class Device:
                 f"the GPU has {free >> 20} of {total >> 20} MiB free; {size_bytes >> 20} MiB more are needed: "
                 "use a smaller --size, or close what else runs on it"
             ) from error
+        except cuda.Error as error:
+            raise EngineError(f"the GPU cannot allocate {size_bytes >> 10} KiB: {error}; {RESTART}") from error
 
     def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> PinnedArray:
-        """Uninitialised page-locked host memory."""
-        with exclusive():
+        """Uninitialised page-locked host memory. Raises EngineError when there is no more of it."""
+        size_bytes = prod(shape) * np.dtype(dtype).itemsize
+        what = f"{size_bytes >> 10} KiB of host memory cannot be page-locked"
+        with _as_engine_error(what, "free memory of this machine or container"), exclusive():
             return self.own(PinnedArray(_pycuda().pagelocked_empty(shape, np.dtype(dtype))))
 
     def own(self, thing: T) -> T:
@@ -309,7 +322,7 @@ class Device:
 
     def free(self, *things: Freeable) -> None:
         """Free these objects now instead of when this device closes. No pending work may use them."""
-        with exclusive():
+        with _as_engine_error(), exclusive():
             for thing in things:
                 self._owned.pop(thing, None)
                 thing.free()
@@ -379,13 +392,13 @@ def _check(answer: tuple[CudaObject, ...], what: str) -> CudaObject:
 
 
 @contextmanager
-def _as_engine_error() -> Iterator[None]:
+def _as_engine_error(what: str = "the GPU failed", remedy: str = RESTART) -> Iterator[None]:
     """Raise driver errors as EngineError. Earlier work may be the cause: kernels run long after their launch."""
     cuda = _pycuda()
     try:
         yield
     except cuda.Error as error:
-        raise EngineError(f"the GPU failed: {error}; run compute-sanitizer to find the kernel, or restart") from error
+        raise EngineError(f"{what}: {error}; {remedy}") from error
 
 
 def _pointer(device: CudaObject, host: HostArray) -> int:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.errors import EngineError
+from core.errors import EngineError, as_engine_error
 from core.spec import ModelSpec
 from engine.device import Device, DeviceArray, Event, Graph, PinnedArray, exclusive
 from engine.runner import DeviceNetwork
@@ -179,10 +179,11 @@ class DeviceStep:
 
     def warm_up(self, frame_wh: tuple[int, int]) -> None:
         blank = np.zeros((frame_wh[1], frame_wh[0], 3), np.uint8)
-        for slot in (*range(self.slots), 0):  # the first pass compiles; the next one of each slot captures its graph
-            self.prepare(slot, [blank] * self.batch)
-            self.infer(slot)
-            self.finish(slot)
+        with as_engine_error("the first frame failed"):
+            for slot in (*range(self.slots), 0):  # the first pass compiles; the next of each slot captures its graph
+                self.prepare(slot, [blank] * self.batch)
+                self.infer(slot)
+                self.finish(slot)
 
     def time_engine(self, frame_wh: tuple[int, int], *, seconds: float, concurrent: bool = False) -> list[float]:
         with self.device.current():

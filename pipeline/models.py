@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib.util
 import platform
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.errors import EngineError, ModelError, PoseError
+from core.errors import EngineError, ModelError, as_engine_error
 from core.progress import Progress, unseen
 from core.spec import SIDE_MULTIPLE, ModelSpec
 from engine import openvino_runner
@@ -115,14 +116,12 @@ def _open_auto(request: _Request) -> FrameStep:
 
 
 def _warmed_up(step: FrameStep, frame_wh: tuple[int, int]) -> FrameStep:
-    """The step after its first frames, with plans built and kernels compiled. Raises EngineError for any failure."""
+    """The step after its first frames, with plans built and kernels compiled."""
     try:
         step.warm_up(frame_wh)
-    except BaseException as error:
+    except BaseException:
         step.close()
-        if isinstance(error, PoseError) or not isinstance(error, Exception):
-            raise
-        raise EngineError(f"its first frame failed: {type(error).__name__}: {' '.join(str(error).split())}") from error
+        raise
     return step
 
 
@@ -234,9 +233,9 @@ def _on_device(
     from engine.device import Device
     from pipeline.device_step import DeviceStep
 
-    device = Device(request.gpu)
-    try:
-        return DeviceStep(
+    with as_engine_error("the GPU cannot be used"), ExitStack() as opened:
+        device = opened.enter_context(Device(request.gpu))
+        step = DeviceStep(
             device,
             lambda shape: network_for(shape, device),
             spec,
@@ -244,9 +243,8 @@ def _on_device(
             engine=engine,
             about=f"{spec.name} on {engine} ({why})",
         )
-    except BaseException:
-        device.close()
-        raise
+        opened.pop_all()
+        return step
 
 
 def _tensorrt_networks(request: _Request, onnx: Path, flavor: Flavor) -> Callable[[Shape, Device], DeviceNetwork]:

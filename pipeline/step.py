@@ -100,7 +100,10 @@ class FrameStep(Protocol):
         ...
 
     def warm_up(self, frame_wh: tuple[int, int]) -> None:
-        """Compile and allocate everything for frames of this size, so that the first one does not wait."""
+        """Compile and allocate everything for frames of this size, so that the first one does not wait.
+
+        Raises EngineError if a frame fails.
+        """
 
     def time_engine(self, frame_wh: tuple[int, int], *, seconds: float, concurrent: bool = False) -> list[float]:
         """Milliseconds of single passes of the engine alone, at least three, repeated for about `seconds`.

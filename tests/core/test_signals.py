@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pytest
 
+from core.errors import EngineError, as_engine_error
 from core.signals import Stopped, interrupt_behind, stop_signals
 from kernels.cpu import decode
 
@@ -35,6 +36,15 @@ def test_an_error_of_cleaning_up_after_an_interrupt_is_that_error():
             raise OSError("no space left")
     except OSError as error:
         assert interrupt_behind(error) is None
+
+
+def test_a_signal_within_a_librarys_code_is_no_failure_of_the_library():
+    stop = Stopped()
+    with pytest.raises(SystemError) as raised, as_engine_error("it failed"):
+        raise SystemError("returned a result with an exception set") from stop
+    assert interrupt_behind(raised.value) is stop
+    with pytest.raises(EngineError, match="it failed: SystemError: another"), as_engine_error("it failed"):
+        raise SystemError("another")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

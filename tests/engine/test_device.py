@@ -200,6 +200,34 @@ def test_a_full_gpu_says_how_much_is_missing(driver):
         device.empty((64, 1 << 20), np.uint8)
 
 
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("mem_alloc", lambda device: device.empty((8,), np.uint8)),
+        ("pagelocked_empty", lambda device: device.pinned((8,), np.uint8)),
+        ("Stream", lambda device: device.stream()),
+        ("Event", lambda device: device.event()),
+    ],
+)
+def test_what_the_driver_refuses_to_make_is_an_engine_error(driver, monkeypatch, name, make):
+    def refuses(*_):
+        raise Error("an illegal memory access was encountered")
+
+    with Device() as device, device.current():
+        monkeypatch.setattr(driver, name, refuses)
+        with pytest.raises(EngineError, match=r"an illegal memory access was encountered; \w+"):
+            make(device)
+
+
+def test_a_gpu_that_another_process_holds_is_an_engine_error(driver, monkeypatch):
+    def busy(device):
+        raise Error("cuDevicePrimaryCtxRetain failed: all CUDA-capable devices are busy or unavailable")
+
+    monkeypatch.setattr(driver.Device, "retain_primary_context", busy)
+    with pytest.raises(EngineError, match=r"GPU 0 cannot be opened: .* are busy or unavailable; close what else"):
+        Device()
+
+
 @pytest.mark.parametrize("index", [-1, 1])
 def test_a_gpu_that_is_not_there_is_named(driver, index):
     with pytest.raises(EngineError, match=f"GPU {index} was asked for, 1 found"):

@@ -13,7 +13,7 @@ from engine.shapes import ShapeRange
 from pipeline import models
 from pipeline.device_step import DeviceStep
 from pipeline.models import StepOptions, open_step
-from tests.engine.fake_pycuda import FakeDriver
+from tests.engine.fake_pycuda import FakeDriver, OutOfMemoryError
 from tests.engine.tensorrt.fake_tensorrt import PORTABLE, FakeTensorRT, written
 from tests.pipeline.onnx_models import blob_spec
 from tests.pipeline.test_models import GPU, installed, no_gpu, onnx, open_with
@@ -35,21 +35,14 @@ class Failing:
         self.closed += 1
 
 
-@pytest.mark.parametrize(
-    ("error", "message"),
-    [
-        (EngineError("TensorRT could not build it"), "tensorrt was tried: TensorRT could not build it"),
-        (RuntimeError("cuDNN error:\n no plan"), "its first frame failed: RuntimeError: cuDNN error: no plan"),
-    ],
-)
 @pytest.mark.parametrize("frame_wh", [(1280, 720), None])
-def test_a_gpu_that_fails_at_its_first_frame_leaves_auto_on_the_cpu(onnx, monkeypatch, error, message, frame_wh):
+def test_a_gpu_that_fails_at_its_first_frame_leaves_auto_on_the_cpu(onnx, monkeypatch, frame_wh):
     """Plans are built and kernels compiled at the first frame, since its shape is not known before."""
-    failing = Failing(error)
+    failing = Failing(EngineError("TensorRT could not build it"))
     monkeypatch.setattr(models, "_pick", lambda model, index: ("tensorrt", "a GPU"))
     monkeypatch.setattr(models, "_on_gpu", lambda *_: failing)
     step = open_step(str(onnx), StepOptions(frame_wh=frame_wh))
-    assert message in step.about
+    assert "tensorrt was tried: TensorRT could not build it" in step.about
     assert failing.warmed == [frame_wh or (640, 480)]
     assert failing.closed == 1
     step.close()
@@ -84,8 +77,47 @@ def test_kernels_that_do_not_run_here_leave_auto_on_the_cpu_and_nothing_on_the_g
     """The engine opens, then numba fails with its own error type."""
     step = open_with(onnx)
     assert step.engine in ("openvino", "onnxruntime")
-    assert "tensorrt-rtx was tried: its first frame failed: Cuda" in step.about
+    assert "tensorrt-rtx was tried: the first frame failed: Cuda" in step.about
     step.close()
+    step = open_with(onnx, "tensorrt-rtx")
+    with pytest.raises(EngineError, match="the first frame failed: Cuda"):
+        step.warm_up((640, 480))
+    step.close()
+    assert rtx_stand_in.retained == 0
+    assert not rtx_stand_in.live
+
+
+class Missing:
+    """The kernels, as where the driver is too old for numba."""
+
+    def __getattr__(self, name):
+        raise RuntimeError("numba needs\n another driver")
+
+
+@pytest.mark.parametrize("fails", ["context", "memory", "stream", "event", "kernels"])
+def test_a_gpu_that_cannot_be_opened_leaves_auto_on_the_cpu_and_nothing_on_the_gpu(
+    onnx, rtx_stand_in, monkeypatch, fails
+):
+    def full(*_, **__):
+        raise OutOfMemoryError("the driver failed: out of memory")
+
+    if fails == "context":
+        monkeypatch.setattr(rtx_stand_in.Device, "retain_primary_context", full)
+    elif fails == "kernels":
+        monkeypatch.setitem(sys.modules, "kernels.cuda", Missing())
+        monkeypatch.setattr("kernels.cuda", Missing())
+    else:
+        name = {"memory": "pagelocked_empty", "stream": "Stream", "event": "Event"}[fails]
+        monkeypatch.setattr(rtx_stand_in, name, full)
+    words = "numba needs another driver" if fails == "kernels" else "the driver failed: out of memory; "
+    step = open_with(onnx)
+    assert step.engine in ("openvino", "onnxruntime")
+    assert "tensorrt-rtx was tried: " in step.about
+    assert words in step.about
+    assert "\n" not in step.about
+    step.close()
+    with pytest.raises(EngineError, match=words):
+        open_with(onnx, "tensorrt-rtx")
     assert rtx_stand_in.retained == 0
     assert not rtx_stand_in.live
 
