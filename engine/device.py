@@ -315,6 +315,12 @@ class Device:
         with _as_engine_error(what, "free memory of this machine or container"), exclusive():
             return self.own(PinnedArray(_pycuda().pagelocked_empty(shape, np.dtype(dtype))))
 
+    def free_share(self) -> float:
+        """The share of the GPU's memory that no process uses."""
+        with _as_engine_error():
+            free, total = _pycuda().mem_get_info()
+        return float(free / total)
+
     def own(self, thing: T) -> T:
         """Free `thing` when this device closes, before everything that was made earlier."""
         self._owned[thing] = None

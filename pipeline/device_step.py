@@ -7,15 +7,15 @@
 
 A slot owns its frame, in pinned and in device memory, and its people in pinned memory. All slots share the network, the
 decode's workspace and the people in device memory, since the compute stream runs one frame after another. Only `finish`
-waits.
+waits. `device_buffers.py` says how much of this is kept for frames of other sizes.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -24,51 +24,14 @@ from numpy.typing import NDArray
 
 from core.errors import EngineError, as_engine_error
 from core.spec import ModelSpec
-from engine.device import Device, DeviceArray, Event, Graph, PinnedArray, exclusive
+from engine.device import Device, DeviceArray, Graph, exclusive
 from engine.runner import DeviceNetwork
+from pipeline.device_buffers import FREE_SHARE, MAX_SHAPES, MIN_SHAPES, FrameBuffers, OpenShape, Slot
 from pipeline.device_timing import time_in_turn, time_queued
-from pipeline.letterbox import Letterbox
 from pipeline.step import SLOTS, PassOptions, people_in_frame
 from pipeline.types import Layout, People, Picture, on_host
 
 logger = logging.getLogger(__name__)
-
-MAX_SHAPES = 4  # input shapes with an open network and buffers; a folder of photographs has a few
-
-
-@dataclass(eq=False)
-class _Shape:
-    """The network and buffers for frames of one input shape."""
-
-    network: DeviceNetwork
-    workspace: Any
-    maps: tuple[DeviceArray, DeviceArray]  # the network's heatmaps and tags, (N, T, K, h, w)
-    used: int = 0  # number of the last frame of this shape; the least recently used shape is closed
-    # The thread of the last first pass, in which kernels are compiled and plans chosen. PyTorch chooses plans per
-    # thread and synchronises then, which a capture forbids: each thread needs a first pass before it captures. By
-    # whether the frames are Surfaces, which have a kernel of their own.
-    warmed_by: dict[bool, threading.Thread] = field(default_factory=dict)
-
-    def close(self) -> None:
-        """Free both. No frame of this shape may be pending."""
-        self.network.close()
-        self.workspace.close()
-
-
-@dataclass(eq=False)
-class _Slot:
-    uploaded: Event
-    done: Event
-    people: PinnedArray  # a copy of the workspace's `packed`
-    decoded: Event  # the end of the work that made the slot's Surfaces
-    layout: Layout | None = None
-    letterbox: Letterbox | None = None
-    count: int = 0  # frames prepared, at most the batch
-    pinned: PinnedArray | None = None  # (batch, H, W, 3) uint8; None for Surfaces
-    frames: DeviceArray | None = None  # likewise; of Surfaces (batch, H + ceil(H / 2), W rounded up to even)
-    surfaces: Sequence[Picture] = ()  # those that are copied into `frames`: they must live until that is done
-    graph: Graph | None = None
-    graph_shape: _Shape | None = None  # the shape whose buffers the graph uses
 
 
 class DeviceStep:
@@ -76,8 +39,8 @@ class DeviceStep:
 
     network_for: opens the network for an input (N, H, W); it may build a plan first. The step closes the networks.
     kernels: the module with the decode and preprocess kernels; by default `kernels.cuda`.
-    graphs: launch each frame as one CUDA graph; may be changed between frames. If none can be captured, the step logs
-        the reason and launches the kernels one by one.
+    graphs: launch each frame as one CUDA graph; may be changed between frames. For an input shape where none can be
+        captured, the step logs the reason and launches the kernels one by one.
     The step owns the device and closes it. Raises EngineError if the GPU lacks a feature.
     """
 
@@ -101,68 +64,64 @@ class DeviceStep:
         self.spec, self.engine, self.about, self.precision = spec, engine, about, spec.precision
         self.device, self.network_for, self._kernels = device, network_for, kernels
         self._options, self.batch, self.graphs = options, options.batch, graphs
-        self._shapes: dict[tuple[int, int, int], _Shape] = {}
-        self._frames = 0
-        self._graphs_change = threading.Lock()  # `prepare` and `infer` drop graphs, each from its own thread
+        self._shapes: OrderedDict[tuple[int, int, int], OpenShape] = OrderedDict()  # in the order of their last use
         people, joints = options.decode.max_people, spec.num_joints
         with device.current():
             self._copy, self._compute = device.stream(), device.stream()
             self._slots = [
-                _Slot(
-                    device.event(),
-                    device.event(),
-                    device.pinned((kernels.packed_size(self.batch, people, joints),), np.float32),
-                    device.event(),
+                Slot(
+                    uploaded=device.event(),
+                    decoded=device.event(),
+                    done=device.event(),
+                    people=device.pinned((kernels.packed_size(self.batch, people, joints),), np.float32),
                 )
                 for _ in range(self.slots)
             ]
 
     def prepare(self, slot: int, pictures: Sequence[Picture]) -> None:
-        buffers, layout = self._slots[slot], Layout.of(pictures[0])
+        state = self._slots[slot]
         with self.device.current():
-            if buffers.layout != layout:
-                self._change_layout(buffers, layout)
-            assert buffers.frames is not None
-            buffers.count = len(pictures)
+            buffers = self._use_layout(state, Layout.of(pictures[0]))
+            state.count, state.surfaces = len(pictures), ()
             if buffers.pinned is None:
-                self._copy_surfaces(buffers, pictures)
+                self._copy_surfaces(state, pictures)
             else:
                 for pinned, picture in zip(buffers.pinned.array, pictures, strict=False):
                     np.copyto(pinned, on_host(picture))
                 self._copy.upload(buffers.frames, buffers.pinned.array)
-            buffers.uploaded.record(self._copy)
+            state.uploaded.record(self._copy)
 
     def infer(self, slot: int) -> None:
-        buffers = self._slots[slot]
-        assert buffers.letterbox is not None
+        state, this_thread = self._slots[slot], threading.current_thread()
+        buffers = state.buffers
         with self.device.current():
-            shape = self._shape((self.batch * self._options.images_per_frame, *buffers.letterbox.input_hw))
-            self._compute.wait_for(buffers.uploaded)
-            if self.graphs and buffers.graph is not None and buffers.graph_shape is shape:
-                buffers.graph.launch(self._compute)
-            elif shape.warmed_by.get(buffers.pinned is None) is not threading.current_thread():
+            shape = self._shape(self._shape_of(buffers))
+            self._compute.wait_for(state.uploaded)
+            if self.graphs and (graph := shape.graphs.get(buffers)) is not None:
+                graph.launch(self._compute)
+            elif shape.warmed_by.get(buffers.kernel) is not this_thread:
                 with exclusive():
-                    self._enqueue(buffers, shape)
-                shape.warmed_by[buffers.pinned is None] = threading.current_thread()
-            elif (graph := self._slot_graph(buffers, shape)) is not None:
+                    self._enqueue(state, shape)
+                shape.warmed_by[buffers.kernel] = this_thread
+            elif (graph := self._captured(lambda: self._enqueue(state, shape), shape)) is not None:
+                shape.graphs[buffers] = graph
                 graph.launch(self._compute)
             else:
-                self._enqueue(buffers, shape)
-            buffers.done.record(self._compute)
+                self._enqueue(state, shape)
+            state.done.record(self._compute)
 
     def infer_concurrent(self, slot: int) -> None:
         self.infer(slot)
 
     def finish(self, slot: int) -> list[People]:
-        buffers = self._slots[slot]
-        assert buffers.letterbox is not None
+        state = self._slots[slot]
         with self.device.current():
-            buffers.done.wait()
+            state.done.wait()
         shape = self.batch, self._options.decode.max_people, self.spec.num_joints
-        keypoints, scores, counts = self._kernels.unpack_people(buffers.people.array, shape)
+        keypoints, scores, counts = self._kernels.unpack_people(state.people.array, shape)
         return [
-            people_in_frame(keypoints[n, :found], scores[n, :found].copy(), buffers.letterbox)
-            for n, found in enumerate(counts[: buffers.count].tolist())
+            people_in_frame(keypoints[n, :found], scores[n, :found].copy(), state.buffers.letterbox)
+            for n, found in enumerate(counts[: state.count].tolist())
         ]
 
     def drain(self) -> None:
@@ -206,7 +165,7 @@ class DeviceStep:
         """What a pass copies to the host: the people of its frames."""
         return int(self._slots[0].people.array.nbytes)
 
-    def _time_queued(self, enqueue: Callable[[], None], shape: _Shape, seconds: float) -> list[float]:
+    def _time_queued(self, enqueue: Callable[[], None], shape: OpenShape, seconds: float) -> list[float]:
         launch, graphs = self._repeatable(enqueue, shape)
         times_ms = time_queued(launch, self.device, self._compute, seconds=seconds)
         self.device.free(*graphs)
@@ -219,12 +178,11 @@ class DeviceStep:
         self.prepare(0, [image] * self.batch)
         self.infer(0)
         self.finish(0)
-        buffers, shape = self._slots[0], self._shape(self.input_shape((image.shape[1], image.shape[0])))
-        pinned, frame = buffers.pinned, buffers.frames
+        buffers, shape = self._slots[0].buffers, self._shape(self.input_shape((image.shape[1], image.shape[0])))
+        pinned, frames = buffers.pinned, buffers.frames
         assert pinned is not None
-        assert frame is not None
         with self.device.current():
-            work = {"upload": lambda: self._compute.upload(frame, pinned.array), **self._work(buffers, shape)}
+            work = {"upload": lambda: self._compute.upload(frames, pinned.array), **self._work(self._slots[0], shape)}
             graphs: list[Graph] = []
             for name, enqueue in work.items():
                 work[name], made = self._repeatable(enqueue, shape)
@@ -252,55 +210,61 @@ class DeviceStep:
                 logger.warning("%s", error)
             with exclusive():
                 for shape in self._shapes.values():
-                    shape.close()
+                    shape.close(self.device)
             self._shapes.clear()
         self.device.close()
 
-    def _change_layout(self, buffers: _Slot, layout: Layout) -> None:
-        """Allocate buffers for frames of another layout. The slot is free, so the old buffers are not in use."""
-        self._drop_graph(buffers)
-        self.device.free(*(thing for thing in (buffers.frames, buffers.pinned) if thing is not None))
-        buffers.pinned = buffers.frames = buffers.layout = None
-        buffers.surfaces = ()
-        buffers.letterbox = self._options.letterbox(layout.wh, self.spec)
-        w, h = layout.wh
-        if layout.colour is None:
-            buffers.pinned = self.device.pinned((self.batch, h, w, 3), np.uint8)
-            buffers.frames = self.device.empty((self.batch, h, w, 3), np.uint8)
-        else:
-            buffers.frames = self.device.empty((self.batch, h + (h + 1) // 2, w + w % 2), np.uint8)
-        buffers.layout = layout
+    def _use_layout(self, slot: Slot, layout: Layout) -> FrameBuffers:
+        """The slot's buffers for frames of this layout. The slot is free, so that none of its buffers is in use."""
+        slot.current = slot.kept.pop(layout, None)
+        if slot.current is None:
+            for buffers in slot.surplus(layout, self.batch):
+                shape = self._shapes.get(self._shape_of(buffers))
+                if shape is not None:
+                    shape.drop_graph(self.device, buffers)
+                buffers.free(self.device)
+            letterbox = self._options.letterbox(layout.wh, self.spec)
+            slot.current = FrameBuffers.make(self.device, layout, letterbox, self.batch)
+        slot.kept[layout] = slot.current
+        return slot.current
 
-    def _copy_surfaces(self, buffers: _Slot, surfaces: Sequence[Picture]) -> None:
+    def _copy_surfaces(self, slot: Slot, surfaces: Sequence[Picture]) -> None:
         """Copy decoded pictures into the slot, on the copy stream: a graph needs fixed addresses."""
-        assert buffers.frames is not None
-        rows = buffers.frames.shape[1]
-        buffers.surfaces = tuple(surfaces)
-        buffers.decoded.record(None)
-        self._copy.wait_for(buffers.decoded)
+        frames = slot.buffers.frames
+        rows = frames.shape[1]
+        slot.surfaces = tuple(surfaces)
+        slot.decoded.record(None)
+        self._copy.wait_for(slot.decoded)
         for n, surface in enumerate(surfaces):
             assert not isinstance(surface, np.ndarray)
-            self._copy.copy_rows(buffers.frames, n * rows, surface.luma)
-            self._copy.copy_rows(buffers.frames, n * rows + surface.luma.count, surface.chroma)
+            self._copy.copy_rows(frames, n * rows, surface.luma)
+            self._copy.copy_rows(frames, n * rows + surface.luma.count, surface.chroma)
 
-    def _shape(self, nhw: tuple[int, int, int]) -> _Shape:
-        self._frames += 1
+    def _shape_of(self, buffers: FrameBuffers) -> tuple[int, int, int]:
+        """N, H and W of the input that these frames become."""
+        return self.batch * self._options.images_per_frame, *buffers.letterbox.input_hw
+
+    def _shape(self, nhw: tuple[int, int, int]) -> OpenShape:
         if nhw not in self._shapes:
             with exclusive():
-                if len(self._shapes) >= MAX_SHAPES:
+                while len(self._shapes) >= MAX_SHAPES or self._too_full():
                     self._forget_oldest()
                 self._shapes[nhw] = self._open_shape(nhw)
-        self._shapes[nhw].used = self._frames
+        self._shapes.move_to_end(nhw)
         return self._shapes[nhw]
 
-    def _open_shape(self, nhw: tuple[int, int, int]) -> _Shape:
+    def _too_full(self) -> bool:
+        """Whether a network must be closed before another is opened, since the GPU's memory gets scarce."""
+        return len(self._shapes) >= MIN_SHAPES and self.device.free_share() < FREE_SHARE
+
+    def _open_shape(self, nhw: tuple[int, int, int]) -> OpenShape:
         network = self.network_for(nhw)
         maps = self._of_each_frame(network)
         try:
             workspace = self._kernels.Workspace(
                 maps[0].shape, self._options.decode, dtype=maps[0].dtype, tag_dims=self.spec.tag_dims
             )
-            return _Shape(network, workspace, maps)
+            return OpenShape(network, workspace, maps)
         except BaseException:
             network.close()
             raise
@@ -314,64 +278,48 @@ class DeviceStep:
         return heatmaps, tags
 
     def _forget_oldest(self) -> None:
-        oldest = min(self._shapes, key=lambda nhw: self._shapes[nhw].used)
-        shape = self._shapes.pop(oldest)
+        _, shape = self._shapes.popitem(last=False)
         self._compute.synchronize()  # a frame of this shape may still be pending
-        for buffers in self._slots:
-            if buffers.graph_shape is shape:
-                self._drop_graph(buffers)
-        shape.close()
+        shape.close(self.device)
 
-    def _drop_graph(self, buffers: _Slot) -> None:
-        with self._graphs_change:
-            graph, buffers.graph, buffers.graph_shape = buffers.graph, None, None
-        if graph is not None:  # without the lock: freeing waits for `exclusive`, and its holder may come here
-            self.device.free(graph)
+    def _captured(self, enqueue: Callable[[], None], shape: OpenShape) -> Graph | None:
+        """A graph of what `enqueue` enqueues; None without graphs, or if the shape's work cannot be captured.
 
-    def _slot_graph(self, buffers: _Slot, shape: _Shape) -> Graph | None:
-        """A graph of the slot's whole frame, for its next frames too; None without graphs or if capturing fails."""
-        if not self.graphs:
+        The first failure is logged; after it, nothing of this shape is captured.
+        """
+        if not (self.graphs and shape.can_capture):
             return None
-        self._drop_graph(buffers)
-        graph = self._captured(lambda: self._enqueue(buffers, shape), shape)
-        if graph is None:
-            self.graphs = False
-        else:
-            buffers.graph, buffers.graph_shape = graph, shape
-        return graph
-
-    def _captured(self, enqueue: Callable[[], None], shape: _Shape) -> Graph | None:
-        """A graph of what `enqueue` enqueues; None, and a warning, if it cannot be captured."""
         try:
             if (problem := shape.network.capture_problem(self._compute)) is not None:
                 raise EngineError(problem)
             return self.device.own(self._compute.capture(enqueue))
         except EngineError as error:
-            logger.warning("frames are launched kernel by kernel, which is slower: %s", error)
+            shape.can_capture = False
+            h, w = shape.network.arrays["image"].shape[2:]
+            logger.warning("inputs of %dx%d are launched kernel by kernel, which is slower: %s", h, w, error)
             return None
 
-    def _repeatable(self, enqueue: Callable[[], None], shape: _Shape) -> tuple[Callable[[], None], list[Graph]]:
+    def _repeatable(self, enqueue: Callable[[], None], shape: OpenShape) -> tuple[Callable[[], None], list[Graph]]:
         """Run `enqueue` once. Returns a function that repeats it at little cost for the host, and the graph to free."""
         with exclusive():
             enqueue()
-        graph = self._captured(enqueue, shape) if self.graphs else None
+        graph = self._captured(enqueue, shape)
         if graph is None:
             return enqueue, []
         return lambda: graph.launch(self._compute), [graph]
 
-    def _enqueue(self, buffers: _Slot, shape: _Shape) -> None:
-        """Enqueue all parts of the slot's frame on the compute stream, from preprocess to download."""
-        for enqueue in self._work(buffers, shape).values():
+    def _enqueue(self, slot: Slot, shape: OpenShape) -> None:
+        """Enqueue all parts of the slot's pass on the compute stream, from preprocess to download."""
+        for enqueue in self._work(slot, shape).values():
             enqueue()
 
-    def _work(self, buffers: _Slot, shape: _Shape) -> dict[str, Callable[[], None]]:
-        """The parts of the slot's frame by name, in order; each enqueues and returns."""
-        arrays, letterbox, layout, stream = shape.network.arrays, buffers.letterbox, buffers.layout, self._compute
-        assert letterbox is not None
-        assert layout is not None
-        kernel = self._kernels.preprocess
+    def _work(self, slot: Slot, shape: OpenShape) -> dict[str, Callable[[], None]]:
+        """The parts of the slot's pass by name, in order; each enqueues and returns."""
+        buffers, arrays, stream = slot.buffers, shape.network.arrays, self._compute
+        letterbox, layout = buffers.letterbox, buffers.layout
+        kernel = getattr(self._kernels, buffers.kernel)
         if layout.colour is not None:
-            kernel = partial(self._kernels.preprocess_nv12, frame_wh=layout.wh, colour=layout.colour)
+            kernel = partial(kernel, frame_wh=layout.wh, colour=layout.colour)
 
         def preprocess() -> None:
             kernel(
@@ -389,7 +337,7 @@ class DeviceStep:
             self._kernels.decode(*shape.maps, workspace=shape.workspace, stream=stream.handle)
 
         def download() -> None:
-            stream.download(buffers.people.array, shape.workspace.packed)
+            stream.download(slot.people.array, shape.workspace.packed)
 
         return {
             "preprocess": preprocess,

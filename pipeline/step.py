@@ -56,7 +56,7 @@ class FrameStep(Protocol):
     """Slots 0 .. slots - 1 hold up to `batch` frames of one size each. A slot is never in two calls at the same time.
 
     `prepare`, `infer` and `finish` are called from one thread each, in frame order. Frames may differ in size from
-    those before in the same slot: only that slot's buffers are reallocated.
+    those before in the same slot.
     """
 
     spec: ModelSpec

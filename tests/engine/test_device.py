@@ -200,6 +200,12 @@ def test_a_full_gpu_says_how_much_is_missing(driver):
         device.empty((64, 1 << 20), np.uint8)
 
 
+def test_the_free_share_of_the_memory(driver):
+    driver.free_bytes = 256 << 20
+    with Device() as device, device.current():
+        assert device.free_share() == 0.25
+
+
 @pytest.mark.parametrize(
     ("name", "make"),
     [

@@ -162,6 +162,7 @@ class FakeDevice:
         self.eager = eager
         self.streams, self.log, self.lock = {}, [], threading.RLock()
         self.owned, self.workspaces, self.closed, self.depth = [], [], 0, threading.local()
+        self.share_of_a_shape = 0.0  # of the memory
         self.made = 0  # arrays, pinned memory, streams, events, workspaces and graphs so far
 
     @contextmanager
@@ -197,6 +198,9 @@ class FakeDevice:
 
     def pinned(self, shape, dtype):
         return self.own(FakePinned(shape, dtype))
+
+    def free_share(self):
+        return 1 - len(self.workspaces) * self.share_of_a_shape
 
     def close(self):
         self.closed += 1

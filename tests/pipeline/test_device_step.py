@@ -12,12 +12,20 @@ import pytest
 from core.errors import EngineError, StageError
 from engine.device import Rows, exclusive
 from kernels.colour import Colour
-from pipeline.device_step import MAX_SHAPES
+from pipeline.device_buffers import MIN_SHAPES
 from pipeline.device_timing import TIMED_PASSES
 from pipeline.pose import PosePipeline
 from pipeline.sources import Source
 from pipeline.types import Frame
-from tests.pipeline.fake_device import OPERATION_MS, FakeDevice, FakeKernels, FakeNetwork, make_device_step
+from tests.pipeline.fake_device import (
+    OPERATION_MS,
+    FakeDevice,
+    FakeGraph,
+    FakeKernels,
+    FakeNetwork,
+    FakePinned,
+    make_device_step,
+)
 
 BT709 = Colour("bt709")
 
@@ -112,40 +120,101 @@ def test_a_frame_of_another_size_in_mid_stream_loses_no_frame(device):
     assert all(network.closed for network in networks)
 
 
-def test_frames_of_many_shapes_keep_only_the_latest_networks(device):
+IN_TURN = {
+    "one input shape": [(160, 128), (80, 64)],
+    "each twice": [(160, 128)] * 2 + [(80, 64)] * 2,
+    "five input shapes": [(64 * n, 64) for n in (1, 2, 3, 4, 5)],
+}
+
+
+@pytest.mark.parametrize("sizes", IN_TURN.values(), ids=IN_TURN)
+def test_sizes_in_turn_allocate_and_capture_nothing_after_the_first_frames(device, sizes):
+    """As cameras of different sizes, side by side."""
     networks: list[FakeNetwork] = []
-    sizes = [(64 * n, 64) for n in (1, 2, 3, 4, 5, 6, 1)] * 3
     step = make_step(device, networks=networks)
     with PosePipeline(step=step) as pose:
-        assert numbers(pose.run(Pictures(sizes))) == list(range(1, len(sizes) + 1))
-        assert sum(not network.closed for network in networks) <= MAX_SHAPES
-        assert len(device.workspaces) <= MAX_SHAPES
+        seen = [(number(result.people), device.made) for result in pose.run(Pictures(sizes * (120 // len(sizes))))]
+        assert [value for value, _ in seen] == list(range(1, 121))
+        assert {made for _, made in seen[60:]} == {seen[-1][1]}
+        assert device.log.count("capture") == step.slots * len(set(sizes))
+        assert len(networks) == len({network.nhw for network in networks})
+
+
+@pytest.mark.parametrize(("share_of_a_shape", "open_at_most"), [(0.0, 6), (0.1, 6), (0.12, 5), (0.5, MIN_SHAPES)])
+def test_networks_stay_open_while_half_of_the_gpus_memory_is_free(device, share_of_a_shape, open_at_most):
+    networks: list[FakeNetwork] = []
+    device.share_of_a_shape = share_of_a_shape
+    sizes = [(64 * n, 64) for n in (1, 2, 3, 4, 5, 6, 1)] * 3
+    step = make_step(device, networks=networks)
+    open_now = []
+    with PosePipeline(step=step) as pose:
+        for index, result in enumerate(pose.run(Pictures(sizes))):
+            assert number(result.people) == index + 1
+            open_now.append(sum(not network.closed for network in networks))
+        assert max(open_now) == open_at_most == len(device.workspaces)
     assert all(network.closed for network in networks)
     assert device.workspaces == []
 
 
-def test_a_slot_that_waits_to_free_its_graph_stops_nobody_who_closes_a_shape(device, monkeypatch):
-    """A device frees under `exclusive`, and a shape is closed under it, with the graphs of all slots."""
+def test_the_number_of_open_networks_is_limited(device, monkeypatch):
+    monkeypatch.setattr("pipeline.device_step.MAX_SHAPES", 5)
+    with PosePipeline(step=make_step(device)) as pose:
+        for index, result in enumerate(pose.run(Pictures([(64 * n, 64) for n in range(1, 9)] * 2))):
+            assert number(result.people) == index + 1
+            assert len(device.workspaces) <= 5
+
+
+def frame_buffers(device):
+    """The bytes in pinned memory of each slot's frames."""
+    return [thing.array.nbytes for thing in device.owned if isinstance(thing, FakePinned) and thing.array.ndim > 1]
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "at_most"), [("MAX_LAYOUTS", 2, 6), ("MAX_LAYOUT_BYTES", 3 * 128 * 128 * 3, 9)]
+)
+def test_the_frame_buffers_that_were_used_longest_ago_are_freed_with_their_graphs(
+    device, monkeypatch, limit, value, at_most
+):
+    monkeypatch.setattr(f"pipeline.device_buffers.{limit}", value)
+    sizes = [(128, 128 - n) for n in range(5) for _ in range(6)] * 2
+    with PosePipeline(step=make_step(device)) as pose:
+        for index, result in enumerate(pose.run(Pictures(sizes))):
+            assert number(result.people) == index + 1
+            assert len(frame_buffers(device)) <= at_most
+        graphs = [thing for thing in device.owned if isinstance(thing, FakeGraph)]
+        assert len(frame_buffers(device)) == len(graphs) == at_most
+
+
+def test_frames_larger_than_the_limit_are_processed_too(device, monkeypatch):
+    monkeypatch.setattr("pipeline.device_buffers.MAX_LAYOUT_BYTES", 100)
+    with PosePipeline(step=make_step(device)) as pose:
+        assert numbers(pose.run(Pictures([(80, 64), (64, 80)] * 10))) == list(range(1, 21))
+        assert len(frame_buffers(device)) == 3
+
+
+def test_a_slot_that_frees_a_graph_while_its_shape_is_closed_frees_it_once(device, monkeypatch):
+    """A device frees under `exclusive`, and shapes are closed under it, with the graphs of all slots."""
     step, free, waits = make_step(device), device.free, threading.Event()
 
     def free_as_a_device_does(*things):
         waits.set()
         with exclusive():
-            free(*things)
+            free(*things)  # a thing that was freed before is an error
 
     def change_size():
         step.prepare(0, [np.zeros((128, 256, 3), np.uint8)])
 
     with PosePipeline(step=step) as pose:
         pose.warm_up((80, 64))
+        monkeypatch.setattr("pipeline.device_buffers.MAX_LAYOUTS", 1)
         monkeypatch.setattr(device, "free", free_as_a_device_does)
         thread = threading.Thread(target=change_size)
         with exclusive():
             thread.start()
             assert waits.wait(10)
-            assert step._graphs_change.acquire(timeout=10)
-            step._graphs_change.release()
+            step.replace_networks(step.network_for)
         thread.join()
+        assert not any(isinstance(thing, FakeGraph) for thing in device.owned)
 
 
 def test_flip_is_a_batch_of_two(device):
@@ -285,7 +354,7 @@ def test_frames_that_stay_on_the_device_are_not_uploaded(device, batch, flip, gr
         assert [number(result.people) for result in pose.run(source)] == list(range(1, 21))
         assert source.device is device
         assert source.copies == 0
-        assert not any(type(thing).__name__ == "FakePinned" and thing.array.ndim > 1 for thing in device.owned)
+        assert frame_buffers(device) == []
         assert set(step._kernels.colours) == {BT709}
     assert ("graph" in device.log) == graphs
 

@@ -184,8 +184,29 @@ def test_a_network_that_cannot_be_captured_is_not_tried(driver, caplog):
     assert caplog.text.count("kernel by kernel, which is slower: TensorRT-RTX says no") == 1
 
 
-def test_two_pipelines_in_one_process_do_not_break_each_others_captures(driver, caplog):
-    """Each changes its frames' size all the time: it makes and closes workspaces while the other captures."""
+@pytest.mark.parametrize("fails", ["network", "capture"])
+def test_a_shape_that_cannot_be_captured_leaves_the_others_their_graphs(driver, caplog, fails):
+    device = Device()
+    failure = {"refuses": "not this shape"} if fails == "network" else {"fails_under_capture": Error("not this shape")}
+
+    def network_for(nhw):
+        return Network(driver, device, nhw, **(failure if nhw == (1, 64, 192) else {}))
+
+    sizes = [(80, 64), (192, 64)] * 20
+    with PosePipeline(step=make_device_step(device, network_for, Kernels(driver, device))) as pose:
+        for _ in range(2):
+            assert numbers(pose.run(Pictures(sizes))) == list(range(1, len(sizes) + 1))
+        assert len(driver.bindings.graphs) == 3
+        assert launches(driver) == 39
+    assert caplog.text.count("inputs of 64x192 are launched kernel by kernel") == 1
+    assert caplog.text.count("not this shape") == 1
+    assert not driver.live
+
+
+def test_two_pipelines_in_one_process_do_not_break_each_others_captures(driver, caplog, monkeypatch):
+    """Each makes and frees workspaces and graphs all the time, while the other captures."""
+    monkeypatch.setattr("pipeline.device_step.MAX_SHAPES", 2)
+    monkeypatch.setattr("pipeline.device_buffers.MAX_LAYOUTS", 2)
     sizes = [(64 * n, 64) for n in (1, 2, 3, 4, 5, 6) for _ in range(5)] * 3
     found: dict[int, list[int]] = {}
     steps = [make_step(driver) for _ in range(2)]
