@@ -14,6 +14,7 @@ from core.errors import SourceError
 from engine.device import Rows
 from kernels.colour import Colour, Matrix
 from pipeline.hardware import ON_DEVICE, one_line
+from pipeline.sources.orientation import AS_STORED, Orientation
 from pipeline.sources.pixels import PQ_TRANSFER, planar, to_bgr
 
 # FFmpeg's numbers (AVColorSpace). Unspecified (2) is BT.601 for its conversion to BGR, whatever the size.
@@ -22,13 +23,13 @@ FULL_RANGE = 2  # AVColorRange
 
 
 def stays_on_device(frame: av.VideoFrame) -> bool:
-    """Whether `preprocess_nv12` supports this frame: 8 bits, progressive, upright, not PQ, with a known matrix."""
+    """Whether `preprocess_nv12` supports this frame: 8 bits, progressive, not turned, not PQ, with a known matrix."""
     return (
         frame.format.name == ON_DEVICE
         and frame.sw_format is not None
         and frame.sw_format.name == "nv12"
         and not frame.interlaced_frame
-        and frame.rotation == 0
+        and Orientation.of(frame) == AS_STORED
         and frame.colorspace in MATRICES
         and frame.color_trc != PQ_TRANSFER
     )

@@ -9,9 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-import numpy as np
 from av.video.reformatter import VideoReformatter
-from numpy.typing import NDArray
 
 from core.errors import SourceError
 from engine.device import Device
@@ -19,6 +17,7 @@ from pipeline.hardware import ON_DEVICE, Choice
 from pipeline.sources.base import Source, is_stream, is_url
 from pipeline.sources.decoding import Decoding
 from pipeline.sources.names import public_name
+from pipeline.sources.orientation import AS_STORED, Orientation
 from pipeline.sources.pipe import PipeReader, is_pipe
 from pipeline.sources.pixels import deinterlaced, to_bgr
 from pipeline.sources.surfaces import DecodedSurface, Downloads
@@ -84,13 +83,12 @@ class VideoSource(Source):
             raise SourceError(f"{self.name} holds no readable video: its header has no frame size")
         self.frame_count = None if self.live else self._expected_frames()
         wh = (self._decoding.codec.width, self._decoding.codec.height)
-        rotation = 0
+        orientation = AS_STORED
         if not once:
-            rotation = _rotation_of(f"file:{name}")
+            orientation = _orientation_of(f"file:{name}")
         elif is_url(name) and self.frame_count is not None:  # a file on a server; a camera may take one client only
-            rotation = _rotation_of(name, (open_timeout_s, read_timeout_s))
-        lies_on_its_side = _quarter_turns(rotation) % 2 == 1
-        self.frame_wh = wh[::-1] if lies_on_its_side else wh
+            orientation = _orientation_of(name, (open_timeout_s, read_timeout_s))
+        self.frame_wh = wh[::-1] if orientation.transposed else wh
 
     def __iter__(self) -> Iterator[Frame]:
         reformatter, downloads = VideoReformatter(), Downloads()
@@ -109,7 +107,7 @@ class VideoSource(Source):
             if decoded.format.name == ON_DEVICE:
                 picture: Picture = DecodedSurface(decoded, self.name, downloads)
             else:
-                picture = _upright(self._decoding.cropped(to_bgr(decoded, reformatter)), decoded.rotation)
+                picture = Orientation.of(decoded).applied(self._decoding.cropped(to_bgr(decoded, reformatter)))
             yield Frame(picture, index, float(time_s), time.monotonic(), self.name, time_base)
 
     def leave_on(self, device: Device) -> None:
@@ -164,23 +162,13 @@ class VideoSource(Source):
         return None
 
 
-def _upright(image: NDArray[np.uint8], rotation: int) -> NDArray[np.uint8]:
-    """rotation: degrees counter-clockwise that turn the stored picture upright, as the container says."""
-    turns = _quarter_turns(rotation)
-    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
-
-
-def _quarter_turns(rotation: int) -> int:
-    return round(rotation / 90) % 4
-
-
-def _rotation_of(url: str, timeout: tuple[float, float] | None = None) -> int:
-    """The rotation of a file's first frame: PyAV gives it with decoded frames only. 0 where none can be decoded."""
+def _orientation_of(url: str, timeout: tuple[float, float] | None = None) -> Orientation:
+    """Of a file's first frame: PyAV gives it with decoded frames only. AS_STORED where none can be decoded."""
     try:
         with av.open(url, timeout=timeout) as container:
-            return int(next(container.decode(video=0)).rotation)
+            return Orientation.of(next(container.decode(video=0)))
     except (av.error.FFmpegError, OSError, StopIteration):
-        return 0  # the frames themselves will say what is wrong
+        return AS_STORED  # the frames themselves will say what is wrong
 
 
 def _reason(error: BaseException) -> str:

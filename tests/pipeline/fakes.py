@@ -153,10 +153,14 @@ def write_clip(
     time_base: Fraction = Fraction(1, 10),
     options: dict[str, str] | None = None,
     rotation: int = 0,
+    matrix: tuple[int, int, int, int] | None = None,
     picture: Callable[[int], Any] | None = None,
     codec: str = "libx264",
 ) -> Path:
-    """A video whose frame i is grey level 20 * i, or `picture(i)` (H, W, 3) uint8 BGR."""
+    """A video whose frame i is grey level 20 * i, or `picture(i)` (H, W, 3) uint8 BGR.
+
+    matrix: (a, b, c, d) of the display matrix: (x, y) is shown at (a * x + c * y, b * x + d * y), shifted into view.
+    """
     with av.open(str(path), "w", options=options or {}) as container:
         stream: Any = container.add_stream(codec, options={"crf": "10"} if codec == "libx264" else {})
         stream.width, stream.height = wh
@@ -164,6 +168,9 @@ def write_clip(
         stream.codec_context.time_base = stream.time_base = time_base
         if rotation:
             stream.set_display_rotation(rotation)
+        if matrix is not None:
+            a, b, c, d = (value << 16 for value in matrix)
+            stream.set_display_matrix([a, b, 0, c, d, 0, 0, 0, 1 << 30])
         for i in range(count):
             image = picture(i) if picture is not None else np.full((wh[1], wh[0], 3), 20 * i % 256, np.uint8)
             frame = av.VideoFrame.from_ndarray(image, "bgr24")

@@ -305,11 +305,13 @@ def test_pictures_of_another_gpu_come_to_the_host(tmp_path, monkeypatch):
         assert all(isinstance(frame.picture, np.ndarray) for frame in source)
 
 
-@pytest.mark.parametrize("kind", ["rotated", "interlaced", "10 bits", "cropped"])
+@pytest.mark.parametrize("kind", ["rotated", "mirrored", "interlaced", "10 bits", "cropped"])
 def test_pictures_that_the_kernel_cannot_show_come_to_the_host(tmp_path, monkeypatch, kind):
     film = tmp_path / "a.mp4"
     if kind == "rotated":
         write_clip(film, 3, wh=(96, 64), rotation=90, picture=picture)
+    elif kind == "mirrored":  # upside down: its rotation is 0
+        write_clip(film, 3, wh=(96, 64), matrix=(1, 0, 0, -1), picture=picture)
     elif kind == "interlaced":
         interlaced_film(film)
     elif kind == "10 bits":

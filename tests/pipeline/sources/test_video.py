@@ -72,6 +72,27 @@ def test_frames_are_upright(tmp_path, rotation, corner):
     assert max(brightness, key=lambda name: brightness[name]) == corner
 
 
+@pytest.mark.parametrize(
+    ("matrix", "shown"),
+    [
+        ((-1, 0, 0, 1), lambda stored: stored[:, ::-1]),
+        ((1, 0, 0, -1), lambda stored: stored[::-1]),
+        ((0, 1, 1, 0), lambda stored: stored.transpose(1, 0, 2)),
+        ((0, -1, -1, 0), lambda stored: stored[::-1, ::-1].transpose(1, 0, 2)),
+        ((-1, 0, 0, -1), lambda stored: stored[::-1, ::-1]),
+        ((0, 1, -1, 0), lambda stored: np.rot90(stored, -1)),  # 90 degrees clockwise, as of a telephone held upright
+    ],
+)
+def test_mirrored_frames_are_shown_as_players_show_them(tmp_path, matrix, shown):
+    with VideoSource(str(write_clip(tmp_path / "plain.mp4", 1, picture=noise))) as source:
+        stored = next(iter(source)).image
+    with VideoSource(str(write_clip(tmp_path / "a.mp4", 1, picture=noise, matrix=matrix))) as source:
+        image = next(iter(source)).image
+        assert source.frame_wh == (image.shape[1], image.shape[0])
+    np.testing.assert_array_equal(image, shown(stored))
+    assert image.flags.c_contiguous
+
+
 def test_a_gif_is_a_video(tmp_path):
     path = write_clip(tmp_path / "a.gif", 4, codec="gif")
     with VideoSource(str(path)) as source:
