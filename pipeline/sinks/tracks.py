@@ -17,6 +17,7 @@ from av.stream import Stream
 
 from pipeline.sources import is_camera, is_image, is_url
 from pipeline.sources.base import is_browser
+from pipeline.sources.timeline import sound_packets
 
 logger = logging.getLogger(__name__)
 
@@ -108,9 +109,7 @@ class SourceTracks:
     def _read(self) -> Iterator[Packet[Stream]]:
         streams = [stream for stream in self._input.streams.audio if stream.index in self._targets]
         try:
-            for packet in self._input.demux(*streams):
-                if packet.dts is not None:  # the last one is empty, to flush decoders
-                    yield packet
+            yield from sound_packets(self._input, streams)
         except (av.error.FFmpegError, OSError) as error:
             logger.warning("%s: its sound ends early: %s", self._input.name, " ".join(str(error).split()))
 

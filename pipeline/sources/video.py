@@ -21,6 +21,7 @@ from pipeline.sources.orientation import AS_STORED, Orientation
 from pipeline.sources.pipe import PipeReader, is_pipe
 from pipeline.sources.pixels import deinterlaced, to_bgr
 from pipeline.sources.surfaces import DecodedSurface, Downloads
+from pipeline.sources.timeline import Timeline, interval_of
 from pipeline.sources.truncation import is_cut_short
 from pipeline.types import Frame, Picture
 
@@ -29,7 +30,7 @@ READ_TIMEOUT_S = 10.0
 
 
 class VideoSource(Source):
-    """A file or URL. Frames are upright, with the container's timestamps; a live stream drops what it cannot decode.
+    """A file or URL. Frames are upright; times are the container's, from 0 on; a live stream drops what is undecodable.
 
     decoder: "auto" uses an NVIDIA GPU if it supports the video (`pipeline.hardware`), "gpu" raises SourceError if not.
         The pictures are equal to the bit, but for 4:4:4 with more than 8 bits.
@@ -94,16 +95,10 @@ class VideoSource(Source):
         reformatter, downloads = VideoReformatter(), Downloads()
         stream = self._decoding.stream
         time_base = stream.time_base or Fraction(1, 90_000)
-        interval = 1 / Fraction(stream.average_rate or stream.guessed_rate or 25)
-        first_s: Fraction | None = None
-        time_s = Fraction(0)
+        timeline = Timeline(interval_of(stream))
         for index, decoded in enumerate(deinterlaced(self._decoded())):
-            if decoded.pts is not None:
-                at = decoded.pts * (decoded.time_base or time_base)  # a filter has a unit of its own
-                first_s = at if first_s is None else first_s
-                time_s = at - first_s
-            elif index:
-                time_s += interval  # a stream without timestamps, such as raw H.264
+            unit = decoded.time_base or time_base  # a filter has a unit of its own
+            time_s = timeline.at(None if decoded.pts is None else decoded.pts * unit)
             if decoded.format.name == ON_DEVICE:
                 picture: Picture = DecodedSurface(decoded, self.name, downloads)
             else:

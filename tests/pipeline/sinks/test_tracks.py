@@ -114,6 +114,24 @@ def test_sound_stays_with_its_pictures_where_the_film_does_not_begin_at_zero(tmp
     assert ends == pytest.approx(2, abs=0.1)
 
 
+@pytest.mark.parametrize(("before", "name"), [(0, "copy.mkv"), (0, "copy.mp4"), (250, "copy.mkv")])  # mp4: coded anew
+def test_sound_stays_with_its_pictures_where_timestamps_restart(tmp_path, copied, before, name):
+    """before: how much later in its broadcast the first recording is, in frames; FFmpeg takes the second for a wrap if
+    it is long."""
+    parts = [write_film(tmp_path / f"{start}.ts", codec="mp2", start=start) for start in (before * FPS, 0)]
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+    out = copied(joined, name)
+    starts, ends, level = loudness(out)
+    assert starts == pytest.approx(0, abs=0.08)
+    assert ends == pytest.approx(4, abs=0.13)
+    assert level == pytest.approx(loudness(parts[0])[2], rel=0.05)
+    with av.open(str(out)) as kept:
+        times = [float(frame.time or 0) for frame in kept.decode(video=0)]
+    assert len(times) == 4 * FPS
+    assert np.diff(times)[1:] == pytest.approx(1 / FPS, abs=0.002)
+
+
 def test_a_copy_of_a_part_has_the_sound_of_that_part(tmp_path, copied):
     _, ends, _ = loudness(copied(write_film(tmp_path / "film.mp4"), "copy.mp4", "--limit", "20"))
     assert ends == pytest.approx(0.8, abs=0.15)
