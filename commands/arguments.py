@@ -18,7 +18,8 @@ MAX_BATCH = 64
 
 EXAMPLES = f"""
 SOURCE is a video file, an image, a folder of either, a glob, a camera's number, a URL (rtsp://, http://), or
-`browser`: the camera of the visitor of the page of --web.
+`browser`: the camera of the visitor of the page of --web. An http:// URL is live if what it gives has no end, such as
+a camera's MJPEG or a live HLS playlist; else it is a file.
 
 examples:
   python run_video.py street.mp4 --save out.mp4 --json out.jsonl   annotated video, and people as JSON lines

@@ -13,6 +13,7 @@ from pipeline.types import Frame
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 BROWSER = "browser"
+HTTP_SCHEMES = frozenset({"http", "https"})
 STREAM_SCHEMES = frozenset({"rtmp", "rtmps", "rtp", "rtsp", "rtsps", "srt", "udp"})
 VIDEO_SUFFIXES = frozenset(
     {
@@ -114,8 +115,17 @@ def is_url(name: str) -> bool:
 
 
 def is_stream(name: str) -> bool:
-    """Whether the URL is that of a live stream, whose frames come in real time."""
-    return is_url(name) and name.split("://", maxsplit=1)[0].lower() in STREAM_SCHEMES
+    """Whether the URL is that of a live stream, whose frames come in real time, by its scheme."""
+    return is_url(name) and _scheme(name) in STREAM_SCHEMES
+
+
+def is_http(name: str) -> bool:
+    """Whether the URL is of a web server: a film, or a live stream (MJPEG, HLS), as its container says when opened."""
+    return is_url(name) and _scheme(name) in HTTP_SCHEMES
+
+
+def _scheme(url: str) -> str:
+    return url.split("://", maxsplit=1)[0].lower()
 
 
 def natural_order(name: str) -> list[tuple[int, int, str]]:

@@ -31,7 +31,8 @@ class Decoding:
     decoder: "auto" decodes on the CPU what the GPU does not support, and logs it; "gpu" raises SourceError instead.
     device: if set before `frames`, pictures that `preprocess_nv12` supports stay there, in FFmpeg's format "cuda".
     slices: use threads that share a picture. Threads that decode a picture each are faster, but delay pictures.
-    skips: ignore packets that cannot be decoded, such as those of a stream that was joined in its middle.
+    live: use such threads, and ignore packets that cannot be decoded, such as those of a stream that was joined in its
+        middle. None: if the container has no end (`is_endless`).
     Raises what `av.open` raises, and SourceError without a video stream of a known codec.
     """
 
@@ -44,12 +45,12 @@ class Decoding:
         decoder: Choice = "auto",
         gpu: int = 0,
         slices: bool = False,
-        skips: bool = False,
+        live: bool | None = False,
         options: Mapping[str, str],
         timeout: tuple[float, float] | None = None,
     ) -> None:
         self._where, self._name, self._again = where, name, again
-        self._decoder, self._gpu, self._slices, self._skips = decoder, gpu, slices, skips
+        self._decoder, self._gpu, self._slices = decoder, gpu, slices
         self._options, self._timeout = dict(options), timeout
         self.on_gpu = find_decoder(decoder, gpu).on_gpu  # corrected by the codec or the first frame
         self._proved = not self.on_gpu
@@ -59,6 +60,7 @@ class Decoding:
         self._wh = (0, 0)
         self._cut = (0, 0)
         self.container = self._open()
+        self.live = is_endless(self.container) if live is None else live
         try:
             self._choose_threads()
         except SourceError:
@@ -86,7 +88,7 @@ class Decoding:
             try:
                 frames = packet.decode()
             except av.error.FFmpegError as error:
-                if not self._skips:
+                if not self.live:
                     raise
                 logger.debug("%s: a packet was not decodable: %s", self._name, error)
                 continue
@@ -146,7 +148,7 @@ class Decoding:
             self._use_cpu(f"FFmpeg's decoder {self.codec.name} runs on the CPU only")
         if self.on_gpu:
             self.codec.thread_count = 1  # each further thread occupies some of NVDEC's few surfaces
-        self.stream.thread_type = "SLICE" if self._slices else "AUTO"
+        self.stream.thread_type = "SLICE" if self._slices or self.live else "AUTO"
 
     def _prove(self, first: av.VideoFrame) -> None:
         self._proved = True
@@ -172,3 +174,14 @@ class Decoding:
                 self._cut = max(0, wh[0] - self.codec.width), max(0, wh[1] - self.codec.height)
             stays = self._stays and self._cut == (0, 0) and stays_on_device(frame)
             yield frame if stays else planar(frame, self._reformatter)
+
+
+def is_playlist(container: InputContainer) -> bool:
+    return container.format.name in {"dash", "hls"}
+
+
+def is_endless(container: InputContainer) -> bool:
+    """Whether an http source is live: a camera's MJPEG, a playlist without duration, or what has no size either."""
+    if container.format.name == "mpjpeg":
+        return True
+    return container.duration is None and (is_playlist(container) or container.size <= 0)

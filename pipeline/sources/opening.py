@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import Self
 
 from core.errors import PartsFailed, SourceError
 from engine.device import Device
@@ -18,6 +19,7 @@ from pipeline.sources.base import (
     Source,
     is_browser,
     is_camera,
+    is_http,
     is_image,
     is_stream,
     is_url,
@@ -53,7 +55,7 @@ def open_source(
 
     A number is a camera. A folder or glob gives its images and videos in natural order. Every file is checked now, so
     that a wrong one is reported before any work. Several files run one after another; several live sources, and videos
-    with `realtime`, run at the same time (`Several`).
+    with `realtime`, run at the same time (`Several`). An http source is live if it has no end.
     realtime: play files at their own speed like a camera, and drop frames if the pipeline is slower.
     loop: repeat files. camera: the mode to set on cameras. browser: the source that the name `browser` stands for.
     reconnect: open a camera or stream again when it fails, and wait for it if it cannot be opened now. Of several live
@@ -64,28 +66,24 @@ def open_source(
     parts = [part for source in sources for part in _expand(str(source))]
     if not parts or not all(parts):
         raise ValueError("no source given; expected a video, image, folder, URL or camera index")
-    live = [part for part in parts if is_live(part)]
-    if live and loop and len(live) == len(parts):
-        raise ValueError(f"--loop repeats files, and {public_name(live[0])} is live; omit --loop")
     if decoder != "auto":
         find_decoder(decoder, gpu)  # report an error now, since Reconnecting would retry without end
-    open_part = partial(_open_part, camera=camera, decoder=decoder, gpu=gpu)
-    if len(parts) > 1 and (live or (realtime and not any(is_image(part) for part in parts))):
-        open_live = partial(_open_live, open_part, reconnect=True, wait_for_first=reconnect, browser=browser)
-        return _open_several(parts, open_part, open_live, realtime=realtime, loop=loop)
-    if live:
-        return _open_live(open_part, live[0], reconnect=reconnect, wait_for_first=reconnect, browser=browser)
+    open_any = partial(_open_part, camera=camera, decoder=decoder, gpu=gpu)
+    with _Opening(open_any, single=len(parts) == 1) as open_part:
+        live = [part for part in parts if open_part.is_live(part, waits=reconnect)]
+        if live and loop and len(live) == len(parts):
+            raise ValueError(f"--loop repeats files, and {public_name(live[0])} is live; omit --loop")
+        if len(parts) > 1 and (live or (realtime and not any(is_image(part) for part in parts))):
+            open_live = partial(_open_live, open_part, reconnect=True, wait_for_first=reconnect, browser=browser)
+            return _open_several(parts, live, open_part, open_live, realtime=realtime, loop=loop)
+        if live:
+            return _open_live(open_part, live[0], reconnect=reconnect, wait_for_first=reconnect, browser=browser)
 
-    def open_parts() -> Source:
-        return open_part(parts[0]) if len(parts) == 1 else Chain(parts, open_part)
+        def open_parts() -> Source:
+            return open_part(parts[0]) if len(parts) == 1 else Chain(parts, open_part)
 
-    source = Loop(open_parts) if loop else open_parts()
-    return RealTime(source) if realtime and not source.live else source
-
-
-def is_live(name: str) -> bool:
-    """Whether the frames of a source of this name come in real time."""
-    return is_camera(name) or is_stream(name) or is_browser(name)
+        source = Loop(open_parts) if loop else open_parts()
+        return RealTime(source) if realtime else source
 
 
 def is_video(name: str) -> bool:
@@ -93,12 +91,61 @@ def is_video(name: str) -> bool:
     return not (is_camera(name) or is_browser(name) or is_image(name))
 
 
+class _Opening:
+    """Opens parts. Those that `is_live` left open are used once, or closed at the end of `with`.
+
+    single: the run has one part only.
+    """
+
+    def __init__(self, open_part: OpenPart, *, single: bool) -> None:
+        self._open_part, self._single = open_part, single
+        self._left_open: dict[str, Source] = {}
+
+    def __call__(self, part: str) -> Source:
+        return self._left_open.pop(part, None) or self._open_part(part)
+
+    def is_live(self, part: str, *, waits: bool) -> bool:
+        """Whether a part's frames come in real time; an http source is opened to tell.
+
+        It stays open if it is live or the only part: a camera may take one client at a time.
+        waits: take an http source that cannot be opened now for live, instead of raising SourceError.
+        """
+        if not is_http(part):
+            return is_camera(part) or is_stream(part) or is_browser(part)
+        if part in self._left_open:
+            return self._left_open[part].live
+        try:
+            source = self._open_part(part)
+        except SourceError:
+            if not waits:
+                raise
+            return True
+        if source.live or self._single:
+            self._left_open[part] = source
+        else:
+            source.close()
+        return source.live
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        while self._left_open:
+            self._left_open.popitem()[1].close()
+
+
 def _open_several(
-    parts: Sequence[str], open_part: OpenPart, open_live: OpenPart, *, realtime: bool, loop: bool
+    parts: Sequence[str],
+    live: Sequence[str],
+    open_part: OpenPart,
+    open_live: OpenPart,
+    *,
+    realtime: bool,
+    loop: bool,
 ) -> Several:
-    files = [part for part in parts if not is_live(part)]
+    files = [part for part in parts if part not in live]
     if files and not realtime:
-        raise ValueError(f"{files[0]} is a file among live sources; add --realtime, or give it alone")
+        raise ValueError(f"{public_name(files[0])} is a file among live sources; add --realtime, or give it alone")
     if len(parts) > MAX_LIVE_SOURCES:
         raise ValueError(f"{len(parts)} live sources; expected at most {MAX_LIVE_SOURCES}")
     if len(set(parts)) < len(parts):
@@ -107,7 +154,7 @@ def _open_several(
     with ExitStack() as stack:  # closes the opened sources if one cannot be opened
         opened: list[Source] = []
         for part in parts:
-            if is_live(part):
+            if part in live:
                 source = open_live(part)
             else:
                 source = RealTime(Loop(partial(open_part, part)) if loop else open_part(part))
@@ -124,7 +171,14 @@ def _open_live(
         if browser is None:
             raise ValueError("the source browser is the camera of the page's visitor; add --web 8000")
         return browser  # it waits for a visitor itself
-    open_again = partial(open_part, part)
+
+    def open_again() -> Source:
+        source = open_part(part)
+        if not source.live:  # a playlist that has got its end, which would be played from its start
+            source.close()
+            raise SourceError(f"{public_name(part)} is not live any more: it gives a recording")
+        return source
+
     return Reconnecting(public_name(part), open_again, wait_for_first=wait_for_first) if reconnect else open_again()
 
 
@@ -212,4 +266,5 @@ def _open_part(name: str, *, camera: CameraMode | None, decoder: Choice, gpu: in
         check_file(name)
     from pipeline.sources.video import VideoSource
 
-    return VideoSource(name, decoder=decoder, gpu=gpu)
+    video = VideoSource(name, decoder=decoder, gpu=gpu)
+    return RealTime(video) if video.comes_in_pieces else video  # else most of each piece would be dropped

@@ -12,7 +12,7 @@ from pipeline.types import Frame
 
 
 class RealTime(Source):
-    """Plays a recorded source at its own speed, like a camera."""
+    """Plays a recorded source, or one that comes in pieces, at its own speed, like a camera."""
 
     live = True
 

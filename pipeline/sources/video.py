@@ -14,8 +14,8 @@ from av.video.reformatter import VideoReformatter
 from core.errors import SourceError
 from engine.device import Device
 from pipeline.hardware import ON_DEVICE, Choice
-from pipeline.sources.base import Source, is_stream, is_url
-from pipeline.sources.decoding import Decoding
+from pipeline.sources.base import Source, is_http, is_stream, is_url
+from pipeline.sources.decoding import Decoding, is_playlist
 from pipeline.sources.names import public_name
 from pipeline.sources.orientation import AS_STORED, Orientation
 from pipeline.sources.pipe import PipeReader, is_pipe
@@ -35,6 +35,7 @@ class VideoSource(Source):
     decoder: "auto" uses an NVIDIA GPU if it supports the video (`pipeline.hardware`), "gpu" raises SourceError if not.
         The pictures are equal to the bit, but for 4:4:4 with more than 8 bits.
     gpu: which one, as in `find_gpu`.
+    comes_in_pieces: a live stream whose server sends some seconds at once (HLS, DASH).
     """
 
     def __init__(
@@ -47,7 +48,6 @@ class VideoSource(Source):
         gpu: int = 0,
     ) -> None:
         self.name = public_name(name)
-        self.live = is_stream(name)
         self._read_timeout_s = read_timeout_s
         started = time.monotonic()
         self._pipe: PipeReader | None = None
@@ -64,8 +64,8 @@ class VideoSource(Source):
                 gpu=gpu,
                 # Threads of one picture each would hold a live stream's frames back, and lose the last ones before a
                 # broken packet.
-                slices=self.live or self._cut_short,
-                skips=self.live,
+                slices=self._cut_short,
+                live=None if is_http(name) else is_stream(name),
                 # RTSP over TCP: over UDP, lost packets tear the picture
                 options={"rtsp_transport": "tcp"} if name.lower().startswith("rtsp") else {},
                 timeout=(open_timeout_s, read_timeout_s) if is_url(name) else None,
@@ -82,6 +82,8 @@ class VideoSource(Source):
         if self._decoding.codec.width <= 0:
             self.close()
             raise SourceError(f"{self.name} holds no readable video: its header has no frame size")
+        self.live = self._decoding.live
+        self.comes_in_pieces = self.live and is_playlist(self._decoding.container)
         self.frame_count = None if self.live else self._expected_frames()
         wh = (self._decoding.codec.width, self._decoding.codec.height)
         orientation = AS_STORED
