@@ -11,7 +11,7 @@ from rich.console import Console
 
 from cluster.arguments import build_parser, recipe_of
 from cluster.driver import Driver
-from cluster.inputs import find_jobs
+from cluster.inputs import check_copies, find_jobs
 from cluster.jobs import Job, Recipe
 from cluster.quarantine import FAILED, Plan, Quarantine, plan
 from cluster.recipes import open_pose
@@ -74,12 +74,9 @@ def run(arguments: argparse.Namespace, setup: Setup, todo: Plan, report: Report)
 
 def check_targets(jobs: Sequence[Job], recipe: Recipe, out: str, *, sources: Sequence[str]) -> None:
     """Raises ValueError if a result would overwrite a source or another result, or be a source of the next run."""
-    if recipe.save and not is_url(out):
+    if recipe.save:
         for source in sources:
-            if os.path.isdir(source) and os.path.realpath(source) == os.path.realpath(out):  # noqa: PTH112
-                raise ValueError(
-                    f"--out {out} is the folder of the sources, where --save would add more; choose another"
-                )
+            check_copies(source, out)
     inputs = {job.where if is_url(job.where) else os.path.realpath(job.where) for job in jobs}
     targets: dict[str, Job] = {}
     for job in jobs:

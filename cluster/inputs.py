@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
 
 from cluster.jobs import Job
@@ -20,7 +21,7 @@ def find_jobs(sources: Sequence[str], *, out: str) -> list[Job]:
     """A job for every file of `sources`, each file once, in natural order within each source.
 
     A folder or a prefix on object storage gives every image and video below it, a glob every file, except those in
-    `out`.
+    `out` if it lies below the source's folder.
     Raises SourceError for a source that is missing, empty or unreadable; ValueError for a camera or a live stream.
     """
     jobs: dict[str, Job] = {}
@@ -40,14 +41,14 @@ def find_jobs(sources: Sequence[str], *, out: str) -> list[Job]:
 
 def _local_jobs(source: str, out: str) -> Iterator[Job]:
     path = Path(source)
-    hidden = None if is_url(out) else os.path.realpath(out)
+    hidden = None if is_url(out) or not _is_inside(out, folder_of(source)) else os.path.realpath(out)
     if path.is_dir():
         found = sorted(_below(source, hidden), key=natural_order)
         if not found:
             raise SourceError(f"folder {source} holds no images or videos, nor does a folder below it")
     elif not path.exists() and glob.has_magic(source):
         matches = glob.glob(source, recursive=True)  # noqa: PTH207
-        found = [name for name in matches if Path(name).is_file() and not _is_within(name, hidden)]
+        found = [name for name in matches if Path(name).is_file() and not (hidden and _is_inside(name, hidden))]
         if not found:
             raise SourceError(f"no file matches {source}")
         found.sort(key=natural_order)
@@ -59,8 +60,27 @@ def _local_jobs(source: str, out: str) -> Iterator[Job]:
         yield _local_job(name)
 
 
-def _is_within(name: str, folder: str | None) -> bool:
-    return folder is not None and Path(os.path.realpath(name)).is_relative_to(folder)
+def folder_of(source: str) -> str:
+    """The folder that a local folder or glob searches; a file's own name."""
+    if os.path.exists(source) or not glob.has_magic(source):  # noqa: PTH110
+        return source
+    return str(Path(*takewhile(lambda part: not glob.has_magic(part), Path(source).parts)))
+
+
+def check_copies(source: str, out: str) -> None:
+    """Raises ValueError if annotated copies in `out` would be sources of the next run."""
+    if is_url(source) or is_url(out) or not (Path(source).is_dir() or "**" in source):
+        return
+    folder = folder_of(source)
+    copies = os.path.realpath(Path(out, _result_path(folder)))
+    is_around = os.path.realpath(folder) == copies or _is_inside(copies, folder)
+    if is_around and not _is_inside(out, folder):  # a folder below that of the sources is passed over
+        raise ValueError(f"--out {out} would put annotated copies among the sources in {folder}; choose another --out")
+
+
+def _is_inside(name: str, folder: str) -> bool:
+    """Whether a path lies below a folder, also through links."""
+    return Path(os.path.realpath(folder)) in Path(os.path.realpath(name)).parents
 
 
 def _below(folder: str, hidden: str | None) -> Iterator[str]:
@@ -82,10 +102,17 @@ def _local_job(name: str) -> Job:
         status = Path(where).stat()
     except OSError as error:
         raise SourceError(f"{name} cannot be read: {error.strerror}") from error
+    version = str(status.st_mtime_ns)
+    return Job(name=name, where=where, path=_result_path(name), size_bytes=status.st_size, version=version)
+
+
+def _result_path(name: str) -> str:
+    """`Job.path` of a local file: as it was typed, or absolute without the root if it is not below this folder."""
     typed = os.path.normpath(name)
-    inside = not Path(typed).is_absolute() and not typed.startswith(os.pardir)
-    path = Path(typed) if inside else Path(where).relative_to(Path(where).anchor)
-    return Job(name=name, where=where, path=path.as_posix(), size_bytes=status.st_size, version=str(status.st_mtime_ns))
+    if not Path(typed).is_absolute() and not typed.startswith(os.pardir):
+        return Path(typed).as_posix()
+    where = Path(os.path.abspath(name))  # noqa: PTH100
+    return where.relative_to(where.anchor).as_posix()
 
 
 def _remote_jobs(source: str, out: str) -> Iterator[Job]:

@@ -149,9 +149,10 @@ def test_what_is_refused(run_command, tmp_path, monkeypatch):
     )
     (tmp_path / "in").mkdir()
     write_picture(tmp_path / "in" / "a.png", 1)
-    check_refused(
-        run_command("in", "--out", "in", "--save"), "--out in is the folder of the sources, where --save would add more"
-    )
+    for source in ("in", "in/**/*.png", str(tmp_path / "in")):
+        out = tmp_path / "in" if source.startswith("in") else Path("/")
+        message = rf"--out {out} would put annotated copies among the sources in {re.escape(source.split('/**')[0])}"
+        check_refused(run_command(source, "--out", out, "--save"), message)
     check_refused(run_command("a.png", "--out", "a.png"), r"a\.png/.* cannot be made: (Not a directory|File exists)")
     assert not (tmp_path / "out").exists()
 

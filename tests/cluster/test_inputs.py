@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.inputs import find_jobs
+from cluster.inputs import check_copies, find_jobs
 from cluster.jobs import Job, Recipe
 from cluster.local_store import LocalStore
 from cluster.quarantine import FAILED, Failure, Quarantine, plan
@@ -58,6 +58,17 @@ def test_results_are_no_sources(files):
     assert "in/out/a2.mp4" not in paths("in", out="in/out")
     assert "in/out/a2.mp4" in paths("in/**/*.mp4", out="elsewhere")
     assert "in/out/a2.mp4" not in paths("in/**/*.mp4", out="in/out")
+
+
+@pytest.mark.parametrize("out", [".", "in"])
+def test_a_glob_finds_files_beside_which_results_are_written(files, out):
+    assert paths("in/a*.mp4", out=out) == ["in/a2.mp4", "in/a10.mp4"]
+
+
+def test_copies_that_the_next_run_does_not_find_are_allowed(files):
+    check_copies("in/**/*.mp4", "in/out")
+    check_copies("in/*.mp4", "in")  # the copies are in in/in
+    check_copies(str(files / "in"), str(files))
 
 
 @pytest.mark.parametrize(
