@@ -43,6 +43,7 @@ def main(argv: Sequence[str] | None = None, *, open_pose: OpenPose = open_pose) 
             store = open_store(arguments.out)
             with store.locked() as token:
                 quarantine = Quarantine(store)
+                quarantine.drop_gone(jobs, arguments.sources)
                 todo = plan(jobs, recipe, store.contents(), quarantine, retry_failed=arguments.retry_failed)
                 report = Report(todo, recipe, store, quarantine, Console(stderr=True))
                 setup = Setup(recipe=recipe, store=store, token=token, open_pose=open_pose)

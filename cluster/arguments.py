@@ -27,7 +27,8 @@ A file that fails three times (on different machines where there are several) is
 run continues with the other files. OUT/summary.json reports the run. With --address, OUT and SOURCE must be the same
 for every machine: a folder that all of them mount, or object storage.
 
-The exit status is 1 if any file failed, in this run or in an earlier one. 143 and 129: ended by SIGTERM, SIGHUP.
+The exit status is 1 if any file of SOURCES failed, in this run or in an earlier one; 143 and 129: ended by SIGTERM,
+SIGHUP.
 """
 
 

@@ -9,7 +9,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from cluster.jobs import Job
-from cluster.object_store import RemoteFile, list_remote
+from cluster.object_store import RemoteFile, exists, list_remote, prefix_of
 from core.errors import SourceError
 from pipeline.sources import IMAGE_SUFFIXES, is_camera, is_stream, is_url
 from pipeline.sources.base import VIDEO_SUFFIXES, natural_order
@@ -65,6 +65,21 @@ def folder_of(source: str) -> str:
     if os.path.exists(source) or not glob.has_magic(source):  # noqa: PTH110
         return source
     return str(Path(*takewhile(lambda part: not glob.has_magic(part), Path(source).parts)))
+
+
+def is_gone(name: str, path: str, sources: Sequence[str]) -> bool:
+    """Whether a file that an earlier run found no longer exists, though `sources` search the place where it was.
+
+    name, path: as in its Job. A local name is compared only in the working directory in which it has this path.
+    Raises SourceError if object storage does not answer.
+    """
+    if is_url(name):
+        return any(is_url(source) and _is_below(name, prefix_of(source)) for source in sources) and not exists(name)
+    if _result_path(name) != path or os.path.lexists(name):
+        return False
+    where = Path(os.path.abspath(name))  # noqa: PTH100
+    folders = [os.path.abspath(folder_of(source)) for source in sources if not is_url(source)]  # noqa: PTH100
+    return any(Path(folder) in where.parents for folder in folders)
 
 
 def check_copies(source: str, out: str) -> None:

@@ -22,6 +22,8 @@ RENEW_EVERY_S = 15.0  # a driver renews its lease
 EXPIRES_S = 60.0  # a lease that was not renewed for this long is void
 SETTLE_S = 2.0  # after taking over a void lease, until another that did so at the same time is seen
 
+PATTERN = frozenset("*?[")  # characters of a glob
+
 Info = dict[str, object]
 
 
@@ -68,7 +70,7 @@ def list_remote(url: str) -> list[RemoteFile]:
     system, path = open_file_system(url)
     protocol = url.partition("://")[0]
     try:
-        pattern = bool(set("*?[") & set(path)) and not system.isfile(path)  # a key may have these characters
+        pattern = bool(PATTERN & set(path)) and not system.isfile(path)  # a key may have these characters
         found = system.glob(path, detail=True) if pattern else system.find(path, detail=True)
     except Exception as error:  # every backend of fsspec has errors of its own
         raise SourceError(f"{url} cannot be listed: {reason(error)}") from error
@@ -79,6 +81,21 @@ def list_remote(url: str) -> list[RemoteFile]:
         for name, info in found.items()
         if info.get("type") == "file"
     ]
+
+
+def prefix_of(url: str) -> str:
+    """The prefix below which a URL's files are searched: a glob up to the last "/" before its pattern."""
+    start = next((index for index, character in enumerate(url) if character in PATTERN), None)
+    return url if start is None else url[:start].rpartition("/")[0]
+
+
+def exists(url: str) -> bool:
+    """Raises SourceError if the storage does not answer."""
+    system, path = open_file_system(url)
+    try:
+        return system.exists(path)
+    except Exception as error:  # every backend of fsspec has errors of its own
+        raise SourceError(f"{url} cannot be read: {reason(error)}") from error
 
 
 def version_of(info: Info) -> str:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
+from cluster.inputs import is_gone
 from cluster.jobs import Job, Recipe, prefix_of
 from cluster.store import Contents, Store
-from pipeline.sources import is_url
 
 FAILED = "failed.jsonl"
 WRITE_EVERY_S = 1.0  # object storage cannot append: the whole file is written each time
@@ -51,10 +50,11 @@ class Quarantine:
         self._failures[failure.path] = failure
         self._changed = True
 
-    def drop_vanished(self, kept: Container[str]) -> None:
-        """Drop the local files that no longer exist, but for those whose path is `kept`."""
+    def drop_gone(self, jobs: Iterable[Job], sources: Sequence[str]) -> None:
+        """Drop the files that `sources`, which gave `jobs`, no longer find because they do not exist any more."""
+        found = {job.path for job in jobs}
         for failure in list(self._failures.values()):
-            if failure.path not in kept and not is_url(failure.source) and not Path(failure.source).exists():
+            if failure.path not in found and is_gone(failure.source, failure.path, sources):
                 self.drop(failure.path)
 
     def drop(self, path: str) -> None:
@@ -82,13 +82,11 @@ def plan(
 ) -> Plan:
     """The inputs without those that are done: with a record of their version and options, and with all results.
 
-    Removes the files that are tried again from the quarantine, and those on this disk that no longer exist.
+    Removes the files that are tried again from the quarantine.
     """
     records: dict[str, list[str]] = {}
     for name in contents.records:
         records.setdefault(prefix_of(name), []).append(name)
-    jobs = list(jobs)
-    quarantine.drop_vanished({job.path for job in jobs})
     todo: list[Job] = []
     done = quarantined = 0
     for job in jobs:

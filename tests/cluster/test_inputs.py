@@ -99,16 +99,27 @@ def test_two_sources_that_would_share_results_are_refused(files):
 
 def test_failures_of_files_that_are_gone_are_dropped(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("there.mp4").write_text("x")
+    for name in ("in/there.mp4", "other/there.mp4"):
+        Path(name).parent.mkdir()
+        Path(name).write_text("x")
     store = LocalStore(tmp_path / "out")
+    elsewhere = ("../in/gone.mp4", "work/in/gone.mp4")  # named in another working directory
+    names = ("in/gone.mp4", "in/there.mp4", "other/gone.mp4", "s3://bucket/a.mp4")
+
+    def kept(*sources: str) -> list[str]:
+        quarantine = Quarantine(store)
+        quarantine.drop_gone(find_jobs(sources, out="out"), sources)
+        quarantine.write(now=True)
+        return [json.loads(line)["source"] for line in (store.root / FAILED).read_text().splitlines()]
+
     with store.locked():
         quarantine = Quarantine(store)
-        for name in ("gone.mp4", "there.mp4", "s3://bucket/a.mp4"):
-            quarantine.add(Failure(source=name, path=name, key="k", error="broken", attempts=3, at=0.0))
-        plan([], Recipe(), Contents(frozenset(), frozenset()), quarantine, retry_failed=False)
+        for name, path in (elsewhere, *zip(names, names, strict=True)):
+            quarantine.add(Failure(source=name, path=path, key="k", error="broken", attempts=3, at=0.0))
         quarantine.write(now=True)
-        kept = [json.loads(line)["source"] for line in (store.root / FAILED).read_text().splitlines()]
-    assert kept == ["there.mp4", "s3://bucket/a.mp4"]
+        assert kept("in/there.mp4") == [elsewhere[0], *names]
+        assert kept("in/*.mp4") == [elsewhere[0], *names[1:]]  # not those of other folders
+        assert kept(str(tmp_path / "other")) == [elsewhere[0], "in/there.mp4", "s3://bucket/a.mp4"]
 
 
 JOB = Job(name="a.mp4", where="/a.mp4", path="a.mp4", size_bytes=5, version="1")

@@ -12,7 +12,7 @@ import pytest
 
 import cluster.object_store
 from cluster.driver import Driver
-from cluster.inputs import find_jobs
+from cluster.inputs import find_jobs, is_gone
 from cluster.jobs import Recipe
 from cluster.local_pool import LocalPool
 from cluster.object_store import ObjectStore, fetch, list_remote, open_file_system
@@ -156,6 +156,15 @@ def test_of_two_drivers_that_take_over_a_void_lease_one_gets_it(bucket, monkeypa
 def test_a_key_with_the_characters_of_a_pattern_is_found(bucket, tmp_path, key):
     put(f"s3://{bucket}/{key}", write_picture(tmp_path / "a.png", 1))
     assert [file.url for file in list_remote(f"s3://{bucket}/{key}")] == [f"s3://{bucket}/{key}"]
+
+
+@pytest.mark.parametrize("source", ["in", "in/*.png"])
+def test_an_object_that_is_gone(bucket, tmp_path, source):
+    put(f"s3://{bucket}/in/a.png", write_picture(tmp_path / "a.png", 1))
+    put(f"s3://{bucket}/in/a.dat", tmp_path / "a.png")
+    names = [f"s3://{bucket}/in/a.dat", f"s3://{bucket}/in/gone.png", f"s3://{bucket}/other/gone.png"]
+    sources = [f"s3://{bucket}/{source}"]
+    assert [is_gone(name, name.removeprefix("s3://"), sources) for name in names] == [False, True, False]
 
 
 def test_a_key_that_leads_out_of_the_output_is_refused(bucket, tmp_path):
