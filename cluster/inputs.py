@@ -9,7 +9,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from cluster.jobs import Job
-from cluster.object_store import RemoteFile, exists, list_remote, prefix_of
+from cluster.remote import RemoteFile, exists, list_remote, prefix_of
 from core.errors import SourceError
 from pipeline.sources import IMAGE_SUFFIXES, is_camera, is_stream, is_url
 from pipeline.sources.base import VIDEO_SUFFIXES, natural_order

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.jobs import Job, Recipe, Results
-from cluster.object_store import fetch
 from cluster.recipes import open_steps
+from cluster.remote import fetch
 from cluster.scratch import scratch
 from cluster.store import NO_SPACE, Store
 from core.errors import PoseError, SinkError, SourceError, describe

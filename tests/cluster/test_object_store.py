@@ -15,8 +15,9 @@ from cluster.driver import Driver
 from cluster.inputs import find_jobs, is_gone
 from cluster.jobs import Recipe
 from cluster.local_pool import LocalPool
-from cluster.object_store import ObjectStore, fetch, list_remote, open_file_system
+from cluster.object_store import ObjectStore
 from cluster.quarantine import Quarantine, plan
+from cluster.remote import fetch, list_remote, open_file_system
 from cluster.stores import open_store
 from cluster.worker import Setup
 from core.errors import EngineError, SinkError, SourceError
