@@ -34,7 +34,7 @@ class Observer(Protocol):
     def retried(self, job: Job, error: str) -> None: ...
 
     def tick(self, *, workers: int, running: int, frames_running: int) -> None:
-        """Progress, about twice a second."""
+        """Progress, about twice a second. An error that it raises ends the run."""
 
 
 @dataclass(eq=False)

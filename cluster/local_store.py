@@ -51,6 +51,9 @@ class LocalStore:
                 "that every machine mounts; use such a folder, or --out s3://…"
             )
 
+    def check_lock(self) -> None:
+        """Does nothing: the system keeps the lock as long as the driver runs."""
+
     def contents(self) -> Contents:
         results: list[str] = []
         with self._guarded("read"):

@@ -134,6 +134,7 @@ class Report:
         self.summary.retries += 1
 
     def tick(self, *, workers: int, running: int, frames_running: int) -> None:
+        self._store.check_lock()
         self._quarantine.write()
         self.summary.workers = max(self.summary.workers, workers)
         self._measure(frames_running)

@@ -22,6 +22,7 @@ from core.errors import SinkError
 HIDDEN = ".higherpose"
 RECORDS, PARTIAL, DRIVER = f"{HIDDEN}/records", f"{HIDDEN}/partial", f"{HIDDEN}/driver.json"
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+Note = dict[str, str | int | float]  # the content of driver.json
 
 
 class NoSpaceError(SinkError):
@@ -52,6 +53,9 @@ class Store(Protocol):
     def check(self, token: str) -> None:
         """Raises SinkError if this machine does not see the folder that the driver with this token has locked."""
 
+    def check_lock(self) -> None:
+        """Raises SinkError if this driver is known to have lost the lock. Does not access the store."""
+
     def contents(self) -> Contents: ...
 
     def attempt(self, prefix: str, scratch: Path) -> AbstractContextManager[Path]:
@@ -77,15 +81,19 @@ class Store(Protocol):
         """Write a file, complete or not at all."""
 
 
-def driver_note() -> dict[str, str | int | float]:
+def driver_note() -> Note:
     """The content of driver.json: which driver holds the lock, for the message to another driver."""
     return {"token": os.urandom(8).hex(), "host": socket.gethostname(), "pid": os.getpid(), "alive_at": time.time()}
 
 
 def in_use(where: str, note: bytes | None, hint: str = "") -> SinkError:
     """The error for the second of two drivers. note: the content of driver.json."""
-    holder = json.loads(note) if note else {"host": "an unknown host", "pid": "unknown"}
     return SinkError(
-        f"{where} is in use by another driver (process {holder['pid']} on {holder['host']}); wait for it to end, "
-        f"or choose another --out{hint}"
+        f"{where} is in use by another driver ({holder(note)}); wait for it to end, or choose another --out{hint}"
     )
+
+
+def holder(note: bytes | None) -> str:
+    """Process and host of the driver that wrote driver.json."""
+    content = json.loads(note) if note else {"host": "an unknown host", "pid": "unknown"}
+    return f"process {content['pid']} on {content['host']}"

@@ -6,9 +6,11 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 import cluster.object_store
 from cluster.driver import Driver
@@ -16,8 +18,9 @@ from cluster.inputs import find_jobs, is_gone
 from cluster.jobs import Recipe
 from cluster.local_pool import LocalPool
 from cluster.object_store import ObjectStore
-from cluster.quarantine import Quarantine, plan
+from cluster.quarantine import Plan, Quarantine, plan
 from cluster.remote import fetch, list_remote, open_file_system
+from cluster.report import Report
 from cluster.stores import open_store
 from cluster.worker import Setup
 from core.errors import EngineError, SinkError, SourceError
@@ -25,6 +28,7 @@ from tests.cluster.fakes import open_pictures, write_picture
 from tests.cluster.test_driver import Notes
 
 RECIPE = Recipe()
+OTHER = {"token": "other", "host": "elsewhere", "pid": 1, "alive_at": 0.0}  # the lease of another driver
 
 
 @pytest.fixture(scope="module")
@@ -117,40 +121,81 @@ def test_a_second_driver_is_refused_until_the_first_ends_or_dies(bucket, monkeyp
     monkeypatch.setattr(cluster.object_store, "SETTLE_S", 0.0)
     with second.locked():  # the first has not renewed its hold
         second.write("failed.jsonl", b"of the second")
-        with pytest.raises(SinkError, match=r"failed\.jsonl is not written: another driver took over"):
+        with pytest.raises(SinkError, match=r"was taken over by another driver"):
             first.write("failed.jsonl", b"of the first")
     assert second.read("failed.jsonl") == b"of the second"
     held.__exit__(None, None, None)
     assert not [thread for thread in threading.enumerate() if thread.name == "lease"]
 
 
-@pytest.mark.parametrize("moment", ["before it removes the old lease", "after it has written its own"])
-def test_of_two_drivers_that_take_over_a_void_lease_one_gets_it(bucket, monkeypatch, moment):
+def test_of_two_drivers_that_take_over_a_void_lease_one_gets_it(bucket, monkeypatch):
     first, second = (ObjectStore(f"s3://{bucket}/out") for _ in range(2))
     old = {"token": "old", "host": "elsewhere", "pid": 1, "alive_at": time.time() - 1000}
     first.write(".higherpose/driver.json", json.dumps(old).encode())
     monkeypatch.setattr(cluster.object_store, "SETTLE_S", 0.0)
     won: list[str] = []
-    read, sleep = ObjectStore.read, time.sleep
-
-    def reads(store: ObjectStore, name: str) -> bytes | None:
-        content = read(store, name)
-        if store is second and moment.startswith("before") and not won:
-            won.append("first")
-            first.locked().__enter__()
-        return content
+    sleep = time.sleep
 
     def slept(seconds: float) -> None:
         sleep(seconds)
-        if moment.startswith("after") and not won:  # the first, which read the old lease too, removes the second's
+        if not won:  # the first, which read the old lease too, replaces the second's
             won.append("first")
             first.write(".higherpose/driver.json", json.dumps({**old, "token": "first"}).encode())
 
-    monkeypatch.setattr(ObjectStore, "read", reads)
     monkeypatch.setattr("cluster.object_store.time.sleep", slept)
     with pytest.raises(SinkError, match="in use by another driver"):
         second.locked().__enter__()
     assert won == ["first"]
+
+
+def test_a_driver_that_takes_over_late_leaves_the_lease_of_another(bucket, monkeypatch):
+    """It has read the void lease; before it writes its own, another driver does."""
+    first, second = (ObjectStore(f"s3://{bucket}/out") for _ in range(2))
+    first.write(".higherpose/driver.json", json.dumps(OTHER).encode())
+    monkeypatch.setattr(cluster.object_store, "SETTLE_S", 0.0)
+    tokens: list[str] = []
+
+    class Late:
+        """The second driver's file system. Its first change comes after the first driver's."""
+
+        def __getattr__(self, name: str) -> object:
+            if name in ("rm_file", "pipe_file") and not tokens:
+                tokens.append(stack.enter_context(first.locked()))
+            return getattr(system, name)
+
+    system = second._files()
+    second._system = Late()  # type: ignore[assignment]
+    with ExitStack() as stack:
+        with pytest.raises(SinkError, match="in use by another driver"):
+            second.locked().__enter__()
+        first.check(tokens[0])
+
+
+def test_a_run_whose_lease_was_taken_over_ends_and_writes_nothing(bucket, monkeypatch):
+    """Another driver writes its lease between the reading and the writing of a renewal."""
+    monkeypatch.setattr(cluster.object_store, "RENEW_EVERY_S", 0.02)
+    first, second = (ObjectStore(f"s3://{bucket}/out") for _ in range(2))
+    read = first.read
+
+    def reads(name: str) -> bytes | None:
+        content = read(name)
+        if threading.current_thread().name == "lease" and second.read(name) == content:
+            second.write(name, json.dumps(OTHER).encode())
+        return content
+
+    def run_on(report: Report) -> None:
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            report.tick(workers=1, running=1, frames_running=0)
+            time.sleep(0.02)
+
+    with first.locked():
+        report = Report(Plan(todo=[], done=0, quarantined=0), RECIPE, first, Quarantine(first), Console(quiet=True))
+        monkeypatch.setattr(first, "read", reads)
+        with pytest.raises(SinkError, match=r"out was taken over by another driver \(process 1 on elsewhere\)"), report:
+            run_on(report)
+    assert second.read("summary.json") is None
+    assert json.loads(second.read(".higherpose/driver.json") or b"") == OTHER
 
 
 @pytest.mark.parametrize("key", ["2026/a[1].png", "what?.png", "a*.png"])
