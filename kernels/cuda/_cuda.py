@@ -4,6 +4,9 @@ No multiplication of a kernel may be fused into a following addition where that 
 rounded on its own, so that kernels give the bits of NumPy and of `kernels.cpu`. `sqrt`, `div` and `rint` round as IEEE
 754 says, on the device and in the simulator. `larger` and `smaller` take the number where the other is NaN.
 
+`add32`, `sub32`, `mul32`, `mad` and `masked` compute with 32-bit integers. With `+` and `*` Numba widens to 64 bits, of
+which each operation is several on a GPU.
+
 `warp_…` and `shuffle` are called by every lane of a warp, and the simulator needs every thread of the block to call
 them: a warp there is 32 threads, or the whole of a smaller block. Only `warp_barrier` makes visible to the other lanes
 what a lane wrote to memory.
@@ -28,6 +31,7 @@ from kernels.cuda.kept import KernelCache, compiler_versions
 __all__ = [
     "SIMULATED",
     "WARP",
+    "add32",
     "as_device_array",
     "as_stream",
     "bits_float",
@@ -45,11 +49,13 @@ __all__ = [
     "mad",
     "masked",
     "mul",
+    "mul32",
     "rint",
     "rounded",
     "shuffle",
     "smaller",
     "sqrt",
+    "sub32",
     "synchronize",
     "u32",
     "warp_ballot",
@@ -135,12 +141,21 @@ if SIMULATED:
     def warp_min_key(key: Value) -> Value:
         return min(_of_warp(key))
 
+    def add32(a: Value, b: Value) -> Value:
+        return int(a) + int(b)
+
+    def sub32(a: Value, b: Value) -> Value:
+        return int(a) - int(b)
+
+    def mul32(a: Value, b: Value) -> Value:
+        return int(a) * int(b)
+
     def mad(a: Value, b: Value, c: Value) -> Value:
-        """a * b + c in 32 bits: Numba computes with 64-bit integers, of which each operation is several on a GPU."""
+        """a * b + c"""
         return int(a) * int(b) + int(c)
 
     def masked(a: Value, mask: Value) -> Value:
-        """a & mask, likewise."""
+        """a & mask"""
         return int(a) & int(mask)
 
     rint, sqrt, floor, larger, smaller = np.rint, np.sqrt, np.floor, np.fmax, np.fmin
@@ -158,19 +173,27 @@ else:
 
     from kernels.cuda.machine_code import Data, from_data, to_data
 
+    def of_two_integers(build: Value) -> Value:
+        """The 32-bit operation that `build`, a method of IRBuilder, writes."""
+
+        @intrinsic
+        def operation(typing_context: Value, a: Value, b: Value) -> Value:
+            def generate(context: Value, builder: Value, signature: Value, arguments: Value) -> Value:
+                return build(builder, *arguments)
+
+            return types.int32(types.int32, types.int32), generate
+
+        return operation
+
+    add32, sub32, mul32 = (of_two_integers(build) for build in (ir.IRBuilder.add, ir.IRBuilder.sub, ir.IRBuilder.mul))
+    masked = of_two_integers(ir.IRBuilder.and_)
+
     @intrinsic
     def mad(typing_context: Value, a: Value, b: Value, c: Value) -> Value:
         def generate(context: Value, builder: Value, signature: Value, arguments: Value) -> Value:
             return builder.add(builder.mul(arguments[0], arguments[1]), arguments[2])
 
         return types.int32(types.int32, types.int32, types.int32), generate
-
-    @intrinsic
-    def masked(typing_context: Value, a: Value, mask: Value) -> Value:
-        def generate(context: Value, builder: Value, signature: Value, arguments: Value) -> Value:
-            return builder.and_(arguments[0], arguments[1])
-
-        return types.int32(types.int32, types.int32), generate
 
     device = cuda.jit(device=True)
 

@@ -30,6 +30,7 @@ from kernels.cuda._cuda import (
     DeviceArray,
     Kernel,
     Stream,
+    add32,
     as_device_array,
     as_stream,
     cuda,
@@ -41,6 +42,7 @@ from kernels.cuda._cuda import (
     mad,
     masked,
     mul,
+    mul32,
     rounded,
     shuffle,
     smaller,
@@ -71,14 +73,14 @@ def fixed_point(value):
 @device
 def pair_rank(distance):
     """What orders a row's costs. distance: 0..255."""
-    return mad(rounded(mul(distance, FINE_STEPS)), 1, rounded(distance))
+    return add32(rounded(mul(distance, FINE_STEPS)), rounded(distance))
 
 
 @device
 def pair_cost(distance):
     """See `kernels.rules`, without the value; above COLUMN_BITS zeros. distance: 0..255."""
-    criterion = np.int64(mad(rounded(distance), ROUNDED_WEIGHT >> (32 - FINE_BITS - COLUMN_BITS), 0)) << 32
-    return criterion | np.int64(mad(rounded(mul(distance, FINE_STEPS)), 1 << COLUMN_BITS, 0))
+    criterion = np.int64(mul32(rounded(distance), ROUNDED_WEIGHT >> (32 - FINE_BITS - COLUMN_BITS))) << 32
+    return criterion | np.int64(mul32(rounded(mul(distance, FINE_STEPS)), 1 << COLUMN_BITS))
 
 
 @device
@@ -97,7 +99,7 @@ def entry_function(shares: int, lanes: int) -> Kernel:
         found = shuffle(values[0], index)
         for share in range(1, shares):
             other = shuffle(values[share], index)
-            found = other if index >= mad(share, lanes, 0) else found
+            found = other if index >= mul32(share, lanes) else found
         return found
 
     return entry_of
@@ -138,8 +140,8 @@ def assign_function(limit: int, column_part: Kernel, distance: Kernel, numbers: 
                 at = np.uint64(u32(column))
                 for i in range(at_once):
                     rank = pair_rank(distance(people, own, column_part(people, at + np.uint64(i * searchers))))
-                    key = int_min(key, mad(rank, 1 << COLUMN_BITS, mad(column, 1, i * searchers)))
-                column = mad(column, 1, at_once * searchers)
+                    key = int_min(key, mad(rank, 1 << COLUMN_BITS, add32(column, i * searchers)))
+                column = add32(column, at_once * searchers)
             return key
 
         return search
@@ -286,7 +288,7 @@ def assign_function(limit: int, column_part: Kernel, distance: Kernel, numbers: 
                     owner[share] = claimant[share]
             if stop < rows:
                 insert(stop, width, columns, people, rows_state, columns_state, column_of)
-            start = mad(stop, 1, 1)
+            start = add32(stop, 1)
 
     return assign
 

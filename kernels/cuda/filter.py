@@ -21,6 +21,7 @@ import numpy as np
 from kernels.cuda._cuda import (
     WARP,
     Kernel,
+    add32,
     bits_float,
     cuda,
     device,
@@ -29,8 +30,10 @@ from kernels.cuda._cuda import (
     kernel,
     larger,
     mad,
+    mul32,
     shuffle,
     smaller,
+    sub32,
     u32,
 )
 from kernels.cuda.maps import ZERO
@@ -60,7 +63,7 @@ def oks(people, joints, person, reference, area, sharpness):
     while k < joints:
         own, its = np.uint64(u32(at)), np.uint64(u32(other))
         if people[own + np.uint64(2)] > ZERO:
-            found = mad(found, 1, 1)
+            found = add32(found, 1)
             if people[its + np.uint64(2)] > ZERO:
                 dx = people[own] - people[its]
                 dy = people[own + np.uint64(1)] - people[its + np.uint64(1)]
@@ -69,7 +72,7 @@ def oks(people, joints, person, reference, area, sharpness):
                     total += np.float32(exp(square * sharpness[u32(k)] * per_area))
                 elif square == ZERO:
                     total += ONE
-        k, at, other = mad(k, 1, 1), mad(at, 1, 3), mad(other, 1, 3)
+        k, at, other = add32(k, 1), add32(at, 3), add32(other, 3)
     return div(total, np.float32(found if found > 0 else 1)) if area >= ZERO else ZERO
 
 
@@ -96,22 +99,22 @@ def filter_kernel(limit: int, joints: int, threads: int = THREADS) -> Kernel:
         t = np.int32(cuda.threadIdx.x)
         lane, start = t & (LANES - 1), np.int32(0)
         while start < people:
-            person = mad(start, 1, t // LANES)
+            person = add32(start, t // LANES)
             left, right, top, bottom = NOWHERE, -NOWHERE, NOWHERE, -NOWHERE
             k = lane if person < people else np.int32(joints)
             while k < joints:
-                at = mad(mad(person, joints, k), 3, 0)
+                at = mul32(mad(person, joints, k), 3)
                 source, to = np.uint64(u32(mad(n, fields, at))), np.uint64(u32(at))
                 x, y, value = draft[source], draft[source + np.uint64(1)], draft[source + np.uint64(2)]
                 staged[to], staged[to + np.uint64(1)], staged[to + np.uint64(2)] = x, y, value
                 if value > ZERO:
                     left, right = smaller(left, x), larger(right, x)
                     top, bottom = smaller(top, y), larger(bottom, y)
-                k = mad(k, 1, LANES)
+                k = add32(k, LANES)
             area = box_area(left, right, top, bottom, t & (WARP - 1))
             if lane == 0 and person < people:
                 areas[u32(person)] = area
-            start = mad(start, 1, threads // LANES)
+            start = add32(start, threads // LANES)
 
     @cuda.jit(device=True)
     def compare_pairs(staged, areas, scores, sharpness, most_alike, people, ranks, repeats):
@@ -122,21 +125,21 @@ def filter_kernel(limit: int, joints: int, threads: int = THREADS) -> Kernel:
         """
         t = np.int32(cuda.threadIdx.x)
         found = np.int32(0)
-        apart = mad(t // WARP, 1, 1)
-        while mad(apart, 2, 0) <= people:
-            ends = apart if mad(apart, 2, 0) == people else people  # half around, the two would meet twice
+        apart = add32(t // WARP, 1)
+        while mul32(apart, 2) <= people:
+            ends = apart if mul32(apart, 2) == people else people  # half around, the two would meet twice
             p = t & (WARP - 1)
             while p < ends:
-                q = mad(p, 1, apart)
-                q = q if q < people else mad(people, -1, q)
+                q = add32(p, apart)
+                q = q if q < people else sub32(q, people)
                 is_weaker = scores[u32(p)] < scores[u32(q)] or (scores[u32(p)] == scores[u32(q)] and p > q)
                 weak, strong = (p, q) if is_weaker else (q, p)
                 cuda.atomic.add(ranks, u32(weak), 1)
                 if most_alike <= ONE and oks(staged, joints, weak, strong, areas[u32(strong)], sharpness) > most_alike:
                     cuda.atomic.or_(repeats, u32(mad(weak, words, strong >> 5)), u32(1 << (strong & 31)))
                     found = np.int32(1)
-                p = mad(p, 1, lanes)
-            apart = mad(apart, 1, warps)
+                p = add32(p, lanes)
+            apart = add32(apart, warps)
         return found
 
     @cuda.jit(device=True)
@@ -152,7 +155,7 @@ def filter_kernel(limit: int, joints: int, threads: int = THREADS) -> Kernel:
                 unlike = unlike and repeats[u32(mad(p, words, word))] & kept[word] == 0
             if unlike:
                 kept[u32(u32(p) >> u32(5))] |= u32(1 << (p & 31))
-            rank = mad(rank, 1, 1)
+            rank = add32(rank, 1)
 
     @cuda.jit(device=True)
     def kept_before(person, kept):
@@ -161,9 +164,9 @@ def filter_kernel(limit: int, joints: int, threads: int = THREADS) -> Kernel:
         for word in range(words):
             before = mad(word, -32, person)
             if before >= 32:
-                count = mad(count, 1, cuda.popc(kept[word]))
+                count = add32(count, cuda.popc(kept[word]))
             elif before > 0:
-                count = mad(count, 1, cuda.popc(u32(kept[word] & u32((1 << before) - 1))))
+                count = add32(count, cuda.popc(u32(kept[word] & u32((1 << before) - 1))))
         return count
 
     @cuda.jit(device=True)
@@ -174,12 +177,12 @@ def filter_kernel(limit: int, joints: int, threads: int = THREADS) -> Kernel:
             p = np.int32(u32(i) // u32(joints))
             x, y, value = ZERO, ZERO, ZERO
             if p < kept:
-                own = np.uint64(u32(mad(mad(chosen[u32(p)], joints, mad(p, -joints, i)), 3, 0)))
+                own = np.uint64(u32(mul32(mad(chosen[u32(p)], joints, mad(p, -joints, i)), 3)))
                 if staged[own + np.uint64(2)] >= min_joint:
                     x, y, value = staged[own], staged[own + np.uint64(1)], staged[own + np.uint64(2)]
-            to = np.uint64(u32(mad(n, fields, mad(i, 3, 0))))
+            to = np.uint64(u32(mad(n, fields, mul32(i, 3))))
             packed[to], packed[to + np.uint64(1)], packed[to + np.uint64(2)] = x, y, value
-            i = mad(i, 1, threads)
+            i = add32(i, threads)
 
     @kernel
     def filter_people(draft, sharpness, limits, packed):
@@ -204,7 +207,7 @@ def filter_kernel(limit: int, joints: int, threads: int = THREADS) -> Kernel:
         if t < joints:
             own_sharpness[t] = sharpness[t]
         if t < people:
-            scores[t], ranks[t] = draft[u32(mad(scores_at, 1, t))], 0
+            scores[t], ranks[t] = draft[u32(add32(scores_at, t))], 0
             for word in range(words):
                 repeats[u32(mad(t, words, word))] = 0
         cuda.syncthreads()
@@ -221,9 +224,9 @@ def filter_kernel(limit: int, joints: int, threads: int = THREADS) -> Kernel:
             stays = stays and kept_bits[u32(t) >> u32(5)] >> u32(t & 31) & u32(1) != 0
         if stays:
             chosen[u32(place)] = t
-            packed[u32(mad(scores_at, 1, place))] = scores[t]
+            packed[u32(add32(scores_at, place))] = scores[t]
         if kept <= t and t < limit:  # noqa: PLR1716 - chained, Numba computes both in 64 bits
-            packed[u32(mad(scores_at, 1, t))] = ZERO
+            packed[u32(add32(scores_at, t))] = ZERO
         if t == 0:
             packed[u32(count_at)] = bits_float(kept)
         cuda.syncthreads()

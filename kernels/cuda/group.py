@@ -20,12 +20,14 @@ import numpy as np
 from kernels.cuda._cuda import (
     WARP,
     Kernel,
+    add32,
     bits_float,
     cuda,
     device,
     div,
     kernel,
     mad,
+    mul32,
     smaller,
     u32,
     warp_ballot,
@@ -115,11 +117,11 @@ def group_kernel(limit: int, joints: int, paired: bool, lanes: int = WARP) -> Ke
             opens = row < rows and not (person < people and is_near)
             bits = warp_ballot(opens)
             if opens:
-                person = mad(people, 1, mad(opened, 1, cuda.popc(u32(bits & u32((1 << t) - 1)))))
-            opened = mad(opened, 1, cuda.popc(bits))
+                person = add32(people, add32(opened, cuda.popc(u32(bits & u32((1 << t) - 1)))))
+            opened = add32(opened, cuda.popc(bits))
             if row < rows and person < limit:
                 arrivals[u32(person)] = row
-        return min(np.int32(limit), mad(people, 1, opened))
+        return min(np.int32(limit), add32(people, opened))
 
     @cuda.jit(device=True)
     def join_people(k, candidates, arrivals, tables, members, means, centres):
@@ -137,7 +139,7 @@ def group_kernel(limit: int, joints: int, paired: bool, lanes: int = WARP) -> Ke
                 arrivals[u32(own)], taken[at] = NOBODY, row
                 table[at], table[at + TAGS] = value if row != NOBODY else ZERO, tag0
                 if row != NOBODY:
-                    n = mad(joined[share], 1, 1)
+                    n = add32(joined[share], 1)
                     total = sums0[share] + tag0
                     if paired:
                         table[at + MORE] = tag1
@@ -145,9 +147,9 @@ def group_kernel(limit: int, joints: int, paired: bool, lanes: int = WARP) -> Ke
                         means[1][share] = div(sums1[share], np.float32(n))
                         centres[np.uint64(u32(own)) + second] = means[1][share]
                     else:  # in the order in which they joined, for `tag_sum`
-                        table[u32(mad(n, limit, mad(own, 1, 2 * cells - limit)))] = tag0
+                        table[u32(mad(n, limit, add32(own, 2 * cells - limit)))] = tag0
                         if n & 7 == 0:
-                            total = tag_sum(table, mad(own, 1, 2 * cells), limit, n, True)
+                            total = tag_sum(table, add32(own, 2 * cells), limit, n, True)
                     joined[share], sums0[share], means[0][share] = n, total, div(total, np.float32(n))
                     centres[u32(own)] = means[0][share]
 
@@ -183,7 +185,7 @@ def group_kernel(limit: int, joints: int, paired: bool, lanes: int = WARP) -> Ke
             for share in range(shares):
                 for i in range(3):
                     candidates[i][share] = ahead[i][share]
-            step = mad(step, 1, 1)
+            step = add32(step, 1)
             if step < joints:
                 next_rows = totals[n, u32(step)]
                 load_candidates(found, n, step, ahead)
@@ -198,16 +200,16 @@ def group_kernel(limit: int, joints: int, paired: bool, lanes: int = WARP) -> Ke
     def centre_of(person, table):
         """The mean tag of a person's joints, in joint order."""
         n, more = np.int32(0), ZERO
-        to, i = mad(person, 1, cells), np.int32(person)
+        to, i = add32(person, cells), np.int32(person)
         for _ in range(np.int32(joints)):
             at = np.uint64(u32(i))
             if table[at] > ZERO:
                 table[u32(to)] = table[at + TAGS]
                 if paired:
                     more += table[at + MORE]
-                to, n = mad(to, 1, limit), mad(n, 1, 1)
-            i = mad(i, 1, limit)
-        return tag_mean(table, mad(person, 1, cells), limit, n, not paired), div(more, np.float32(n))
+                to, n = add32(to, limit), add32(n, 1)
+            i = add32(i, limit)
+        return tag_mean(table, add32(person, cells), limit, n, not paired), div(more, np.float32(n))
 
     @cuda.jit(device=True)
     def keep_strong(people, min_score, table, chosen, n, centres, packed):
@@ -222,16 +224,16 @@ def group_kernel(limit: int, joints: int, paired: bool, lanes: int = WARP) -> Ke
                 stays = score >= min_score
             bits = warp_ballot(stays)
             if stays:
-                p = mad(kept, 1, cuda.popc(u32(bits & u32((1 << t) - 1))))
+                p = add32(kept, cuda.popc(u32(bits & u32((1 << t) - 1))))
                 chosen[u32(p)] = person
-                packed[u32(mad(scores_at, 1, p))] = score
-                centre = mad(mad(n, limit, p), 2, 0)
-                centres[u32(centre)], centres[u32(mad(centre, 1, 1))] = centre_of(person, table)
-            kept = mad(kept, 1, cuda.popc(bits))
+                packed[u32(add32(scores_at, p))] = score
+                centre = mad(mad(n, limit, p), 2, 0)  # not mul32: it moves this, for compute capability 12.0
+                centres[u32(centre)], centres[u32(add32(centre, 1))] = centre_of(person, table)
+            kept = add32(kept, cuda.popc(bits))
         for share in range(shares):
             p = mad(share, lanes, t)
             if kept <= p and p < limit:  # noqa: PLR1716 - chained, Numba computes both in 64 bits
-                packed[u32(mad(scores_at, 1, p))] = ZERO
+                packed[u32(add32(scores_at, p))] = ZERO
         if t == 0:
             packed[u32(count_place(n, frames, limit, 3 * cells))] = bits_float(kept)
         return kept
@@ -250,9 +252,9 @@ def group_kernel(limit: int, joints: int, paired: bool, lanes: int = WARP) -> Ke
                 if value > ZERO:
                     at = mad(mad(n, joints, orders[2, u32(k)]), FIELDS * limit, tables[0][own])
                     x, y = found[u32(at)], found[u32(mad(Y, limit, at))]
-            to = np.uint64(u32(mad(mad(n, cells, i), 3, 0)))
+            to = np.uint64(u32(mul32(mad(n, cells, i), 3)))
             packed[to], packed[to + np.uint64(1)], packed[to + np.uint64(2)] = x, y, value
-            i = mad(i, 1, lanes)
+            i = add32(i, lanes)
 
     @cuda.jit(device=True)
     def list_missing(kept, table, chosen, n, missing, searches):
@@ -261,7 +263,7 @@ def group_kernel(limit: int, joints: int, paired: bool, lanes: int = WARP) -> Ke
         listed = np.int32(0)
         start = np.int32(0)
         while start < kept * joints:
-            i = mad(start, 1, t)
+            i = add32(start, t)
             lacks = False
             if i < kept * joints:
                 p = np.int32(u32(i) // u32(joints))
@@ -269,13 +271,13 @@ def group_kernel(limit: int, joints: int, paired: bool, lanes: int = WARP) -> Ke
             bits = warp_ballot(lacks)
             if lacks:
                 below = np.int32(cuda.popc(u32(bits & u32((1 << t) - 1))))
-                missing[u32(mad(n, 1 + cells, mad(listed, 1, mad(below, 1, 1))))] = i
+                missing[u32(mad(n, 1 + cells, add32(listed, add32(below, 1))))] = i
                 to = mad(n, 2 * cells, i)
-                searches[u32(to)], searches[u32(mad(to, 1, cells))] = UNSEARCHED, 0
-            listed = mad(listed, 1, cuda.popc(bits))
-            start = mad(start, 1, lanes)
+                searches[u32(to)], searches[u32(add32(to, cells))] = UNSEARCHED, 0
+            listed = add32(listed, cuda.popc(bits))
+            start = add32(start, lanes)
         if t == 0:
-            missing[u32(mad(n, 1 + cells, 0))] = listed
+            missing[u32(mul32(n, 1 + cells))] = listed
 
     @kernel
     def group_people(found, totals, orders, limits, centres, missing, searches, packed):
@@ -298,7 +300,7 @@ def group_kernel(limit: int, joints: int, paired: bool, lanes: int = WARP) -> Ke
             people_tags[u32(i)] = NOWHERE
             if i < limit:
                 arrivals[u32(i)] = NOBODY
-            i = mad(i, 1, lanes)
+            i = add32(i, lanes)
         # no barrier: the first people are opened by the lanes that wrote their entries, and walk_joints has the next
         people = walk_joints(found, totals, orders, n, limits[0], people_tags, claims, arrivals, tables)
         kept = keep_strong(people, limits[1], table, claims, n, centres, packed)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels.cuda._cuda import device, float_bits, int_max, int_min, mad, mul, u32
+from kernels.cuda._cuda import add32, device, float_bits, int_max, int_min, mad, mul, mul32, sub32, u32
 from kernels.rules import FAR, NEAR
 
 HALF = np.float32(0.5)
@@ -43,15 +43,15 @@ def far_index(fine, size):
 @device
 def plane_start(image, plane, planes, cells):
     """The offset of an image's plane in a flat array of maps (images, planes, cells)."""
-    return mad(mad(image, planes, plane), cells, 0)
+    return mul32(mad(image, planes, plane), cells)
 
 
 @device
 def tag_start(image, k, twin, K, cells, numbers, value):
     """`plane_start` of the plane that a value (0 or 1) of joint k's tags comes from. numbers: D."""
     if numbers == 2:
-        return plane_start(image, mad(K, value, k), mad(K, 2, 0), cells)
-    return plane_start(mad(image, 1, value), twin if value == 1 else k, K, cells)
+        return plane_start(image, mad(K, value, k), mul32(K, 2), cells)
+    return plane_start(add32(image, value), twin if value == 1 else k, K, cells)
 
 
 @device
@@ -60,9 +60,9 @@ def heat_cell(maps, plain, mirror, mirrored, w, y, x):
 
     plain, mirror: offsets of the joint's plane of the frame and of its twin's of the mirrored frame, (h, w) each.
     """
-    value = np.float32(maps[u32(mad(y, w, mad(plain, 1, x)))])
+    value = np.float32(maps[u32(mad(y, w, add32(plain, x)))])
     if mirrored:
-        value = (value + np.float32(maps[u32(mad(y, w, mad(x, -1, mad(mirror, 1, w - 1))))])) * HALF
+        value = (value + np.float32(maps[u32(mad(y, w, sub32(add32(mirror, w - 1), x)))])) * HALF
     return value
 
 
@@ -88,8 +88,8 @@ def heat_at(maps, plain, mirror, mirrored, project, hw, y, x):
 @device
 def tag_cell(maps, plane, flipped, w, y, x):
     """A tag map (h/2, w/2) at its own resolution; flipped: a plane of the mirrored frame, turned back."""
-    column = mad(x, -1, w - 1) if flipped else np.int32(x)
-    return np.float32(maps[u32(mad(y, w, mad(plane, 1, column)))])
+    column = sub32(w - 1, x) if flipped else np.int32(x)
+    return np.float32(maps[u32(mad(y, w, add32(plane, column)))])
 
 
 @device

@@ -9,13 +9,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.cuda._cuda import DeviceArray, device, mad
+from kernels.cuda._cuda import DeviceArray, device, mad, mul32
 
 
 @device
 def scores_place(n, frames, limit, fields):
     """Where the scores of image n begin. fields: values of the keypoints of an image, limit * K * 3."""
-    return mad(n, limit, mad(frames, fields, 0))
+    return mad(n, limit, mul32(frames, fields))
 
 
 @device

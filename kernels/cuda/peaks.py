@@ -21,6 +21,7 @@ import numpy as np
 
 from kernels.cuda._cuda import (
     Kernel,
+    add32,
     cuda,
     device,
     float_bits,
@@ -29,6 +30,8 @@ from kernels.cuda._cuda import (
     kernel,
     larger,
     mad,
+    mul32,
+    sub32,
     u32,
     warp_barrier,
     warp_max,
@@ -108,9 +111,9 @@ def peaks_kernel(radius: int, mirrored: bool, project: bool, tile: int = TILE, n
         highest = ZERO
         west_above, east_above, west, east = ZERO, ZERO, ZERO, ZERO
         for row in range(-1, rows + 1) if project else range(rows):
-            y = inside(mad(row, 1, first), h)
-            at = np.int64(u32(mad(y, w, mad(plain, 1, x))))
-            mirror_at = np.int64(u32(mad(y, w, mad(x, -1, mad(mirror, 1, w - 1)))))
+            y = inside(add32(first, row), h)
+            at = np.int64(u32(mad(y, w, add32(plain, x))))
+            mirror_at = np.int64(u32(mad(y, w, sub32(add32(mirror, w - 1), x))))
             here = beside(maps, at, mirror_at, 0)
             if project:
                 west_below = blend(here, beside(maps, at, mirror_at, left))
@@ -131,7 +134,7 @@ def peaks_kernel(radius: int, mirrored: bool, project: bool, tile: int = TILE, n
         x = inside((x0 >> 1) - 1 + int_min(column, np.int32(reach - 1)), hw[1])
         last = int_min(np.int32((y0 >> 1) + reach - 2), np.int32(hw[0] - 1))
         for share in range((reach + STRIPS - 1) // STRIPS):
-            y = int_min(int_max(mad(share, STRIPS, mad(row, 1, (y0 >> 1) - 1)), np.int32(0)), last)
+            y = int_min(int_max(mad(share, STRIPS, add32(row, (y0 >> 1) - 1)), np.int32(0)), last)
             tag = tag_cell(tags, plane, flipped, hw[1], y, x)
             low, high = larger(low, -tag), larger(high, tag)
         return low, high
@@ -145,32 +148,32 @@ def peaks_kernel(radius: int, mirrored: bool, project: bool, tile: int = TILE, n
         while i < side * side:
             row = np.int32(u32(i) // u32(side))
             column = mad(row, -side, i)
-            y, x = inside(mad(row, 1, y0 - halo), h), inside(mad(column, 1, x0 - halo), w)
+            y, x = inside(add32(row, y0 - halo), h), inside(add32(column, x0 - halo), w)
             cells[u32(i)] = heat_cell(maps, plain, mirror, mirrored, w, y, x)
-            i = mad(lanes, 1, i)
+            i = add32(i, lanes)
         warp_barrier()
         i = t
         while i < span * span:
             row = np.int32(u32(i) // u32(span))
             column = mad(row, -span, i)
-            y, x = mad(row, 1, y0 - ring), mad(column, 1, x0 - ring)
+            y, x = add32(row, y0 - ring), add32(column, x0 - ring)
             is_map = y >= 0 and y < h and x >= 0 and x < w
             if project:
-                at = np.uint64(u32(mad(row, side, mad(column, 1, side + 1))))
+                at = np.uint64(u32(mad(row, side, add32(column, side + 1))))
                 here, above, below = cells[at], cells[at - np.uint64(side)], cells[at + np.uint64(side)]
                 west, east = blend(here, cells[at - np.uint64(1)]), blend(here, cells[at + np.uint64(1)])
                 above_west = blend(above, cells[at - np.uint64(side + 1)])
                 above_east = blend(above, cells[at - np.uint64(side - 1)])
                 below_west = blend(below, cells[at + np.uint64(side - 1)])
                 below_east = blend(below, cells[at + np.uint64(side + 1)])
-                to = np.uint64(u32(mad(row, 2 * width, mad(column, 2, 0))))
+                to = np.uint64(u32(mad(row, 2 * width, mul32(column, 2))))
                 fine[to] = larger(blend(west, above_west), NOTHING) if is_map else NOTHING
                 fine[to + np.uint64(1)] = larger(blend(east, above_east), NOTHING) if is_map else NOTHING
                 fine[to + np.uint64(width)] = larger(blend(west, below_west), NOTHING) if is_map else NOTHING
                 fine[to + np.uint64(width + 1)] = larger(blend(east, below_east), NOTHING) if is_map else NOTHING
             else:
                 fine[u32(i)] = larger(cells[u32(i)], NOTHING) if is_map else NOTHING
-            i = mad(lanes, 1, i)
+            i = add32(i, lanes)
         warp_barrier()
 
     @device
@@ -209,24 +212,24 @@ def peaks_kernel(radius: int, mirrored: bool, project: bool, tile: int = TILE, n
         k = mad(n, -K, plane)
         twin = orders[0, u32(k)]
         first = np.int32(n * images)
-        y0, x0 = mad(cuda.blockIdx.y, tile, 0), mad(cuda.blockIdx.x, tile, 0)
-        plain, mirror = plane_start(first, k, K, mad(h, w, 0)), plane_start(first + 1, twin, K, mad(h, w, 0))
+        y0, x0 = mul32(cuda.blockIdx.y, tile), mul32(cuda.blockIdx.x, tile)
+        plain, mirror = plane_start(first, k, K, mul32(h, w)), plane_start(first + 1, twin, K, mul32(h, w))
 
         row, column = np.int32(u32(t) // u32(tile)), np.int32(u32(t) % u32(tile))
-        x, y = inside(mad(x0, 1, column), w), mad(row, rows, y0)
+        x, y = inside(add32(x0, column), w), mad(row, rows, y0)
         if x0 > 0 and x0 + tile < w:  # with constant steps it takes half of the instructions
             highest = highest_of(heatmaps, plain, mirror, (h, w), y, x, -1, 1)
         else:
             left, right = np.int64(inside(x - 1, w) - x), np.int64(inside(x + 1, w) - x)
             highest = highest_of(heatmaps, plain, mirror, (h, w), y, x, left, right)
         highest = warp_max(highest)
-        tiles = mad(cuda.gridDim.x, cuda.gridDim.y, 0)
-        to = mad(mad(plane, BOUNDS, 0), tiles, mad(cuda.blockIdx.y, cuda.gridDim.x, cuda.blockIdx.x))
+        tiles = mul32(cuda.gridDim.x, cuda.gridDim.y)
+        to = mad(mul32(plane, BOUNDS), tiles, mad(cuda.blockIdx.y, cuda.gridDim.x, cuda.blockIdx.x))
         if t == 0:
             bounds[u32(to)] = highest
         tag_hw = (h >> 1, w >> 1)
         for value in range(values):
-            tag_plane = tag_start(first, k, twin, K, mad(tag_hw[0], tag_hw[1], 0), numbers, value)
+            tag_plane = tag_start(first, k, twin, K, mul32(tag_hw[0], tag_hw[1]), numbers, value)
             flipped = value == 1 and numbers == 1
             low, high = tag_range(tags, tag_plane, flipped, tag_hw, y0, x0, row, column)
             low, high = warp_max(low), warp_max(high)
@@ -241,7 +244,7 @@ def peaks_kernel(radius: int, mirrored: bool, project: bool, tile: int = TILE, n
             i = u32(mad(share, lanes, t))
             row = np.int32(i // u32(tile * scale))
             column = mad(row, -tile * scale, i)
-            at = np.uint64(u32(mad(row, width, mad(column, 1, ring * scale * (width + 1)))))
+            at = np.uint64(u32(mad(row, width, add32(column, ring * scale * (width + 1)))))
             value = fine[at]
             if value > threshold and beats_neighbours(fine, at, value) and beats_window(fine, at, value):
                 index = (y0 * scale + row) * (w * scale) + x0 * scale + column

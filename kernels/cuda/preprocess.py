@@ -19,6 +19,7 @@ import numpy as np
 from kernels.cuda._cuda import (
     DeviceArray,
     Stream,
+    add32,
     as_device_array,
     as_stream,
     cuda,
@@ -28,7 +29,9 @@ from kernels.cuda._cuda import (
     larger,
     mad,
     mul,
+    mul32,
     smaller,
+    sub32,
     u32,
 )
 from kernels.cuda.maps import ZERO, inside
@@ -53,7 +56,7 @@ def neighbours(at, size):
     at = smaller(larger(at, np.float32(-2)), np.float32(size) + ONE)
     whole = floor(at)
     first = np.int32(whole)
-    second = mad(first, 1, 1)
+    second = add32(first, 1)
     second_weight = at - whole
     first_weight = ONE - second_weight
     first_weight = first_weight if is_inside(first, size) else ZERO
@@ -90,17 +93,17 @@ def warp_frames(frames, out, sizes, geometry, gain, offset, mirror):
     at_y = mul(np.float32(y) - np.float32(0.5) * np.float32(H), geometry[0]) + geometry[2]
     x0, x1, left_weight, right_weight = neighbours(at_x, w)
     y0, y1, upper_weight, lower_weight = neighbours(at_y, h)
-    width, first = mad(w, 3, 0), mad(f, h, 0)
-    upper = taps(frames, mad(mad(first, 1, y0), width, 0), left_weight, right_weight, x0, x1)
-    lower = taps(frames, mad(mad(first, 1, y1), width, 0), left_weight, right_weight, x0, x1)
-    plane = mad(H, W, 0)
-    image = mad(mad(f, 2 if mirror else 1, 0), mad(plane, 3, 0), mad(y, W, 0))
+    width, first = mul32(w, 3), mul32(f, h)
+    upper = taps(frames, mul32(add32(first, y0), width), left_weight, right_weight, x0, x1)
+    lower = taps(frames, mul32(add32(first, y1), width), left_weight, right_weight, x0, x1)
+    plane = mul32(H, W)
+    image = mad(mul32(f, 2 if mirror else 1), mul32(plane, 3), mul32(y, W))
     for c in range(3):
         b = 2 - c  # frames are BGR
         value = (upper_weight * upper[b] + lower_weight * lower[b]) * gain[c] + offset[c]
-        out[u32(mad(plane, c, mad(image, 1, x)))] = value
+        out[u32(mad(plane, c, add32(image, x)))] = value
         if mirror:
-            out[u32(mad(plane, c + 3, mad(x, -1, mad(image, 1, W - 1))))] = value
+            out[u32(mad(plane, c + 3, sub32(add32(image, W - 1), x)))] = value
 
 
 def preprocess(

@@ -18,6 +18,7 @@ from kernels.colour import Colour
 from kernels.cuda._cuda import (
     DeviceArray,
     Stream,
+    add32,
     as_device_array,
     as_stream,
     cuda,
@@ -26,7 +27,9 @@ from kernels.cuda._cuda import (
     larger,
     mad,
     mul,
+    mul32,
     smaller,
+    sub32,
     u32,
 )
 from kernels.cuda.maps import ZERO
@@ -43,7 +46,7 @@ def cut(level):
 def rgb_at(frames, luma_row, chroma_row, x, colour):
     """One pixel, each channel in 0..255. luma_row, chroma_row: where its rows of Y and of U and V start."""
     pair = np.uint64(u32(mad(x >> 1, 2, chroma_row)))
-    grey = mul(colour[1], np.float32(frames[u32(mad(x, 1, luma_row))]) - colour[0])
+    grey = mul(colour[1], np.float32(frames[u32(add32(x, luma_row))]) - colour[0])
     u = np.float32(frames[pair]) - MIDDLE
     v = np.float32(frames[pair + np.uint64(1)]) - MIDDLE
     green = grey + mul(colour[3], u) + mul(colour[4], v)
@@ -77,21 +80,21 @@ def warp_nv12(frames, out, sizes, geometry, colour, normal, mirror):
     at_y = mul(np.float32(y) - np.float32(0.5) * np.float32(H), geometry[0]) + geometry[2]
     x0, x1, left_weight, right_weight = neighbours(at_x, w)
     y0, y1, upper_weight, lower_weight = neighbours(at_y, h)
-    first = mad(f, mad(h, 1, mad(h, 1, 1) >> 1), 0)  # row of the frame's first Y
-    chroma = mad(first, 1, h)
-    luma_row, chroma_row = mad(mad(first, 1, y0), pitch, 0), mad(mad(chroma, 1, y0 >> 1), pitch, 0)
+    first = mul32(f, add32(h, add32(h, 1) >> 1))  # row of the frame's first Y
+    chroma = add32(first, h)
+    luma_row, chroma_row = mul32(add32(first, y0), pitch), mul32(add32(chroma, y0 >> 1), pitch)
     left, right = rgb_at(frames, luma_row, chroma_row, x0, colour), rgb_at(frames, luma_row, chroma_row, x1, colour)
     upper = between(left, right, left_weight, right_weight)
-    luma_row, chroma_row = mad(mad(first, 1, y1), pitch, 0), mad(mad(chroma, 1, y1 >> 1), pitch, 0)
+    luma_row, chroma_row = mul32(add32(first, y1), pitch), mul32(add32(chroma, y1 >> 1), pitch)
     left, right = rgb_at(frames, luma_row, chroma_row, x0, colour), rgb_at(frames, luma_row, chroma_row, x1, colour)
     rgb = between(upper, between(left, right, left_weight, right_weight), upper_weight, lower_weight)
-    plane = mad(H, W, 0)
-    image = mad(mad(f, 2 if mirror else 1, 0), mad(plane, 3, 0), mad(y, W, 0))
+    plane = mul32(H, W)
+    image = mad(mul32(f, 2 if mirror else 1), mul32(plane, 3), mul32(y, W))
     for c in range(3):
         value = mul(rgb[c], normal[c]) + normal[c + 3]
-        out[u32(mad(plane, c, mad(image, 1, x)))] = value
+        out[u32(mad(plane, c, add32(image, x)))] = value
         if mirror:
-            out[u32(mad(plane, c + 3, mad(x, -1, mad(image, 1, W - 1))))] = value
+            out[u32(mad(plane, c + 3, sub32(add32(image, W - 1), x)))] = value
 
 
 def preprocess_nv12(

@@ -22,6 +22,7 @@ import numpy as np
 
 from kernels.cuda._cuda import (
     Kernel,
+    add32,
     bits_float,
     cuda,
     device,
@@ -30,8 +31,10 @@ from kernels.cuda._cuda import (
     kernel,
     larger,
     mad,
+    mul32,
     shuffle,
     smaller,
+    sub32,
     u32,
     warp_ballot,
     warp_max,
@@ -150,7 +153,7 @@ def refine_kernel(limit: int, joints: int, mirrored: bool, project: bool, tile: 
     @device
     def tile_bound(bounds, at, tiles, tag0, tag1):
         """No cell of the tile has a higher score. at: of its first entry in bounds."""
-        low, high = -bounds[u32(mad(tiles, 1, at))], bounds[u32(mad(tiles, 2, at))]
+        low, high = -bounds[u32(add32(at, tiles))], bounds[u32(mad(tiles, 2, at))]
         gap0, gap1 = tag_gap(low, high, tag0), ZERO
         if paired:
             low, high = -bounds[u32(mad(tiles, 3, at))], bounds[u32(mad(tiles, 4, at))]
@@ -163,7 +166,7 @@ def refine_kernel(limit: int, joints: int, mirrored: bool, project: bool, tile: 
         h, w = hw
         y = inside(y, h)
         if is_inner:
-            return inner_heat(maps, mad(y, w, mad(plain, 1, x)), mad(y, w, mad(x, -1, mad(mirror, 1, w - 1))))
+            return inner_heat(maps, mad(y, w, add32(plain, x)), mad(y, w, sub32(add32(mirror, w - 1), x)))
         return (
             heat_cell(maps, plain, mirror, mirrored, w, y, inside(x, w)),
             heat_cell(maps, plain, mirror, mirrored, w, y, inside(x + 1, w)),
@@ -193,9 +196,9 @@ def refine_kernel(limit: int, joints: int, mirrored: bool, project: bool, tile: 
         h, w = hw
         y = inside(y, h)
         if is_inner:
-            at, one, two = np.uint64(u32(mad(y, w, mad(plane, 1, x)))), np.uint64(1), np.uint64(2)
+            at, one, two = np.uint64(u32(mad(y, w, add32(plane, x)))), np.uint64(1), np.uint64(2)
             if flipped:
-                at = np.uint64(u32(mad(y, w, mad(x, -1, mad(plane, 1, w - 1)))))
+                at = np.uint64(u32(mad(y, w, sub32(add32(plane, w - 1), x))))
                 return np.float32(tags[at]), np.float32(tags[at - one]), np.float32(tags[at - two])
             return np.float32(tags[at]), np.float32(tags[at + one]), np.float32(tags[at + two])
         return (
@@ -244,7 +247,7 @@ def refine_kernel(limit: int, joints: int, mirrored: bool, project: bool, tile: 
         for i in range(decode_cells):
             found = heat[i] - rounded_distance(own[i], more[i], centre[0], centre[1], values)
             if found > score:
-                score, at = found, mad(i, 1, index)
+                score, at = found, add32(index, i)
         return score, at
 
     @device
@@ -274,10 +277,10 @@ def refine_kernel(limit: int, joints: int, mirrored: bool, project: bool, tile: 
             heat0, heat1, heat2, heat3 = doubled_cells(heat0, heat1, heat2, heat3)
         own0, own1, own2, own3 = decoded_tags(a, b, c)
         more0, more1, more2, more3 = decoded_tags(d, e, f) if paired else (own0, own1, own2, own3)
-        W = mad(w, scale, 0)
-        index = mad(mad(y, decode_cells, 0), W, mad(x, decode_cells, 0))
+        W = mul32(w, scale)
+        index = mad(mul32(y, decode_cells), W, mul32(x, decode_cells))
         best = best_of_row(nothing, heat0, own0, more0, centre, index)
-        best = best_of_row(best, heat1, own1, more1, centre, mad(W, 1, index))
+        best = best_of_row(best, heat1, own1, more1, centre, add32(index, W))
         if project:
             best = best_of_row(best, heat2, own2, more2, centre, mad(W, 2, index))
             best = best_of_row(best, heat3, own3, more3, centre, mad(W, 3, index))
@@ -291,7 +294,7 @@ def refine_kernel(limit: int, joints: int, mirrored: bool, project: bool, tile: 
             i = u32(mad(share, lanes, lane))
             row, column = np.int32(i // u32(tag_tile)), np.int32(i % u32(tag_tile))
             if row < tag_tile:
-                y, x = mad(corner[0], 1, row), mad(corner[1], 1, column)
+                y, x = add32(corner[0], row), add32(corner[1], column)
                 score, index = search_cell(heatmaps, tags, planes, hw, y, x, centre, least)
                 if score > NOTHING:
                     best = max(best, key_of(score, index))
@@ -301,25 +304,25 @@ def refine_kernel(limit: int, joints: int, mirrored: bool, project: bool, tile: 
     def write_joint(heatmaps, plain, mirror, hw, index, keypoints, to):
         """The cell of this index as a keypoint, if its value is above 0. A warp calls: a lane for each neighbour."""
         t = np.int32(cuda.threadIdx.x)
-        H, W = mad(hw[0], scale, 0), mad(hw[1], scale, 0)
+        H, W = mul32(hw[0], scale), mul32(hw[1], scale)
         y, x = np.int32(u32(index) // u32(W)), np.int32(u32(index) % u32(W))
         below, right = np.int32(t == 3) - np.int32(t == 4), np.int32(t == 1) - np.int32(t == 2)
-        own_y, own_x = inside(mad(below, 1, y), H), inside(mad(right, 1, x), W)
+        own_y, own_x = inside(add32(y, below), H), inside(add32(x, right), W)
         own = heat_at(heatmaps, plain, mirror, mirrored, project, hw, own_y, own_x)
         shift_x = quarter(shuffle(own, 1), shuffle(own, 2))
         shift_y = quarter(shuffle(own, 3), shuffle(own, 4))
         if t == 0 and own > ZERO:
             keypoints[u32(to)] = (np.float32(x) + shift_x) * cell
-            keypoints[u32(mad(to, 1, 1))] = (np.float32(y) + shift_y) * cell
-            keypoints[u32(mad(to, 1, 2))] = own
+            keypoints[u32(add32(to, 1))] = (np.float32(y) + shift_y) * cell
+            keypoints[u32(add32(to, 2))] = own
 
     @device
     def planes_of(image, k, twin, K, hw):
         """Where joint k's planes begin, in an image's two frames: heat and twin's heat, first and second tags."""
-        cells_of_map, cells_of_tags = mad(hw[0], hw[1], 0), mad(hw[0] >> 1, hw[1] >> 1, 0)
+        cells_of_map, cells_of_tags = mul32(hw[0], hw[1]), mul32(hw[0] >> 1, hw[1] >> 1)
         return (
             plane_start(image, k, K, cells_of_map),
-            plane_start(mad(image, 1, 1), twin, K, cells_of_map),
+            plane_start(add32(image, 1), twin, K, cells_of_map),
             tag_start(image, k, twin, K, cells_of_tags, numbers, 0),
             tag_start(image, k, twin, K, cells_of_tags, numbers, 1),
         )
@@ -333,14 +336,14 @@ def refine_kernel(limit: int, joints: int, mirrored: bool, project: bool, tile: 
         heatmaps, tags, bounds = maps
         share, shares = part
         t, across = np.int32(cuda.threadIdx.x), tiles_across(hw[1])
-        tiles = mad(across, tiles_across(hw[0]), 0)
+        tiles = mul32(across, tiles_across(hw[0]))
         least = unordered(np.int32(best >> 32))
         start = share
         while start < tiles:
             own = mad(t, shares, start)
             bound = NOTHING
             if own < tiles:
-                bound = tile_bound(bounds, mad(bounds_at, 1, own), tiles, centre[0], centre[1])
+                bound = tile_bound(bounds, add32(bounds_at, own), tiles, centre[0], centre[1])
             while True:
                 highest = warp_max(bound)
                 if highest == NOTHING or highest < least:
@@ -350,7 +353,7 @@ def refine_kernel(limit: int, joints: int, mirrored: bool, project: bool, tile: 
                     bound = NOTHING
                 i = mad(lane, shares, start)
                 row = np.int32(u32(i) // u32(across))
-                corner = mad(row, tag_tile, 0), mad(mad(row, -across, i), tag_tile, 0)
+                corner = mul32(row, tag_tile), mul32(mad(row, -across, i), tag_tile)
                 found = search_tile(heatmaps, tags, planes, hw, corner, t, centre, least)
                 best = max(best, warp_max_key(found))
                 least = unordered(np.int32(best >> 32))
@@ -364,7 +367,7 @@ def refine_kernel(limit: int, joints: int, mirrored: bool, project: bool, tile: 
         if cuda.threadIdx.x == 0:
             cuda.atomic.max(searches, u32(search), best)
             cuda.threadfence()
-            if cuda.atomic.add(searches, u32(mad(search, 1, cells)), 1) == shares - 1:
+            if cuda.atomic.add(searches, u32(add32(search, cells)), 1) == shares - 1:
                 cuda.threadfence()
                 best = cuda.atomic.max(searches, u32(search), UNSEARCHED)
                 if best > UNSEARCHED:
@@ -388,30 +391,30 @@ def refine_kernel(limit: int, joints: int, mirrored: bool, project: bool, tile: 
         keypoints, flat (N, limit, K, 3). `group` resets both.
         """
         n, (K, h, w) = np.int32(cuda.blockIdx.y), sizes
-        tiles = mad(tiles_across(w), tiles_across(h), 0)
-        listed = missing[u32(mad(n, 1 + cells, 0))]
+        tiles = mul32(tiles_across(w), tiles_across(h))
+        listed = missing[u32(mul32(n, 1 + cells))]
         if listed == 0:
             return
         warps = np.int32(cuda.gridDim.x)
         shares = int_min(int_max(np.int32(u32(warps) // u32(listed)), np.int32(1)), tiles)
         item = np.int32(cuda.blockIdx.x)
-        while item < mad(listed, shares, 0):
+        while item < mul32(listed, shares):
             entry = np.int32(u32(item) // u32(shares))
             part = mad(entry, -shares, item), shares
-            target = missing[u32(mad(n, 1 + cells, mad(entry, 1, 1)))]
+            target = missing[u32(mad(n, 1 + cells, add32(entry, 1)))]
             person = np.int32(u32(target) // u32(joints))
             k = mad(person, -joints, target)
-            planes = planes_of(mad(n, images, 0), k, orders[0, u32(k)], K, (h, w))
-            to = mad(mad(n, limit, person), 2, 0)
-            centre = centres[u32(to)], centres[u32(mad(to, 1, 1))]
+            planes = planes_of(mul32(n, images), k, orders[0, u32(k)], K, (h, w))
+            to = mul32(mad(n, limit, person), 2)
+            centre = centres[u32(to)], centres[u32(add32(to, 1))]
             search = mad(n, 2 * cells, target)
             best = found_so_far(searches, search)
-            bounds_at = mad(mad(mad(n, K, k), BOUNDS, 0), tiles, 0)
+            bounds_at = mul32(mul32(mad(n, K, k), BOUNDS), tiles)
             best = search_share((heatmaps, tags, bounds), planes, (h, w), bounds_at, part, centre, best)
             index = hand_in(searches, search, shares, best)
             if index >= 0:
-                to = mad(mad(n, cells, target), 3, 0)
+                to = mul32(mad(n, cells, target), 3)
                 write_joint(heatmaps, planes[0], planes[1], (h, w), index, keypoints, to)
-            item = mad(warps, 1, item)
+            item = add32(item, warps)
 
     return refine

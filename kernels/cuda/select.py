@@ -15,7 +15,7 @@ import functools
 
 import numpy as np
 
-from kernels.cuda._cuda import Kernel, bits_float, cuda, int_max, int_min, kernel, mad, u32
+from kernels.cuda._cuda import Kernel, add32, bits_float, cuda, int_max, int_min, kernel, mad, mul32, sub32, u32
 from kernels.cuda.group import FIELDS, TAG, VALUE, X, Y
 from kernels.cuda.maps import ZERO, heat_at, plane_start, quarter, tag_at, tag_start
 from kernels.cuda.peaks import LAST_INDEX
@@ -36,12 +36,12 @@ def select_kernel(
     def candidate(heatmaps, tags, planes, hw, index):
         """x and y in input pixels and the tags of the decode cell of this index."""
         plain, mirror, tag, second_tag = planes
-        H, W = mad(hw[0], scale, 0), mad(hw[1], scale, 0)
+        H, W = mul32(hw[0], scale), mul32(hw[1], scale)
         y, x = np.int32(u32(index) // u32(W)), np.int32(u32(index) % u32(W))
         place_x, place_y = np.float32(x), np.float32(y)
         if adjust:
-            x_after, x_before = int_min(mad(x, 1, 1), mad(W, 1, -1)), int_max(mad(x, 1, -1), np.int32(0))
-            y_after, y_before = int_min(mad(y, 1, 1), mad(H, 1, -1)), int_max(mad(y, 1, -1), np.int32(0))
+            x_after, x_before = int_min(add32(x, 1), sub32(W, 1)), int_max(sub32(x, 1), np.int32(0))
+            y_after, y_before = int_min(add32(y, 1), sub32(H, 1)), int_max(sub32(y, 1), np.int32(0))
             right = heat_at(heatmaps, plain, mirror, mirrored, project, hw, y, x_after)
             left = heat_at(heatmaps, plain, mirror, mirrored, project, hw, y, x_before)
             below = heat_at(heatmaps, plain, mirror, mirrored, project, hw, y_after, x)
@@ -70,47 +70,47 @@ def select_kernel(
         total = counts[u32(plane)]
         kept, start = np.int32(0), np.int32(0)
         while start < total:
-            own = mad(start, 1, t)
+            own = add32(start, t)
             key = keys[plane, u32(own)] if own < total else np.int64(0)
             fresh_keys[t] = key
             weakest = kept_keys[limit - 1] if kept == limit else np.int64(0)
             if cuda.syncthreads_or(np.int32(key > weakest)):
                 # Keys are distinct: the rank of one is the number of larger ones.
-                fresh = int_min(mad(start, -1, total), np.int32(threads))
+                fresh = int_min(sub32(total, start), np.int32(threads))
                 old = kept_keys[t] if t < kept else np.int64(0)
                 rank, old_rank, i = np.int32(0), t, np.int32(0)
                 while i < kept:
-                    rank = mad(kept_keys[u32(i)] > key, 1, rank)
-                    i = mad(i, 1, 1)
+                    rank = add32(rank, kept_keys[u32(i)] > key)
+                    i = add32(i, 1)
                 i = np.int32(0)
                 while i < fresh:
                     other = fresh_keys[u32(i)]
-                    rank, old_rank = mad(other > key, 1, rank), mad(other > old, 1, old_rank)
-                    i = mad(i, 1, 1)
+                    rank, old_rank = add32(rank, other > key), add32(old_rank, other > old)
+                    i = add32(i, 1)
                 cuda.syncthreads()
                 if key > 0 and rank < limit:
                     kept_keys[rank] = key
                 if t < kept and old_rank < limit:
                     kept_keys[old_rank] = old
-                kept = int_min(np.int32(limit), mad(kept, 1, fresh))
+                kept = int_min(np.int32(limit), add32(kept, fresh))
             cuda.syncthreads()
-            start = mad(start, 1, threads)
+            start = add32(start, threads)
         if t == 0:
             totals[n, step] = kept
             counts[u32(plane)] = 0
         if t < kept:
             key = kept_keys[t]
-            first, twin = mad(n, images, 0), orders[0, u32(k)]
-            cells, tag_cells = mad(h, w, 0), mad(h >> 1, w >> 1, 0)
+            first, twin = mul32(n, images), orders[0, u32(k)]
+            cells, tag_cells = mul32(h, w), mul32(h >> 1, w >> 1)
             planes = (
                 plane_start(first, k, K, cells),
-                plane_start(mad(first, 1, 1), twin, K, cells),
+                plane_start(add32(first, 1), twin, K, cells),
                 tag_start(first, k, twin, K, tag_cells, numbers, 0),
                 tag_start(first, k, twin, K, tag_cells, numbers, 1),
             )
             index = np.int32(LAST_INDEX - (key & LAST_INDEX))
             x, y, tag0, tag1 = candidate(heatmaps, tags, planes, (h, w), index)
-            at = mad(mad(mad(n, K, step), FIELDS, 0), limit, t)
+            at = mad(mul32(mad(n, K, step), FIELDS), limit, t)
             found[u32(mad(X, limit, at))], found[u32(mad(Y, limit, at))] = x, y
             found[u32(mad(VALUE, limit, at))] = bits_float(np.int32(key >> 32))
             found[u32(mad(TAG, limit, at))], found[u32(mad(TAG + 1, limit, at))] = tag0, tag1

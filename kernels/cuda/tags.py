@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels.cuda._cuda import device, div, larger, mad, mul, rint, smaller, sqrt, u32
+from kernels.cuda._cuda import add32, device, div, larger, mad, mul, rint, smaller, sqrt, u32
 from kernels.cuda.maps import ZERO
 from kernels.rules import FAR_AWAY, SLACK
 
@@ -50,15 +50,15 @@ def tag_sum(table, column, stride, n, pairwise):
     at = np.int32(column)
     if pairwise and n >= 8:
         a, b, c, d, e, f, g, h = eight_of(table, at, stride)
-        done, at = mad(done, 1, 8), mad(stride, 8, at)
+        done, at = add32(done, 8), mad(stride, 8, at)
         while done + 8 <= n:
             i, j, k, l, o, p, q, r = eight_of(table, at, stride)  # noqa: E741
             a, b, c, d, e, f, g, h = a + i, b + j, c + k, d + l, e + o, f + p, g + q, h + r
-            done, at = mad(done, 1, 8), mad(stride, 8, at)
+            done, at = add32(done, 8), mad(stride, 8, at)
         total = ((a + b) + (c + d)) + ((e + f) + (g + h))
     while done < n:
         total += table[u32(at)]
-        done, at = mad(done, 1, 1), mad(at, 1, stride)
+        done, at = add32(done, 1), add32(at, stride)
     return total
 
 
