@@ -41,6 +41,7 @@ __all__ = [
     "float_bits",
     "floor",
     "free_dropped",
+    "inlined",
     "int_max",
     "int_min",
     "kernel",
@@ -52,8 +53,10 @@ __all__ = [
     "mul32",
     "rint",
     "rounded",
+    "set_before",
     "shuffle",
     "smaller",
+    "split_index",
     "sqrt",
     "sub32",
     "synchronize",
@@ -91,6 +94,7 @@ if SIMULATED:
         """Compile arithmetic for use in kernels. Plain Python in the simulator: cheap, but it must not name `cuda`."""
         return function
 
+    inlined = device
     kernel = cuda.jit
 
     def mul(a: Value, b: Value) -> Value:
@@ -127,6 +131,9 @@ if SIMULATED:
 
     def warp_ballot(flag: Value) -> Value:
         return np.uint32(sum(1 << lane for lane, raised in enumerate(_of_warp(flag)) if raised))
+
+    def set_before(bits: Value, lane: Value) -> int:
+        return (int(bits) & ((1 << int(lane)) - 1)).bit_count()
 
     def shuffle(value: Value, lane: Value) -> Value:
         given = _of_warp(value)
@@ -196,6 +203,7 @@ else:
         return types.int32(types.int32, types.int32, types.int32), generate
 
     device = cuda.jit(device=True)
+    inlined = cuda.jit(device=True, inline="always")
 
     def kernel(function: Function) -> Kernel:
         """Compile a kernel at its first launch, once per argument types, or load another process's."""
@@ -239,6 +247,11 @@ else:
     def warp_ballot(flag: Value) -> Value:
         """The lanes whose flag is set, as bits."""
         return np.uint32(cuda.ballot_sync(ALL_LANES, flag))
+
+    @inlined
+    def set_before(bits: Value, lane: Value) -> Value:
+        """How many of the lanes before this one have their bit set."""
+        return cuda.popc(u32(bits & u32((1 << lane) - 1)))
 
     @device
     def shuffle(value: Value, lane: Value) -> Value:
@@ -310,6 +323,13 @@ else:
         least = least_signed(upper)
         lower = least_unsigned(np.uint32(key) if upper == least else np.uint32(0xFFFFFFFF))
         return (np.int64(least) << 32) | np.int64(lower)
+
+
+@inlined
+def split_index(index: Value, size: Value) -> Value:
+    """index // size and index % size. index: not below 0."""
+    quotient = np.int32(u32(index) // u32(size))
+    return quotient, mad(quotient, -size, index)
 
 
 def as_device_array(array: DeviceArray, name: str) -> DeviceArray:

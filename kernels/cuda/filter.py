@@ -31,8 +31,10 @@ from kernels.cuda._cuda import (
     larger,
     mad,
     mul32,
+    set_before,
     shuffle,
     smaller,
+    split_index,
     sub32,
     u32,
 )
@@ -166,7 +168,7 @@ def filter_kernel(limit: int, joints: int, threads: int = THREADS) -> Kernel:
             if before >= 32:
                 count = add32(count, cuda.popc(kept[word]))
             elif before > 0:
-                count = add32(count, cuda.popc(u32(kept[word] & u32((1 << before) - 1))))
+                count = add32(count, set_before(kept[word], before))
         return count
 
     @cuda.jit(device=True)
@@ -174,10 +176,10 @@ def filter_kernel(limit: int, joints: int, threads: int = THREADS) -> Kernel:
         """The keypoints of image n: the chosen people without their weak joints, zeros behind them."""
         i = np.int32(cuda.threadIdx.x)
         while i < limit * joints:
-            p = np.int32(u32(i) // u32(joints))
+            p, k = split_index(i, joints)
             x, y, value = ZERO, ZERO, ZERO
             if p < kept:
-                own = np.uint64(u32(mul32(mad(chosen[u32(p)], joints, mad(p, -joints, i)), 3)))
+                own = np.uint64(u32(mul32(mad(chosen[u32(p)], joints, k), 3)))
                 if staged[own + np.uint64(2)] >= min_joint:
                     x, y, value = staged[own], staged[own + np.uint64(1)], staged[own + np.uint64(2)]
             to = np.uint64(u32(mad(n, fields, mul32(i, 3))))

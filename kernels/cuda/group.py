@@ -28,7 +28,9 @@ from kernels.cuda._cuda import (
     kernel,
     mad,
     mul32,
+    set_before,
     smaller,
+    split_index,
     u32,
     warp_ballot,
     warp_barrier,
@@ -117,7 +119,7 @@ def group_kernel(limit: int, joints: int, paired: bool, lanes: int = WARP) -> Ke
             opens = row < rows and not (person < people and is_near)
             bits = warp_ballot(opens)
             if opens:
-                person = add32(people, add32(opened, cuda.popc(u32(bits & u32((1 << t) - 1)))))
+                person = add32(people, add32(opened, set_before(bits, t)))
             opened = add32(opened, cuda.popc(bits))
             if row < rows and person < limit:
                 arrivals[u32(person)] = row
@@ -224,7 +226,7 @@ def group_kernel(limit: int, joints: int, paired: bool, lanes: int = WARP) -> Ke
                 stays = score >= min_score
             bits = warp_ballot(stays)
             if stays:
-                p = add32(kept, cuda.popc(u32(bits & u32((1 << t) - 1))))
+                p = add32(kept, set_before(bits, t))
                 chosen[u32(p)] = person
                 packed[u32(add32(scores_at, p))] = score
                 centre = mad(mad(n, limit, p), 2, 0)  # not mul32: it moves this, for compute capability 12.0
@@ -245,8 +247,7 @@ def group_kernel(limit: int, joints: int, paired: bool, lanes: int = WARP) -> Ke
         while i < cells:
             x, y, value = ZERO, ZERO, ZERO
             if i < kept * joints:
-                p = np.int32(u32(i) // u32(joints))
-                k = mad(p, -joints, i)
+                p, k = split_index(i, joints)
                 own = np.uint64(u32(mad(k, limit, chosen[u32(p)])))
                 value = tables[1][own]
                 if value > ZERO:
@@ -266,12 +267,12 @@ def group_kernel(limit: int, joints: int, paired: bool, lanes: int = WARP) -> Ke
             i = add32(start, t)
             lacks = False
             if i < kept * joints:
-                p = np.int32(u32(i) // u32(joints))
-                lacks = not table[u32(mad(mad(p, -joints, i), limit, chosen[u32(p)]))] > ZERO
+                p, k = split_index(i, joints)
+                lacks = not table[u32(mad(k, limit, chosen[u32(p)]))] > ZERO
             bits = warp_ballot(lacks)
             if lacks:
-                below = np.int32(cuda.popc(u32(bits & u32((1 << t) - 1))))
-                missing[u32(mad(n, 1 + cells, add32(listed, add32(below, 1))))] = i
+                to = add32(listed, add32(set_before(bits, t), 1))
+                missing[u32(mad(n, 1 + cells, to))] = i
                 to = mad(n, 2 * cells, i)
                 searches[u32(to)], searches[u32(add32(to, cells))] = UNSEARCHED, 0
             listed = add32(listed, cuda.popc(bits))

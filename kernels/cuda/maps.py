@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels.cuda._cuda import add32, device, float_bits, int_max, int_min, mad, mul, mul32, sub32, u32
+from kernels.cuda._cuda import add32, device, float_bits, inlined, int_max, int_min, mad, mul, mul32, sub32, u32
 from kernels.rules import FAR, NEAR
 
 HALF = np.float32(0.5)
@@ -54,15 +54,27 @@ def tag_start(image, k, twin, K, cells, numbers, value):
     return plane_start(add32(image, value), twin if value == 1 else k, K, cells)
 
 
+@inlined
+def cell_index(plane, w, y, x):
+    """Where cell (y, x) of a map lies in the flat array of maps. plane: where the map begins; w: cells a row."""
+    return mad(y, w, add32(plane, x))
+
+
+@inlined
+def mirrored_index(plane, w, y, x):
+    """Where it lies in a map of the mirrored frame, whose rows run backwards."""
+    return mad(y, w, sub32(add32(plane, w - 1), x))
+
+
 @device
 def heat_cell(maps, plain, mirror, mirrored, w, y, x):
     """The heatmap of a joint at its own resolution; if mirrored, the mean with the mirrored frame's twin joint.
 
     plain, mirror: offsets of the joint's plane of the frame and of its twin's of the mirrored frame, (h, w) each.
     """
-    value = np.float32(maps[u32(mad(y, w, add32(plain, x)))])
+    value = np.float32(maps[u32(cell_index(plain, w, y, x))])
     if mirrored:
-        value = (value + np.float32(maps[u32(mad(y, w, sub32(add32(mirror, w - 1), x)))])) * HALF
+        value = (value + np.float32(maps[u32(mirrored_index(mirror, w, y, x))])) * HALF
     return value
 
 
@@ -89,7 +101,7 @@ def heat_at(maps, plain, mirror, mirrored, project, hw, y, x):
 def tag_cell(maps, plane, flipped, w, y, x):
     """A tag map (h/2, w/2) at its own resolution; flipped: a plane of the mirrored frame, turned back."""
     column = sub32(w - 1, x) if flipped else np.int32(x)
-    return np.float32(maps[u32(mad(y, w, add32(plane, column)))])
+    return np.float32(maps[u32(cell_index(plane, w, y, column))])
 
 
 @device

@@ -31,12 +31,23 @@ from kernels.cuda._cuda import (
     larger,
     mad,
     mul32,
-    sub32,
+    split_index,
     u32,
     warp_barrier,
     warp_max,
 )
-from kernels.cuda.maps import HALF, ZERO, blend, heat_cell, inside, plane_start, tag_cell, tag_start
+from kernels.cuda.maps import (
+    HALF,
+    ZERO,
+    blend,
+    cell_index,
+    heat_cell,
+    inside,
+    mirrored_index,
+    plane_start,
+    tag_cell,
+    tag_start,
+)
 
 TILE = 16  # heatmap cells a side
 STRIPS = 2  # lanes one below the other: TILE * STRIPS are a warp
@@ -112,8 +123,8 @@ def peaks_kernel(radius: int, mirrored: bool, project: bool, tile: int = TILE, n
         west_above, east_above, west, east = ZERO, ZERO, ZERO, ZERO
         for row in range(-1, rows + 1) if project else range(rows):
             y = inside(add32(first, row), h)
-            at = np.int64(u32(mad(y, w, add32(plain, x))))
-            mirror_at = np.int64(u32(mad(y, w, sub32(add32(mirror, w - 1), x))))
+            at = np.int64(u32(cell_index(plain, w, y, x)))
+            mirror_at = np.int64(u32(mirrored_index(mirror, w, y, x)))
             here = beside(maps, at, mirror_at, 0)
             if project:
                 west_below = blend(here, beside(maps, at, mirror_at, left))
@@ -146,16 +157,14 @@ def peaks_kernel(radius: int, mirrored: bool, project: bool, tile: int = TILE, n
         t = np.int32(cuda.threadIdx.x)
         i = t
         while i < side * side:
-            row = np.int32(u32(i) // u32(side))
-            column = mad(row, -side, i)
+            row, column = split_index(i, side)
             y, x = inside(add32(row, y0 - halo), h), inside(add32(column, x0 - halo), w)
             cells[u32(i)] = heat_cell(maps, plain, mirror, mirrored, w, y, x)
             i = add32(i, lanes)
         warp_barrier()
         i = t
         while i < span * span:
-            row = np.int32(u32(i) // u32(span))
-            column = mad(row, -span, i)
+            row, column = split_index(i, span)
             y, x = add32(row, y0 - ring), add32(column, x0 - ring)
             is_map = y >= 0 and y < h and x >= 0 and x < w
             if project:

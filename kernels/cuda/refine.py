@@ -34,7 +34,7 @@ from kernels.cuda._cuda import (
     mul32,
     shuffle,
     smaller,
-    sub32,
+    split_index,
     u32,
     warp_ballot,
     warp_max,
@@ -45,9 +45,11 @@ from kernels.cuda.maps import (
     HALF,
     ZERO,
     blend,
+    cell_index,
     heat_at,
     heat_cell,
     inside,
+    mirrored_index,
     ordered,
     plane_start,
     quarter,
@@ -166,7 +168,7 @@ def refine_kernel(limit: int, joints: int, mirrored: bool, project: bool, tile: 
         h, w = hw
         y = inside(y, h)
         if is_inner:
-            return inner_heat(maps, mad(y, w, add32(plain, x)), mad(y, w, sub32(add32(mirror, w - 1), x)))
+            return inner_heat(maps, cell_index(plain, w, y, x), mirrored_index(mirror, w, y, x))
         return (
             heat_cell(maps, plain, mirror, mirrored, w, y, inside(x, w)),
             heat_cell(maps, plain, mirror, mirrored, w, y, inside(x + 1, w)),
@@ -196,9 +198,9 @@ def refine_kernel(limit: int, joints: int, mirrored: bool, project: bool, tile: 
         h, w = hw
         y = inside(y, h)
         if is_inner:
-            at, one, two = np.uint64(u32(mad(y, w, add32(plane, x)))), np.uint64(1), np.uint64(2)
+            at, one, two = np.uint64(u32(cell_index(plane, w, y, x))), np.uint64(1), np.uint64(2)
             if flipped:
-                at = np.uint64(u32(mad(y, w, sub32(add32(plane, w - 1), x))))
+                at = np.uint64(u32(mirrored_index(plane, w, y, x)))
                 return np.float32(tags[at]), np.float32(tags[at - one]), np.float32(tags[at - two])
             return np.float32(tags[at]), np.float32(tags[at + one]), np.float32(tags[at + two])
         return (
@@ -399,11 +401,10 @@ def refine_kernel(limit: int, joints: int, mirrored: bool, project: bool, tile: 
         shares = int_min(int_max(np.int32(u32(warps) // u32(listed)), np.int32(1)), tiles)
         item = np.int32(cuda.blockIdx.x)
         while item < mul32(listed, shares):
-            entry = np.int32(u32(item) // u32(shares))
-            part = mad(entry, -shares, item), shares
+            entry, share = split_index(item, shares)
+            part = share, shares
             target = missing[u32(mad(n, 1 + cells, add32(entry, 1)))]
-            person = np.int32(u32(target) // u32(joints))
-            k = mad(person, -joints, target)
+            person, k = split_index(target, joints)
             planes = planes_of(mul32(n, images), k, orders[0, u32(k)], K, (h, w))
             to = mul32(mad(n, limit, person), 2)
             centre = centres[u32(to)], centres[u32(add32(to, 1))]
