@@ -141,7 +141,7 @@ class Chain:
         with mock.patch.multiple(
             decode_module,
             zeros=lambda shape, dtype: on_host(np.zeros(shape, dtype)),
-            limits=lambda: DEVICE,
+            device_limits=lambda: DEVICE,
             SIMULATED=True,  # no first launch
         ):
             shape = (self.frames, 2 if self.flip else 1, 17, H // 2, W // 2)

@@ -37,6 +37,7 @@ __all__ = [
     "bits_float",
     "cuda",
     "device",
+    "device_limits",
     "div",
     "float_bits",
     "floor",
@@ -46,7 +47,6 @@ __all__ = [
     "int_min",
     "kernel",
     "larger",
-    "limits",
     "mad",
     "masked",
     "mul",
@@ -381,7 +381,7 @@ def synchronize() -> None:
     cuda.synchronize()
 
 
-def limits() -> dict[str, int]:
+def device_limits() -> dict[str, int]:
     """What shapes and bounds a launch on the current device; shared memory and threads are a block's."""
     if SIMULATED:
         return {

@@ -1,4 +1,4 @@
-# ruff: noqa: PLR0912, PLR0915, PLR0917 - a kernel is one function over many arrays, without keywords; Numba types it
+# ruff: noqa: PLR0912, PLR0915, PLR0917 - Numba's functions have no keywords, and stand in the one that makes the kernel
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 """The exact assignment of candidates (rows) to people (columns) by one warp, in int64: `kernels.cpu.match` to the bit.
 
@@ -54,7 +54,7 @@ from kernels.cuda._cuda import (
 from kernels.cuda.maps import ZERO
 from kernels.rules import DISTANCE_WEIGHT, FAR_AWAY, FINE_BITS, FINE_STEPS, VALUE_STEPS
 
-LIMIT = 128  # rows or columns
+MAX_SIDE = 128  # rows or columns
 ROUNDED_WEIGHT = DISTANCE_WEIGHT * int(VALUE_STEPS)
 COLUMN_BITS = 7  # a key is a reduced cost above a column
 COLUMN_MASK = 2**COLUMN_BITS - 1
@@ -90,33 +90,33 @@ def value_cost(value):
 
 
 @functools.cache
-def entry_function(shares: int, lanes: int) -> Kernel:
-    """`entry_of` for entries that lie in registers, `shares` in each lane; lanes: a power of two."""
+def entry_function(slots: int, lanes: int) -> Kernel:
+    """`entry_of` for entries that lie in registers, `slots` in each lane; lanes: a power of two."""
 
     @device
     def entry_of(values, index):
         """values: of this lane; returns the value of an entry of any lane. Every lane calls, with its own index."""
         found = shuffle(values[0], index)
-        for share in range(1, shares):
-            other = shuffle(values[share], index)
-            found = other if index >= mul32(share, lanes) else found
+        for slot in range(1, slots):
+            other = shuffle(values[slot], index)
+            found = other if index >= mul32(slot, lanes) else found
         return found
 
     return entry_of
 
 
 @functools.cache
-def assign_function(limit: int, column_part: Kernel, distance: Kernel, numbers: int, lanes: int = WARP) -> Kernel:
-    """`assign` for up to `limit` rows and columns; lanes: a power of two.
+def assign_function(max_side: int, column_part: Kernel, distance: Kernel, numbers: int, lanes: int = WARP) -> Kernel:
+    """`assign` for up to `max_side` rows and columns; lanes: a power of two.
 
     column_part(people, column) gives two values of a column, and distance(people, row's two values, column's two
     values) 0..255; the second are not looked at where numbers is 1.
     """
-    shares = -(-limit // lanes)  # rows, and columns, of a lane
-    last = np.int32(limit - 1)
-    has_searchers = shares == 1 and lanes >= 4  # may a row have several lanes?
+    slots = -(-max_side // lanes)  # rows, and columns, of a lane
+    last = np.int32(max_side - 1)
+    has_searchers = slots == 1 and lanes >= 4  # may a row have several lanes?
 
-    entry_of = entry_function(shares, lanes)
+    entry_of = entry_function(slots, lanes)
 
     @device
     def part_of(parts, index):
@@ -129,9 +129,9 @@ def assign_function(limit: int, column_part: Kernel, distance: Kernel, numbers: 
         across = lanes // searchers  # rows side by side
 
         @device
-        def search(people, parts, share, columns, lane):
+        def search(people, parts, slot, columns, lane):
             """The key of the column nearest to a row, of those that this lane looks at: rank, then column."""
-            own = parts[0][share], parts[1][share]
+            own = parts[0][slot], parts[1][slot]
             column, end = np.int32(0), columns
             if searchers > 1:
                 own, column = part_of(parts, lane & (across - 1)), np.int32(u32(lane) // u32(across))
@@ -149,15 +149,15 @@ def assign_function(limit: int, column_part: Kernel, distance: Kernel, numbers: 
     search_alone, search_by_two, search_by_four = search_function(1, 4), search_function(2, 2), search_function(4, 1)
 
     @cuda.jit(device=True)
-    def nearest_column(people, parts, share, rows, columns):
+    def nearest_column(people, parts, slot, rows, columns):
         """The nearest column of a row, the lowest on ties. Where there are few rows, several lanes search for each."""
         t = np.int32(cuda.threadIdx.x)
         if not has_searchers or rows > lanes >> 1:
-            return masked(search_alone(people, parts, share, columns, t), COLUMN_MASK)
+            return masked(search_alone(people, parts, slot, columns, t), COLUMN_MASK)
         if rows > lanes >> 2:
-            key = search_by_two(people, parts, share, columns, t)
+            key = search_by_two(people, parts, slot, columns, t)
             return masked(int_min(key, shuffle(key, t ^ (lanes >> 1))), COLUMN_MASK)
-        key = search_by_four(people, parts, share, columns, t)
+        key = search_by_four(people, parts, slot, columns, t)
         key = int_min(key, shuffle(key, t ^ (lanes >> 1)))
         return masked(int_min(key, shuffle(key, t ^ (lanes >> 2))), COLUMN_MASK)
 
@@ -171,30 +171,30 @@ def assign_function(limit: int, column_part: Kernel, distance: Kernel, numbers: 
         parts, values, row_potentials = rows_state
         owner, column_potentials, parent, reach, closed = columns_state
         t = np.int32(cuda.threadIdx.x)
-        adds, takes = cuda.local.array(shares, np.int64), cuda.local.array(shares, np.int64)
-        owner_first, owner_second = cuda.local.array(shares, np.float32), cuda.local.array(shares, np.float32)
-        first, second = cuda.local.array(shares, np.float32), cuda.local.array(shares, np.float32)
-        for share in range(shares):
-            column = mad(share, lanes, t)
-            reach[share], parent[share], closed[share] = UNREACHED, start, column >= width
-            adds[share] = np.int64(column) - column_potentials[share]
-            takes[share] = np.int64(column) + entry_of(row_potentials, owner[share])
-            owner_first[share], owner_second[share] = part_of(parts, owner[share])
-            first[share], second[share] = column_part(people, u32(int_min(column, last)))
+        adds, takes = cuda.local.array(slots, np.int64), cuda.local.array(slots, np.int64)
+        owner_first, owner_second = cuda.local.array(slots, np.float32), cuda.local.array(slots, np.float32)
+        first, second = cuda.local.array(slots, np.float32), cuda.local.array(slots, np.float32)
+        for slot in range(slots):
+            column = mad(slot, lanes, t)
+            reach[slot], parent[slot], closed[slot] = UNREACHED, start, column >= width
+            adds[slot] = np.int64(column) - column_potentials[slot]
+            takes[slot] = np.int64(column) + entry_of(row_potentials, owner[slot])
+            owner_first[slot], owner_second[slot] = part_of(parts, owner[slot])
+            first[slot], second[slot] = column_part(people, u32(int_min(column, last)))
         row, part = start, part_of(parts, start)
         base = np.int64(0)
         while True:
             key = np.int64(UNREACHED)
-            for share in range(shares):
-                cost = pair_cost(distance(people, part, (first[share], second[share])))
+            for slot in range(slots):
+                cost = pair_cost(distance(people, part, (first[slot], second[slot])))
                 if width > columns:  # columns are appended
                     value = value_cost(entry_of(values, row))
-                    cost = value if mad(share, lanes, t) >= columns else cost
-                step = base + adds[share] + cost
-                if step < reach[share]:  # never of a visited one: reduced costs are not below 0
-                    reach[share], parent[share] = step, row
-                open_reach = np.int64(UNREACHED) if closed[share] else reach[share]
-                key = open_reach if shares == 1 else min(key, open_reach)
+                    cost = value if mad(slot, lanes, t) >= columns else cost
+                step = base + adds[slot] + cost
+                if step < reach[slot]:  # never of a visited one: reduced costs are not below 0
+                    reach[slot], parent[slot] = step, row
+                open_reach = np.int64(UNREACHED) if closed[slot] else reach[slot]
+                key = open_reach if slots == 1 else min(key, open_reach)
             key = warp_min_key(key)
             found = masked(u32(key), COLUMN_MASK)
             row = entry_of(owner, found)
@@ -202,8 +202,8 @@ def assign_function(limit: int, column_part: Kernel, distance: Kernel, numbers: 
                 return found, key - np.int64(found)
             base = key - entry_of(takes, found)
             part = part_of((owner_first, owner_second), found)
-            for share in range(shares):
-                closed[share] = closed[share] or mad(share, lanes, t) == found
+            for slot in range(slots):
+                closed[slot] = closed[slot] or mad(slot, lanes, t) == found
 
     @cuda.jit(device=True)
     def insert(start, width, columns, people, rows_state, columns_state, column_of):
@@ -211,24 +211,24 @@ def assign_function(limit: int, column_part: Kernel, distance: Kernel, numbers: 
         row_potentials, (owner, column_potentials, parent, reach, closed) = rows_state[2], columns_state
         t = np.int32(cuda.threadIdx.x)
         found, length = find_path(start, width, columns, people, rows_state, columns_state)
-        gain = cuda.local.array(shares, np.int64)
-        for share in range(shares):
-            column = mad(share, lanes, t)
-            gain[share] = length + np.int64(column) - reach[share] if closed[share] and column < width else np.int64(0)
-            column_potentials[share] -= gain[share]
-        for share in range(shares):
-            own_gain = entry_of(gain, column_of[share])
-            if column_of[share] >= 0:
-                row_potentials[share] += own_gain
-            if mad(share, lanes, t) == start:
-                row_potentials[share] = length
+        gain = cuda.local.array(slots, np.int64)
+        for slot in range(slots):
+            column = mad(slot, lanes, t)
+            gain[slot] = length + np.int64(column) - reach[slot] if closed[slot] and column < width else np.int64(0)
+            column_potentials[slot] -= gain[slot]
+        for slot in range(slots):
+            own_gain = entry_of(gain, column_of[slot])
+            if column_of[slot] >= 0:
+                row_potentials[slot] += own_gain
+            if mad(slot, lanes, t) == start:
+                row_potentials[slot] = length
         while True:  # hand the columns along the path over
             row = entry_of(parent, found)
             before = entry_of(column_of, row)
-            for share in range(shares):
-                own = mad(share, lanes, t)
-                owner[share] = row if own == found else owner[share]
-                column_of[share] = found if own == row else column_of[share]
+            for slot in range(slots):
+                own = mad(slot, lanes, t)
+                owner[slot] = row if own == found else owner[slot]
+                column_of[slot] = found if own == row else column_of[slot]
             if row == start:
                 break
             found = before
@@ -238,54 +238,54 @@ def assign_function(limit: int, column_part: Kernel, distance: Kernel, numbers: 
         """column_of = the column of each row of this lane; at least `columns` if it is unmatched. Every lane calls.
 
         parts (two of float32) and values: of the rows of this lane. claims: int32 in shared memory, an entry for each
-        of `limit`, overwritten.
+        of `max_side`, overwritten.
         """
         t = np.int32(cuda.threadIdx.x)
         width = int_max(rows, columns)
-        nearest, contested = cuda.local.array(shares, np.int32), cuda.local.array(shares, np.bool_)
-        claimant, owner = cuda.local.array(shares, np.int32), cuda.local.array(shares, np.int32)
-        parent, reach = cuda.local.array(shares, np.int32), cuda.local.array(shares, np.int64)
-        closed = cuda.local.array(shares, np.bool_)
-        row_potentials, column_potentials = cuda.local.array(shares, np.int64), cuda.local.array(shares, np.int64)
+        nearest, contested = cuda.local.array(slots, np.int32), cuda.local.array(slots, np.bool_)
+        claimant, owner = cuda.local.array(slots, np.int32), cuda.local.array(slots, np.int32)
+        parent, reach = cuda.local.array(slots, np.int32), cuda.local.array(slots, np.int64)
+        closed = cuda.local.array(slots, np.bool_)
+        row_potentials, column_potentials = cuda.local.array(slots, np.int64), cuda.local.array(slots, np.int64)
         rows_state = parts, values, row_potentials
         columns_state = owner, column_potentials, parent, reach, closed
-        for share in range(shares):
-            own = mad(share, lanes, t)
+        for slot in range(slots):
+            own = mad(slot, lanes, t)
             if own < width:
                 claims[u32(own)] = rows
-            nearest[share] = nearest_column(people, parts, share, rows, columns)
-            part = column_part(people, u32(nearest[share]))
-            row_potentials[share] = pair_cost(distance(people, (parts[0][share], parts[1][share]), part))
-            if rows > columns and row_potentials[share] > value_cost(values[share]):
-                nearest[share], row_potentials[share] = columns, value_cost(values[share])
-            owner[share], column_of[share], column_potentials[share] = -1, -1, 0
+            nearest[slot] = nearest_column(people, parts, slot, rows, columns)
+            part = column_part(people, u32(nearest[slot]))
+            row_potentials[slot] = pair_cost(distance(people, (parts[0][slot], parts[1][slot]), part))
+            if rows > columns and row_potentials[slot] > value_cost(values[slot]):
+                nearest[slot], row_potentials[slot] = columns, value_cost(values[slot])
+            owner[slot], column_of[slot], column_potentials[slot] = -1, -1, 0
         warp_barrier()
-        for share in range(shares):
-            if mad(share, lanes, t) < rows:
-                cuda.atomic.min(claims, u32(nearest[share]), mad(share, lanes, t))
+        for slot in range(slots):
+            if mad(slot, lanes, t) < rows:
+                cuda.atomic.min(claims, u32(nearest[slot]), mad(slot, lanes, t))
         warp_barrier()
-        for share in range(shares):
-            own = mad(share, lanes, t)
-            claimant[share], contested[share] = rows, False
+        for slot in range(slots):
+            own = mad(slot, lanes, t)
+            claimant[slot], contested[slot] = rows, False
             if own < width:
-                claimant[share] = claims[u32(own)]
+                claimant[slot] = claims[u32(own)]
             if own < rows:
-                contested[share] = claims[u32(nearest[share])] != own
+                contested[slot] = claims[u32(nearest[slot])] != own
         start = np.int32(0)
         while start < rows:
             stop = rows
-            for share in range(shares):
-                row = mad(share, lanes, t)
-                is_taken = entry_of(owner, nearest[share]) >= 0
-                losers = warp_ballot((is_taken | contested[share]) & (start <= row) & (row < rows))
+            for slot in range(slots):
+                row = mad(slot, lanes, t)
+                is_taken = entry_of(owner, nearest[slot]) >= 0
+                losers = warp_ballot((is_taken | contested[slot]) & (start <= row) & (row < rows))
                 if stop == rows and losers != 0:
-                    stop = mad(share, lanes, cuda.ffs(losers) - 1)
-            for share in range(shares):
-                row = mad(share, lanes, t)
+                    stop = mad(slot, lanes, cuda.ffs(losers) - 1)
+            for slot in range(slots):
+                row = mad(slot, lanes, t)
                 if start <= row and row < stop:  # noqa: PLR1716
-                    column_of[share] = nearest[share]
-                if start <= claimant[share] and claimant[share] < stop:
-                    owner[share] = claimant[share]
+                    column_of[slot] = nearest[slot]
+                if start <= claimant[slot] and claimant[slot] < stop:
+                    owner[slot] = claimant[slot]
             if stop < rows:
                 insert(stop, width, columns, people, rows_state, columns_state, column_of)
             start = add32(stop, 1)
@@ -308,27 +308,27 @@ def given_distance(distances, own, part):
 
 
 @functools.cache
-def match_kernel(limit: int, lanes: int = WARP) -> Kernel:
-    """`assign` alone, for up to `limit` rows and columns; for tests and measurements."""
-    shares = -(-limit // lanes)
-    assign = assign_function(limit, given_column, given_distance, 1, lanes)
+def match_kernel(max_side: int, lanes: int = WARP) -> Kernel:
+    """`assign` alone, for up to `max_side` rows and columns; for tests and measurements."""
+    slots = -(-max_side // lanes)
+    assign = assign_function(max_side, given_column, given_distance, 1, lanes)
 
     @kernel
     def match_pairs(distances, values, matched):
         """One block, one warp = one problem: distances (R, C) >= 0 or NaN, values (R,). Writes matched (R,) int32."""
-        claims = cuda.shared.array(limit, np.int32)
-        indices, own_values = cuda.local.array(shares, np.float32), cuda.local.array(shares, np.float32)
-        column_of = cuda.local.array(shares, np.int32)
+        claims = cuda.shared.array(max_side, np.int32)
+        indices, own_values = cuda.local.array(slots, np.float32), cuda.local.array(slots, np.float32)
+        column_of = cuda.local.array(slots, np.int32)
         t = np.int32(cuda.threadIdx.x)
         rows, columns = np.int32(distances.shape[0]), np.int32(distances.shape[1])
-        for share in range(shares):
-            row = int_min(mad(share, lanes, t), rows - 1)
-            indices[share], own_values[share] = np.float32(row), values[row]
+        for slot in range(slots):
+            row = int_min(mad(slot, lanes, t), rows - 1)
+            indices[slot], own_values[slot] = np.float32(row), values[row]
         assign(rows, columns, distances, (indices, indices), own_values, claims, column_of)
-        for share in range(shares):
-            row = mad(share, lanes, t)
+        for slot in range(slots):
+            row = mad(slot, lanes, t)
             if row < rows:
-                matched[row] = column_of[share] if column_of[share] < columns else -1
+                matched[row] = column_of[slot] if column_of[slot] < columns else -1
 
     return match_pairs
 
@@ -341,8 +341,8 @@ def match(distance: DeviceArray, value: DeviceArray, out: DeviceArray, *, stream
     distance, value, out = (
         as_device_array(array, name) for array, name in ((distance, "distance"), (value, "value"), (out, "out"))
     )
-    if distance.ndim != 2 or not 0 < max(distance.shape) <= LIMIT or min(distance.shape) == 0:
-        raise ValueError(f"distance is {distance.shape}; expected (R, C), both 1 to {LIMIT}")
+    if distance.ndim != 2 or not 0 < max(distance.shape) <= MAX_SIDE or min(distance.shape) == 0:
+        raise ValueError(f"distance is {distance.shape}; expected (R, C), both 1 to {MAX_SIDE}")
     if value.shape != (distance.shape[0],) or out.shape != value.shape:
         raise ValueError(f"value is {value.shape} and out {out.shape}; expected ({distance.shape[0]},)")
-    match_kernel(LIMIT, WARP)[1, WARP, as_stream(stream)](distance, value, out)
+    match_kernel(MAX_SIDE, WARP)[1, WARP, as_stream(stream)](distance, value, out)

@@ -22,8 +22,8 @@ from kernels.cuda._cuda import (
     Stream,
     as_device_array,
     as_stream,
+    device_limits,
     free_dropped,
-    limits,
     synchronize,
     zeros,
 )
@@ -92,8 +92,8 @@ class Workspace:
         self.sharpness = zeros((K,), np.float32)
         self.sharpness.copy_to_device(np.array([1 / (8 * sigma**2) for sigma in sigmas_for(K)], np.float32))
         self.threshold = np.float32(options.threshold)
-        self.limits = (np.float32(options.tag_threshold), np.float32(options.min_score))
-        self.filter_limits = (
+        self.group_thresholds = (np.float32(options.tag_threshold), np.float32(options.min_score))
+        self.filter_thresholds = (
             np.float32(options.min_joint),
             np.float32(2 if options.duplicate_oks is None else options.duplicate_oks),
         )
@@ -137,7 +137,7 @@ class Workspace:
             (
                 "group",
                 self.group[N, blocks.group, stream],
-                (self.found, self.totals, self.orders, self.limits, *search, self.draft_packed),
+                (self.found, self.totals, self.orders, self.group_thresholds, *search, self.draft_packed),
             ),
         ]
         if self.options.refine:
@@ -146,7 +146,7 @@ class Workspace:
         if self.filters:
             filter_them = self.filter[N, blocks.filter, stream]
             sequence.append(
-                ("filter", filter_them, (self.draft_packed, self.sharpness, self.filter_limits, self.packed))
+                ("filter", filter_them, (self.draft_packed, self.sharpness, self.filter_thresholds, self.packed))
             )
         return sequence
 
@@ -182,7 +182,7 @@ class Workspace:
 
     def _check_limits(self, N: int, K: int, P: int) -> None:
         """What the device can launch, against what this shape and these options need."""
-        device = limits()
+        device = device_limits()
         self.searchers = max(1, device["multiprocessors"] * refine.WARPS // N)
         tiling = peaks.tiling(self.options.nms_size // 2, self.options.project, self.blocks.tile)
         for name, need, have in (

@@ -1,9 +1,9 @@
-# ruff: noqa: PLR0915, PLR0917 - a kernel's functions have no keywords, and stand in one that makes them
+# ruff: noqa: PLR0915, PLR0917 - Numba's functions have no keywords, and stand in the one that makes the kernel
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 """The output filter: duplicates by OKS dropped, then weak joints zeroed. Launched only if one of them is asked for.
 
 People are compared in pairs, one thread each: 30 people are 435 pairs. The weaker of a pair repeats the stronger if
-its OKS with that one is above the limit. A person is kept unless it repeats a kept one, which is decided in falling
+its OKS with that one is above max_oks. A person is kept unless it repeats a kept one, which is decided in falling
 order of scores, and only for those who repeat anybody.
 
 Work for P people of K joints: P^2 / 2 x K pairs of joints at some 20 operations and an exponential, over one block (K
@@ -47,9 +47,9 @@ ONE = np.float32(1)
 NOWHERE = np.float32(np.inf)
 
 
-def shared_bytes(limit: int, joints: int) -> int:
+def shared_bytes(max_people: int, joints: int) -> int:
     """Shared memory of one block."""
-    return 12 * limit * joints + 4 * joints + limit * (5 * 4 + 4 * -(-limit // 32)) + 64
+    return 12 * max_people * joints + 4 * joints + max_people * (5 * 4 + 4 * -(-max_people // 32)) + 64
 
 
 @device
@@ -89,10 +89,10 @@ def box_area(left, right, top, bottom, lane):
 
 
 @functools.cache
-def filter_kernel(limit: int, joints: int, threads: int = THREADS) -> Kernel:
-    """The kernel for up to `limit` people of `joints` joints; threads: a multiple of LANES."""
-    words = -(-limit // 32)  # a bit for each person
-    fields, masks_shape = limit * joints * 3, limit * words
+def filter_kernel(max_people: int, joints: int, threads: int = THREADS) -> Kernel:
+    """The kernel for up to `max_people` people of `joints` joints; threads: a multiple of LANES."""
+    words = -(-max_people // 32)  # a bit for each person
+    fields, masks_shape = max_people * joints * 3, max_people * words
     lanes, warps = min(WARP, threads), max(1, threads // WARP)
 
     @cuda.jit(device=True)
@@ -119,7 +119,7 @@ def filter_kernel(limit: int, joints: int, threads: int = THREADS) -> Kernel:
             start = add32(start, threads // LANES)
 
     @cuda.jit(device=True)
-    def compare_pairs(staged, areas, scores, sharpness, most_alike, people, ranks, repeats):
+    def compare_pairs(staged, areas, scores, sharpness, max_oks, people, ranks, repeats):
         """ranks, zeroed before: how many are stronger than each; repeats, too: bits of whom each repeats.
 
         Returns whether this thread found one who repeats another. A thread has two people who are `apart` places apart
@@ -137,7 +137,7 @@ def filter_kernel(limit: int, joints: int, threads: int = THREADS) -> Kernel:
                 is_weaker = scores[u32(p)] < scores[u32(q)] or (scores[u32(p)] == scores[u32(q)] and p > q)
                 weak, strong = (p, q) if is_weaker else (q, p)
                 cuda.atomic.add(ranks, u32(weak), 1)
-                if most_alike <= ONE and oks(staged, joints, weak, strong, areas[u32(strong)], sharpness) > most_alike:
+                if max_oks <= ONE and oks(staged, joints, weak, strong, areas[u32(strong)], sharpness) > max_oks:
                     cuda.atomic.or_(repeats, u32(mad(weak, words, strong >> 5)), u32(1 << (strong & 31)))
                     found = np.int32(1)
                 p = add32(p, lanes)
@@ -175,7 +175,7 @@ def filter_kernel(limit: int, joints: int, threads: int = THREADS) -> Kernel:
     def write_people(staged, chosen, kept, min_joint, n, packed):
         """The keypoints of image n: the chosen people without their weak joints, zeros behind them."""
         i = np.int32(cuda.threadIdx.x)
-        while i < limit * joints:
+        while i < max_people * joints:
             p, k = split_index(i, joints)
             x, y, value = ZERO, ZERO, ZERO
             if p < kept:
@@ -187,23 +187,24 @@ def filter_kernel(limit: int, joints: int, threads: int = THREADS) -> Kernel:
             i = add32(i, threads)
 
     @kernel
-    def filter_people(draft, sharpness, limits, packed):
-        """One block = one image. limits: min_joint, OKS (2: keep all).
+    def filter_people(draft, sharpness, thresholds, packed):
+        """One block = one image. thresholds: min_joint, max_oks (2: keep all).
 
         draft: packed, as `group` and `refine` leave it. Writes all of packed, zeros behind the kept people.
         """
         staged = cuda.shared.array(fields, np.float32)
         own_sharpness = cuda.shared.array(joints, np.float32)
-        areas = cuda.shared.array(limit, np.float32)
-        scores = cuda.shared.array(limit, np.float32)
-        ranks = cuda.shared.array(limit, np.int32)
-        ranked = cuda.shared.array(limit, np.int32)  # the person of each rank
-        chosen = cuda.shared.array(limit, np.int32)  # then of each row
+        areas = cuda.shared.array(max_people, np.float32)
+        scores = cuda.shared.array(max_people, np.float32)
+        ranks = cuda.shared.array(max_people, np.int32)
+        ranked = cuda.shared.array(max_people, np.int32)  # the person of each rank
+        chosen = cuda.shared.array(max_people, np.int32)  # then of each row
         repeats = cuda.shared.array(masks_shape, np.uint32)  # whom a person repeats, as bits
         kept_bits = cuda.shared.array(words, np.uint32)
         t, n, frames = np.int32(cuda.threadIdx.x), np.int32(cuda.blockIdx.x), np.int32(cuda.gridDim.x)
-        scores_at, count_at = scores_place(n, frames, limit, fields), count_place(n, frames, limit, fields)
-        people, min_joint = float_bits(draft[u32(count_at)]), limits[0]
+        scores_at, count_at = scores_place(n, frames, max_people, fields), count_place(n, frames, max_people, fields)
+        people = float_bits(draft[u32(count_at)])
+        min_joint, max_oks = thresholds
 
         load_people(draft, n, people, staged, areas)
         if t < joints:
@@ -213,7 +214,7 @@ def filter_kernel(limit: int, joints: int, threads: int = THREADS) -> Kernel:
             for word in range(words):
                 repeats[u32(mad(t, words, word))] = 0
         cuda.syncthreads()
-        found = compare_pairs(staged, areas, scores, own_sharpness, limits[1], people, ranks, repeats)
+        found = compare_pairs(staged, areas, scores, own_sharpness, max_oks, people, ranks, repeats)
         place, kept, stays = t, people, t < people
         if cuda.syncthreads_or(found):
             if t < people:
@@ -227,7 +228,7 @@ def filter_kernel(limit: int, joints: int, threads: int = THREADS) -> Kernel:
         if stays:
             chosen[u32(place)] = t
             packed[u32(add32(scores_at, place))] = scores[t]
-        if kept <= t and t < limit:  # noqa: PLR1716 - chained, Numba computes both in 64 bits
+        if kept <= t and t < max_people:  # noqa: PLR1716 - chained, Numba computes both in 64 bits
             packed[u32(add32(scores_at, t))] = ZERO
         if t == 0:
             packed[u32(count_at)] = bits_float(kept)

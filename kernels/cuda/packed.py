@@ -13,14 +13,14 @@ from kernels.cuda._cuda import DeviceArray, device, mad, mul32
 
 
 @device
-def scores_place(n, frames, limit, fields):
-    """Where the scores of image n begin. fields: values of the keypoints of an image, limit * K * 3."""
-    return mad(n, limit, mul32(frames, fields))
+def scores_place(n, frames, max_people, fields):
+    """Where the scores of image n begin. fields: values of the keypoints of an image, max_people * K * 3."""
+    return mad(n, max_people, mul32(frames, fields))
 
 
 @device
-def count_place(n, frames, limit, fields):
-    return mad(frames, fields + limit, n)
+def count_place(n, frames, max_people, fields):
+    return mad(frames, fields + max_people, n)
 
 
 def packed_size(frames: int, people: int, joints: int) -> int:

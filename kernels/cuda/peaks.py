@@ -1,4 +1,4 @@
-# ruff: noqa: PLR0915, PLR0917 - a kernel is one function over many arrays, without keywords; Numba types it
+# ruff: noqa: PLR0915, PLR0917 - Numba's functions have no keywords, and stand in the one that makes the kernel
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 """Local maxima of every joint's heatmap, and bounds of the scores that `refine` can find in each of its tiles.
 
@@ -102,7 +102,7 @@ def peaks_kernel(radius: int, mirrored: bool, project: bool, tile: int = TILE, n
     images = 2 if mirrored else 1
     values = 2 if mirrored or numbers == 2 else 1
     reach = tile // 2 + 2  # tag cells a side that the tile's decode cells are interpolated from
-    cells_shape, fine_shape = side * side, width * width
+    heat_size, fine_size = side * side, width * width
 
     @device
     def beside(maps, at, mirror_at, step):
@@ -140,18 +140,18 @@ def peaks_kernel(radius: int, mirrored: bool, project: bool, tile: int = TILE, n
 
     @device
     def tag_range(tags, plane, flipped, hw, y0, x0, row, column):
-        """-lowest and highest of a lane's share of the tags under the tile, from this one on; NaN is ignored."""
+        """-lowest and highest of the tags under the tile that a lane reads, from this one on; NaN is ignored."""
         low, high = NOTHING, NOTHING
         x = inside((x0 >> 1) - 1 + int_min(column, np.int32(reach - 1)), hw[1])
         last = int_min(np.int32((y0 >> 1) + reach - 2), np.int32(hw[0] - 1))
-        for share in range((reach + STRIPS - 1) // STRIPS):
-            y = int_min(int_max(mad(share, STRIPS, add32(row, (y0 >> 1) - 1)), np.int32(0)), last)
+        for turn in range((reach + STRIPS - 1) // STRIPS):
+            y = int_min(int_max(mad(turn, STRIPS, add32(row, (y0 >> 1) - 1)), np.int32(0)), last)
             tag = tag_cell(tags, plane, flipped, hw[1], y, x)
             low, high = larger(low, -tag), larger(high, tag)
         return low, high
 
     @cuda.jit(device=True)
-    def fill_fine(maps, plain, mirror, hw, y0, x0, cells, fine):
+    def fill_fine(maps, plain, mirror, hw, y0, x0, heat, fine):
         """fine (width, width) = the tile's decode cells and their ring; -inf for NaN and outside of the map."""
         h, w = hw
         t = np.int32(cuda.threadIdx.x)
@@ -159,7 +159,7 @@ def peaks_kernel(radius: int, mirrored: bool, project: bool, tile: int = TILE, n
         while i < side * side:
             row, column = split_index(i, side)
             y, x = inside(add32(row, y0 - halo), h), inside(add32(column, x0 - halo), w)
-            cells[u32(i)] = heat_cell(maps, plain, mirror, mirrored, w, y, x)
+            heat[u32(i)] = heat_cell(maps, plain, mirror, mirrored, w, y, x)
             i = add32(i, lanes)
         warp_barrier()
         i = t
@@ -169,19 +169,19 @@ def peaks_kernel(radius: int, mirrored: bool, project: bool, tile: int = TILE, n
             is_map = y >= 0 and y < h and x >= 0 and x < w
             if project:
                 at = np.uint64(u32(mad(row, side, add32(column, side + 1))))
-                here, above, below = cells[at], cells[at - np.uint64(side)], cells[at + np.uint64(side)]
-                west, east = blend(here, cells[at - np.uint64(1)]), blend(here, cells[at + np.uint64(1)])
-                above_west = blend(above, cells[at - np.uint64(side + 1)])
-                above_east = blend(above, cells[at - np.uint64(side - 1)])
-                below_west = blend(below, cells[at + np.uint64(side - 1)])
-                below_east = blend(below, cells[at + np.uint64(side + 1)])
+                here, above, below = heat[at], heat[at - np.uint64(side)], heat[at + np.uint64(side)]
+                west, east = blend(here, heat[at - np.uint64(1)]), blend(here, heat[at + np.uint64(1)])
+                above_west = blend(above, heat[at - np.uint64(side + 1)])
+                above_east = blend(above, heat[at - np.uint64(side - 1)])
+                below_west = blend(below, heat[at + np.uint64(side - 1)])
+                below_east = blend(below, heat[at + np.uint64(side + 1)])
                 to = np.uint64(u32(mad(row, 2 * width, mul32(column, 2))))
                 fine[to] = larger(blend(west, above_west), NOTHING) if is_map else NOTHING
                 fine[to + np.uint64(1)] = larger(blend(east, above_east), NOTHING) if is_map else NOTHING
                 fine[to + np.uint64(width)] = larger(blend(west, below_west), NOTHING) if is_map else NOTHING
                 fine[to + np.uint64(width + 1)] = larger(blend(east, below_east), NOTHING) if is_map else NOTHING
             else:
-                fine[u32(i)] = larger(cells[u32(i)], NOTHING) if is_map else NOTHING
+                fine[u32(i)] = larger(heat[u32(i)], NOTHING) if is_map else NOTHING
             i = add32(i, lanes)
         warp_barrier()
 
@@ -212,8 +212,8 @@ def peaks_kernel(radius: int, mirrored: bool, project: bool, tile: int = TILE, n
         and the inverted row-major index below, so that the larger key is the stronger, or earlier, peak. Writes its
         tile's entries of bounds, flat (N, K, BOUNDS, tiles).
         """
-        cells = cuda.shared.array(cells_shape, np.float32)
-        fine = cuda.shared.array(fine_shape, np.float32)
+        heat = cuda.shared.array(heat_size, np.float32)
+        fine = cuda.shared.array(fine_size, np.float32)
         t = cuda.threadIdx.x
         K, h, w = sizes
         plane = np.int32(cuda.blockIdx.z)
@@ -248,9 +248,9 @@ def peaks_kernel(radius: int, mirrored: bool, project: bool, tile: int = TILE, n
         if not highest > threshold:
             return
 
-        fill_fine(heatmaps, plain, mirror, (h, w), y0, x0, cells, fine)
-        for share in range(tile * scale * tile * scale // lanes):
-            i = u32(mad(share, lanes, t))
+        fill_fine(heatmaps, plain, mirror, (h, w), y0, x0, heat, fine)
+        for turn in range(tile * scale * tile * scale // lanes):
+            i = u32(mad(turn, lanes, t))
             row = np.int32(i // u32(tile * scale))
             column = mad(row, -tile * scale, i)
             at = np.uint64(u32(mad(row, width, add32(column, ring * scale * (width + 1)))))

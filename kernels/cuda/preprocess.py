@@ -1,4 +1,4 @@
-# ruff: noqa: PLR0917 - a kernel is one function over many arrays, without keywords; Numba types it
+# ruff: noqa: PLR0917 - Numba's kernels and device functions have no keywords
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 """Frames on the device into the network's input: resized, centred on black, RGB, normalised, in one pass.
 

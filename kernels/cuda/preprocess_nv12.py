@@ -1,4 +1,4 @@
-# ruff: noqa: PLR0917 - a kernel is one function over many arrays, without keywords; Numba types it
+# ruff: noqa: PLR0917 - Numba's kernels and device functions have no keywords
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 """NV12 frames, as a video decoder leaves them on the device, into the network's input: `preprocess` without BGR.
 

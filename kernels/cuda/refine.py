@@ -1,4 +1,4 @@
-# ruff: noqa: PLR0915, PLR0917 - a kernel is one function over many arrays, without keywords; Numba types it
+# ruff: noqa: PLR0915, PLR0917 - Numba's functions have no keywords, and stand in the one that makes the kernel
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 """Missing joints: for each person and joint the cell of the largest value - rint(tag distance), if of value > 0.
 
@@ -134,16 +134,18 @@ def range_gap(a, b, c, tag):
 
 
 @functools.cache
-def refine_kernel(limit: int, joints: int, mirrored: bool, project: bool, tile: int = TILE, numbers: int = 1) -> Kernel:
-    """The kernel for up to `limit` people of `joints` joints; mirrored: T = 2; numbers: D.
+def refine_kernel(
+    max_people: int, joints: int, mirrored: bool, project: bool, tile: int = TILE, numbers: int = 1
+) -> Kernel:
+    """The kernel for up to `max_people` people of `joints` joints; mirrored: T = 2; numbers: D.
 
     tile as given to `peaks_kernel`. Blocks are one warp.
     """
-    cell = np.float32(1 if project else 2)  # input pixels a decode cell
+    cell_pixels = np.float32(1 if project else 2)  # input pixels a decode cell
     lanes, tag_tile = tile * STRIPS, tile // 2
     scale, images = 2 if project else 1, 2 if mirrored else 1
     decode_cells = np.int32(2 * scale)  # a side of a tag cell
-    cells = limit * joints
+    person_joints = max_people * joints
     values = 2 if mirrored or numbers == 2 else 1  # of a tag
     paired, flipped = values == 2, numbers == 1  # the second value
 
@@ -292,8 +294,8 @@ def refine_kernel(limit: int, joints: int, mirrored: bool, project: bool, tile: 
     def search_tile(heatmaps, tags, planes, hw, corner, lane, centre, least):
         """The best key of this lane's tag cells in the tile whose first tag cell is `corner`."""
         best = np.int64(UNSEARCHED)
-        for share in range((tag_tile * tag_tile + lanes - 1) // lanes):
-            i = u32(mad(share, lanes, lane))
+        for turn in range((tag_tile * tag_tile + lanes - 1) // lanes):
+            i = u32(mad(turn, lanes, lane))
             row, column = np.int32(i // u32(tag_tile)), np.int32(i % u32(tag_tile))
             if row < tag_tile:
                 y, x = add32(corner[0], row), add32(corner[1], column)
@@ -314,35 +316,35 @@ def refine_kernel(limit: int, joints: int, mirrored: bool, project: bool, tile: 
         shift_x = quarter(shuffle(own, 1), shuffle(own, 2))
         shift_y = quarter(shuffle(own, 3), shuffle(own, 4))
         if t == 0 and own > ZERO:
-            keypoints[u32(to)] = (np.float32(x) + shift_x) * cell
-            keypoints[u32(add32(to, 1))] = (np.float32(y) + shift_y) * cell
+            keypoints[u32(to)] = (np.float32(x) + shift_x) * cell_pixels
+            keypoints[u32(add32(to, 1))] = (np.float32(y) + shift_y) * cell_pixels
             keypoints[u32(add32(to, 2))] = own
 
     @device
     def planes_of(image, k, twin, K, hw):
         """Where joint k's planes begin, in an image's two frames: heat and twin's heat, first and second tags."""
-        cells_of_map, cells_of_tags = mul32(hw[0], hw[1]), mul32(hw[0] >> 1, hw[1] >> 1)
+        map_cells, tag_cells = mul32(hw[0], hw[1]), mul32(hw[0] >> 1, hw[1] >> 1)
         return (
-            plane_start(image, k, K, cells_of_map),
-            plane_start(add32(image, 1), twin, K, cells_of_map),
-            tag_start(image, k, twin, K, cells_of_tags, numbers, 0),
-            tag_start(image, k, twin, K, cells_of_tags, numbers, 1),
+            plane_start(image, k, K, map_cells),
+            plane_start(add32(image, 1), twin, K, map_cells),
+            tag_start(image, k, twin, K, tag_cells, numbers, 0),
+            tag_start(image, k, twin, K, tag_cells, numbers, 1),
         )
 
     @cuda.jit(device=True)
-    def search_share(maps, planes, hw, bounds_at, part, centre, best):
-        """The best key of the tiles share, share + shares, ..., or `best` if that is better. part: share, shares.
+    def search_part(maps, planes, hw, bounds_at, part, centre, best):
+        """The best key of the tiles tile_part, tile_part + tile_parts, ..., or `best` if that is better.
 
-        maps: heatmaps, tags, bounds; bounds_at: of the joint's first tile. A warp calls.
+        maps: heatmaps, tags, bounds; bounds_at: of the joint's first tile; part: tile_part, tile_parts. A warp calls.
         """
         heatmaps, tags, bounds = maps
-        share, shares = part
+        tile_part, tile_parts = part
         t, across = np.int32(cuda.threadIdx.x), tiles_across(hw[1])
         tiles = mul32(across, tiles_across(hw[0]))
         least = unordered(np.int32(best >> 32))
-        start = share
+        start = tile_part
         while start < tiles:
-            own = mad(t, shares, start)
+            own = mad(t, tile_parts, start)
             bound = NOTHING
             if own < tiles:
                 bound = tile_bound(bounds, add32(bounds_at, own), tiles, centre[0], centre[1])
@@ -353,23 +355,23 @@ def refine_kernel(limit: int, joints: int, mirrored: bool, project: bool, tile: 
                 lane = np.int32(cuda.ffs(warp_ballot(bound == highest)) - 1)
                 if t == lane:
                     bound = NOTHING
-                i = mad(lane, shares, start)
+                i = mad(lane, tile_parts, start)
                 row = np.int32(u32(i) // u32(across))
                 corner = mul32(row, tag_tile), mul32(mad(row, -across, i), tag_tile)
                 found = search_tile(heatmaps, tags, planes, hw, corner, t, centre, least)
                 best = max(best, warp_max_key(found))
                 least = unordered(np.int32(best >> 32))
-            start = mad(shares, lanes, start)
+            start = mad(tile_parts, lanes, start)
         return best
 
     @cuda.jit(device=True)
-    def hand_in(searches, search, shares, best):
-        """Add a share's best key to the search. Returns the best cell's index to the last share, else -1."""
+    def hand_in(searches, search, tile_parts, best):
+        """Add a part's best key to the search. Returns the best cell's index to who does the last part, else -1."""
         index = np.int32(-1)
         if cuda.threadIdx.x == 0:
             cuda.atomic.max(searches, u32(search), best)
             cuda.threadfence()
-            if cuda.atomic.add(searches, u32(add32(search, cells)), 1) == shares - 1:
+            if cuda.atomic.add(searches, u32(add32(search, person_joints)), 1) == tile_parts - 1:
                 cuda.threadfence()
                 best = cuda.atomic.max(searches, u32(search), UNSEARCHED)
                 if best > UNSEARCHED:
@@ -378,7 +380,7 @@ def refine_kernel(limit: int, joints: int, mirrored: bool, project: bool, tile: 
 
     @cuda.jit(device=True)
     def found_so_far(searches, search):
-        """The best key of the finished shares. One lane reads it, so that all lanes use the same value."""
+        """The best key of the parts that are done. One lane reads it, so that all lanes use the same value."""
         best = np.int64(UNSEARCHED)
         if cuda.threadIdx.x == 0:
             best = searches[u32(search)]
@@ -389,32 +391,32 @@ def refine_kernel(limit: int, joints: int, mirrored: bool, project: bool, tile: 
         """The blocks of an image, one warp each, share its missing joints, and where there are more blocks, the tiles.
 
         sizes: K, h, w; heatmaps and tags are flat. searches[n, 0] takes each joint's best key by atomic maximum,
-        whatever the order; searches[n, 1] counts the shares done, and who does the last one writes the joint into
-        keypoints, flat (N, limit, K, 3). `group` resets both.
+        whatever the order; searches[n, 1] counts the parts that are done, and who does the last one writes the joint
+        into keypoints, flat (N, max_people, K, 3). `group` resets both.
         """
         n, (K, h, w) = np.int32(cuda.blockIdx.y), sizes
         tiles = mul32(tiles_across(w), tiles_across(h))
-        listed = missing[u32(mul32(n, 1 + cells))]
+        listed = missing[u32(mul32(n, 1 + person_joints))]
         if listed == 0:
             return
         warps = np.int32(cuda.gridDim.x)
-        shares = int_min(int_max(np.int32(u32(warps) // u32(listed)), np.int32(1)), tiles)
+        tile_parts = int_min(int_max(np.int32(u32(warps) // u32(listed)), np.int32(1)), tiles)
         item = np.int32(cuda.blockIdx.x)
-        while item < mul32(listed, shares):
-            entry, share = split_index(item, shares)
-            part = share, shares
-            target = missing[u32(mad(n, 1 + cells, add32(entry, 1)))]
+        while item < mul32(listed, tile_parts):
+            entry, tile_part = split_index(item, tile_parts)
+            part = tile_part, tile_parts
+            target = missing[u32(mad(n, 1 + person_joints, add32(entry, 1)))]
             person, k = split_index(target, joints)
             planes = planes_of(mul32(n, images), k, orders[0, u32(k)], K, (h, w))
-            to = mul32(mad(n, limit, person), 2)
+            to = mul32(mad(n, max_people, person), 2)
             centre = centres[u32(to)], centres[u32(add32(to, 1))]
-            search = mad(n, 2 * cells, target)
+            search = mad(n, 2 * person_joints, target)
             best = found_so_far(searches, search)
             bounds_at = mul32(mul32(mad(n, K, k), BOUNDS), tiles)
-            best = search_share((heatmaps, tags, bounds), planes, (h, w), bounds_at, part, centre, best)
-            index = hand_in(searches, search, shares, best)
+            best = search_part((heatmaps, tags, bounds), planes, (h, w), bounds_at, part, centre, best)
+            index = hand_in(searches, search, tile_parts, best)
             if index >= 0:
-                to = mul32(mad(n, cells, target), 3)
+                to = mul32(mad(n, person_joints, target), 3)
                 write_joint(heatmaps, planes[0], planes[1], (h, w), index, keypoints, to)
             item = add32(item, warps)
 

@@ -1,4 +1,4 @@
-# ruff: noqa: PLR0915, PLR0917 - a kernel is one function over many arrays, without keywords; Numba types it
+# ruff: noqa: PLR0915, PLR0917 - Numba's functions have no keywords, and stand in the one that makes the kernel
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 """The strongest peaks of each joint as candidates: position, value and tags. Sorts what atomics left in any order.
 
@@ -25,12 +25,12 @@ THREADS = 128  # at least max_people, which is at most 128
 
 @functools.cache
 def select_kernel(
-    limit: int, mirrored: bool, project: bool, adjust: bool, threads: int = THREADS, numbers: int = 1
+    max_people: int, mirrored: bool, project: bool, adjust: bool, threads: int = THREADS, numbers: int = 1
 ) -> Kernel:
-    """The kernel that keeps up to `limit` <= threads candidates a joint; mirrored: T = 2; numbers: D."""
+    """The kernel that keeps up to `max_people` <= threads candidates a joint; mirrored: T = 2; numbers: D."""
     scale, images = 2 if project else 1, 2 if mirrored else 1
     paired, flipped = mirrored or numbers == 2, numbers == 1  # the second value of tags
-    cell = np.float32(1 if project else 2)  # input pixels a decode cell
+    cell_pixels = np.float32(1 if project else 2)  # input pixels a decode cell
 
     @cuda.jit(device=True)
     def candidate(heatmaps, tags, planes, hw, index):
@@ -52,16 +52,16 @@ def select_kernel(
         first, second = tag_at(tags, tag, False, project, tag_hw, y, x), ZERO
         if paired:
             second = tag_at(tags, second_tag, flipped, project, tag_hw, y, x)
-        return place_x * cell, place_y * cell, first, second
+        return place_x * cell_pixels, place_y * cell_pixels, first, second
 
     @kernel
     def select(heatmaps, tags, sizes, orders, keys, counts, found, totals):
         """One block = the joint orders[1, step] of one image; one thread = one key, then one candidate.
 
         sizes: K, h, w; heatmaps, tags, counts and found are flat. Writes found[n, step, :, :totals[n, step]] of
-        (N, K, FIELDS, limit), strongest first, and totals[n, step]; zeroes counts[n * K + k] for the next frame.
+        (N, K, FIELDS, max_people), strongest first, and totals[n, step]; zeroes counts[n * K + k] for the next frame.
         """
-        kept_keys = cuda.shared.array(limit, np.int64)
+        kept_keys = cuda.shared.array(max_people, np.int64)
         fresh_keys = cuda.shared.array(threads, np.int64)
         t, step, n = np.int32(cuda.threadIdx.x), np.int32(cuda.blockIdx.x), np.int32(cuda.blockIdx.y)
         K, h, w = sizes
@@ -73,7 +73,7 @@ def select_kernel(
             own = add32(start, t)
             key = keys[plane, u32(own)] if own < total else np.int64(0)
             fresh_keys[t] = key
-            weakest = kept_keys[limit - 1] if kept == limit else np.int64(0)
+            weakest = kept_keys[max_people - 1] if kept == max_people else np.int64(0)
             if cuda.syncthreads_or(np.int32(key > weakest)):
                 # Keys are distinct: the rank of one is the number of larger ones.
                 fresh = int_min(sub32(total, start), np.int32(threads))
@@ -88,11 +88,11 @@ def select_kernel(
                     rank, old_rank = add32(rank, other > key), add32(old_rank, other > old)
                     i = add32(i, 1)
                 cuda.syncthreads()
-                if key > 0 and rank < limit:
+                if key > 0 and rank < max_people:
                     kept_keys[rank] = key
-                if t < kept and old_rank < limit:
+                if t < kept and old_rank < max_people:
                     kept_keys[old_rank] = old
-                kept = int_min(np.int32(limit), add32(kept, fresh))
+                kept = int_min(np.int32(max_people), add32(kept, fresh))
             cuda.syncthreads()
             start = add32(start, threads)
         if t == 0:
@@ -110,9 +110,9 @@ def select_kernel(
             )
             index = np.int32(LAST_INDEX - (key & LAST_INDEX))
             x, y, tag0, tag1 = candidate(heatmaps, tags, planes, (h, w), index)
-            at = mad(mul32(mad(n, K, step), FIELDS), limit, t)
-            found[u32(mad(X, limit, at))], found[u32(mad(Y, limit, at))] = x, y
-            found[u32(mad(VALUE, limit, at))] = bits_float(np.int32(key >> 32))
-            found[u32(mad(TAG, limit, at))], found[u32(mad(TAG + 1, limit, at))] = tag0, tag1
+            at = mad(mul32(mad(n, K, step), FIELDS), max_people, t)
+            found[u32(mad(X, max_people, at))], found[u32(mad(Y, max_people, at))] = x, y
+            found[u32(mad(VALUE, max_people, at))] = bits_float(np.int32(key >> 32))
+            found[u32(mad(TAG, max_people, at))], found[u32(mad(TAG + 1, max_people, at))] = tag0, tag1
 
     return select

@@ -17,9 +17,9 @@ pytestmark = [pytest.mark.sim]
 LANES = 4  # fewer than rows: a lane has two
 
 
-def matched(distance, value, limit=6):
+def matched(distance, value, max_side=6):
     out = on_device(np.full(len(value), -7), np.int32)
-    match_kernel(limit, LANES)[1, LANES](on_device(distance), on_device(value), out)
+    match_kernel(max_side, LANES)[1, LANES](on_device(distance), on_device(value), out)
     return out.copy_to_host()
 
 

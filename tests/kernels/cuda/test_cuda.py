@@ -35,7 +35,7 @@ def test_limits_ask_the_driver_for_attributes_that_it_has(monkeypatch):
             return int(getattr(driver.CUdevice_attribute, f"CU_DEVICE_ATTRIBUTE_{name}"))
 
     monkeypatch.setattr(_cuda.cuda, "get_current_device", Device)
-    limits = _cuda.limits()
+    limits = _cuda.device_limits()
     assert limits["multiprocessors"] == driver.CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT
     assert all(limits.values())
 

@@ -15,24 +15,24 @@ from tests.kernels.cuda.simulator import examples, flat, on_device
 from tests.reference.decode import filter_people as reference
 
 pytestmark = [pytest.mark.sim]
-LIMIT, THREADS = 5, 16
+MAX_PEOPLE, THREADS = 5, 16
 
 
 def filtered(people, scores, options):
     P, K = people.shape[:2]
-    draft = np.zeros(packed_size(1, LIMIT, K), np.float32)
-    keypoints, out_scores, count = unpack_people(draft, (1, LIMIT, K))
+    draft = np.zeros(packed_size(1, MAX_PEOPLE, K), np.float32)
+    keypoints, out_scores, count = unpack_people(draft, (1, MAX_PEOPLE, K))
     keypoints[0, :P], out_scores[0, :P], count[0] = people, scores, P
-    limits = (np.float32(options.min_joint), np.float32(options.duplicate_oks or 2))
+    thresholds = (np.float32(options.min_joint), np.float32(options.duplicate_oks or 2))
     packed = on_device(np.full_like(draft, 7))
     sharpness = on_device([1 / (8 * sigma**2) for sigma in sigmas_for(K)], np.float32)
-    filter_kernel(LIMIT, K, THREADS)[1, THREADS](
+    filter_kernel(MAX_PEOPLE, K, THREADS)[1, THREADS](
         flat(draft),
         sharpness,
-        limits,
+        thresholds,
         packed,
     )
-    (keypoints,), (out_scores,), (count,) = unpack_people(packed.copy_to_host(), (1, LIMIT, K))
+    (keypoints,), (out_scores,), (count,) = unpack_people(packed.copy_to_host(), (1, MAX_PEOPLE, K))
     assert not keypoints[count:].any() and not out_scores[count:].any()
     return keypoints[:count], out_scores[:count]
 
@@ -50,7 +50,7 @@ def twins(rng, P, K=17):
 @examples(10)
 @given(
     seed=st.integers(0, 2**20),
-    P=st.integers(0, LIMIT),
+    P=st.integers(0, MAX_PEOPLE),
     duplicate_oks=st.sampled_from([None, 0.5, 0.8]),
     min_joint=st.sampled_from([0.0, 0.3]),
 )

@@ -37,12 +37,12 @@ def grouped(candidates, heat, tag, options, lanes=LANES):
     missing = on_device(np.full(1 + limit * K, -1, np.int32))
     searches = on_device(np.full(2 * limit * K, 7, np.int64))
     packed = on_device(np.full(packed_size(1, limit, K), 7, np.float32))
-    limits = (np.float32(options.tag_threshold), np.float32(options.min_score))
+    thresholds = (np.float32(options.tag_threshold), np.float32(options.min_score))
     group_kernel(limit, K, T == 2, lanes)[1, lanes](
         flat(found),
         on_device(totals),
         orders_of(K, joint_order=joint_order),
-        limits,
+        thresholds,
         centres,
         missing,
         searches,
