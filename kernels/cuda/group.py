@@ -70,16 +70,12 @@ def distance_of_two(people, own, other):
 
 
 @functools.cache
-def group_kernel(max_people: int, joints: int, paired: bool, lanes: int = WARP) -> Kernel:
-    """The kernel for up to `max_people` people of `joints` joints; paired: a tag is two numbers. A block is one warp.
-
-    lanes: of the warp; fewer, a power of two, serve the simulator.
-    """
+def walk_function(max_people: int, joints: int, paired: bool, lanes: int) -> Kernel:
+    """`walk_joints`, which matches; arguments as those of `group_kernel`."""
     slots = -(-max_people // lanes)  # candidates, and people, of a lane
-    person_joints, columns = joints * max_people, max_people + READ_AHEAD
-    table_size, tags_size = 3 * person_joints, 2 * columns
+    person_joints = joints * max_people
     TAGS, MORE = np.uint64(person_joints), np.uint64(2 * person_joints)  # parts of a table, behind the values
-    second = np.uint64(columns)  # of the tags' second numbers in an array of tags
+    second = np.uint64(max_people + READ_AHEAD)  # of the tags' second numbers in an array of tags
     numbers = 2 if paired else 1
     distance = distance_of_two if paired else distance_of_one
 
@@ -199,6 +195,21 @@ def group_kernel(max_people: int, joints: int, paired: bool, lanes: int = WARP) 
             warp_barrier()
         return people
 
+    return walk_joints
+
+
+@functools.cache
+def group_kernel(max_people: int, joints: int, paired: bool, lanes: int = WARP) -> Kernel:
+    """The kernel for up to `max_people` people of `joints` joints; paired: a tag is two numbers. A block is one warp.
+
+    lanes: of the warp; fewer, a power of two, serve the simulator.
+    """
+    slots = -(-max_people // lanes)  # people of a lane
+    person_joints = joints * max_people
+    table_size, tags_size = 3 * person_joints, 2 * (max_people + READ_AHEAD)
+    TAGS, MORE = np.uint64(person_joints), np.uint64(2 * person_joints)  # parts of a table, behind the values
+    walk_joints = walk_function(max_people, joints, paired, lanes)
+
     @device
     def centre_of(person, table):
         """The mean tag of a person's joints, in joint order. Moves them together in the table, over the tags."""
@@ -299,7 +310,7 @@ def group_kernel(max_people: int, joints: int, paired: bool, lanes: int = WARP) 
         tag_threshold, min_score = thresholds
         tables = taken, table
         i = t
-        while i < 2 * columns:
+        while i < tags_size:
             people_tags[u32(i)] = NOWHERE
             if i < max_people:
                 arrivals[u32(i)] = NOBODY
