@@ -158,11 +158,11 @@ if SIMULATED:
         return int(a) * int(b)
 
     def mad(a: Value, b: Value, c: Value) -> Value:
-        """a * b + c"""
+        """a * b + c."""
         return int(a) * int(b) + int(c)
 
     def masked(a: Value, mask: Value) -> Value:
-        """a & mask"""
+        """a & mask."""
         return int(a) & int(mask)
 
     rint, sqrt, floor, larger, smaller = np.rint, np.sqrt, np.floor, np.fmax, np.fmin
@@ -203,6 +203,7 @@ else:
         return types.int32(types.int32, types.int32, types.int32), generate
 
     device = cuda.jit(device=True)
+    # Copied into its caller by Numba: around calls, even those that it inlines, NVVM may order the code otherwise.
     inlined = cuda.jit(device=True, inline="always")
 
     def kernel(function: Function) -> Kernel:

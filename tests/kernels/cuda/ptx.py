@@ -84,7 +84,7 @@ class Case:
 
 
 def _decode_cases(
-    maps: Any, suffix: str, *, T: int = 1, limit: int = 30, project: bool = True, K: int = 17
+    maps: Any, suffix: str, *, T: int = 1, max_people: int = 30, project: bool = True, K: int = 17
 ) -> Iterator[Case]:
     yield Case(
         f"peaks{suffix}",
@@ -94,25 +94,25 @@ def _decode_cases(
     )
     yield Case(
         f"select{suffix}",
-        select_kernel(limit, T == 2, project, True),
+        select_kernel(max_people, T == 2, project, True),
         (maps, maps, SIZES, INTS, KEYS, COUNTS, FLAT, INTS),
         SELECT_THREADS,
     )
     yield Case(
         f"group{suffix}",
-        group_kernel(limit, K, T == 2),
+        group_kernel(max_people, K, T == 2),
         (FLAT, INTS, INTS, PAIR, FLAT, COUNTS, SEARCHES, FLAT),
         WARP,
     )
     yield Case(
         f"refine{suffix}",
-        refine_kernel(limit, K, T == 2, project),
+        refine_kernel(max_people, K, T == 2, project),
         (maps, maps, SIZES, INTS, FLAT, FLAT, COUNTS, SEARCHES, FLAT),
         WARP,
     )
     yield Case(
         f"filter{suffix}",
-        filter_kernel(limit, K),
+        filter_kernel(max_people, K),
         (FLAT, FLAT, PAIR, FLAT),
         FILTER_THREADS,
     )
@@ -132,7 +132,7 @@ def main_cases() -> tuple[Case, ...]:
 def other_cases() -> tuple[Case, ...]:
     """The rest of what options ask for: FP16 maps, the mirrored frame, 128 people, the heatmaps' own resolution."""
     mirrored = _decode_cases(FLAT, ", T = 2", T=2)
-    many = _decode_cases(HALVES, ", FP16, 128 people", limit=128)
+    many = _decode_cases(HALVES, ", FP16, 128 people", max_people=128)
     coarse = _decode_cases(HALVES, ", FP16, T = 2, not projected", T=2, project=False)
     return (
         _preprocess_case("preprocess, FP32", types.float32),

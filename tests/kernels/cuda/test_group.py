@@ -21,8 +21,8 @@ LANES = 8
 def grouped(candidates, heat, tag, options, lanes=LANES):
     """keypoints, scores, count and centres of candidates [(M, 2) of (y, x)] on heat (K, H, W) and tag (T, K, H, W)."""
     T, K = tag.shape[:2]
-    limit, joint_order = options.max_people, options.order_for(K)
-    found, totals = np.full((1, K, 5, limit), 7, np.float32), np.zeros((1, K), np.int32)
+    max_people, joint_order = options.max_people, options.order_for(K)
+    found, totals = np.full((1, K, 5, max_people), 7, np.float32), np.zeros((1, K), np.int32)
     for step, k in enumerate(joint_order):
         ys, xs = candidates[k].T
         totals[0, step] = len(ys)
@@ -33,12 +33,12 @@ def grouped(candidates, heat, tag, options, lanes=LANES):
             tag[0, k, ys, xs],
             tag[1, k, ys, xs] if T == 2 else 0 * ys,
         ]
-    centres = on_device(np.full(limit * 2, 7, np.float32))
-    missing = on_device(np.full(1 + limit * K, -1, np.int32))
-    searches = on_device(np.full(2 * limit * K, 7, np.int64))
-    packed = on_device(np.full(packed_size(1, limit, K), 7, np.float32))
+    centres = on_device(np.full(max_people * 2, 7, np.float32))
+    missing = on_device(np.full(1 + max_people * K, -1, np.int32))
+    searches = on_device(np.full(2 * max_people * K, 7, np.int64))
+    packed = on_device(np.full(packed_size(1, max_people, K), 7, np.float32))
     thresholds = (np.float32(options.tag_threshold), np.float32(options.min_score))
-    group_kernel(limit, K, T == 2, lanes)[1, lanes](
+    group_kernel(max_people, K, T == 2, lanes)[1, lanes](
         flat(found),
         on_device(totals),
         orders_of(K, joint_order=joint_order),
@@ -48,9 +48,9 @@ def grouped(candidates, heat, tag, options, lanes=LANES):
         searches,
         packed,
     )
-    (keypoints,), (scores,), (count,) = unpack_people(packed.copy_to_host(), (1, limit, K))
-    centres = centres.copy_to_host().reshape(limit, 2)
-    missing, searches = missing.copy_to_host(), searches.copy_to_host().reshape(2, limit * K)
+    (keypoints,), (scores,), (count,) = unpack_people(packed.copy_to_host(), (1, max_people, K))
+    centres = centres.copy_to_host().reshape(max_people, 2)
+    missing, searches = missing.copy_to_host(), searches.copy_to_host().reshape(2, max_people * K)
     places = missing[1 : 1 + missing[0]]
     assert sorted(places) == list(np.flatnonzero(keypoints[:count, :, 2].ravel() == 0))  # each missing joint once
     assert (searches[:, places] == [[UNSEARCHED], [0]]).all()
@@ -80,13 +80,13 @@ def scene(rng, K, T, most, spread):
     seed=st.integers(0, 2**20),
     K=st.sampled_from([3, 10]),
     T=st.integers(1, 2),
-    limit=st.integers(1, 12),  # also more people than lanes
+    max_people=st.integers(1, 12),  # also more people than lanes
     spread=st.integers(1, 4),
 )
-def test_equals_the_reference(seed, K, T, limit, spread):
+def test_equals_the_reference(seed, K, T, max_people, spread):
     rng = np.random.default_rng(seed)
-    candidates, heat, tag = scene(rng, K, T, limit, spread)
-    options = DecodeOptions(max_people=limit, joint_order=tuple(int(k) for k in rng.permutation(K)))
+    candidates, heat, tag = scene(rng, K, T, max_people, spread)
+    options = DecodeOptions(max_people=max_people, joint_order=tuple(int(k) for k in rng.permutation(K)))
     expected = reference(candidates, heat, tag, options)
     keypoints, scores, count, centres = grouped(candidates, heat, tag, options)
     assert count == len(expected)

@@ -21,11 +21,11 @@ def keys_of(values, indices):
     return ((bits << 32) | (0xFFFFFFFF - np.asarray(indices, np.int64)))[None]
 
 
-def select(heat, tags, keys, limit, *, project=True, adjusted=True):
-    """found (FIELDS, limit), how many, and the count that is left."""
-    counts, found = on_device([keys.shape[1]], np.int32), on_device(np.zeros(5 * limit, np.float32))
+def select(heat, tags, keys, max_people, *, project=True, adjusted=True):
+    """found (FIELDS, max_people), how many, and the count that is left."""
+    counts, found = on_device([keys.shape[1]], np.int32), on_device(np.zeros(5 * max_people, np.float32))
     totals = on_device([[-1]], np.int32)
-    select_kernel(limit, False, project, adjusted, THREADS)[(1, 1), THREADS](
+    select_kernel(max_people, False, project, adjusted, THREADS)[(1, 1), THREADS](
         flat(heat),
         flat(tags),
         sizes_of(1, *heat.shape),
@@ -35,12 +35,12 @@ def select(heat, tags, keys, limit, *, project=True, adjusted=True):
         found,
         totals,
     )
-    return found.copy_to_host().reshape(5, limit), totals.copy_to_host()[0, 0], counts.copy_to_host()[0]
+    return found.copy_to_host().reshape(5, max_people), totals.copy_to_host()[0, 0], counts.copy_to_host()[0]
 
 
 @examples(15)
-@given(data=st.data(), limit=st.integers(1, THREADS), count=st.integers(0, 15), project=st.booleans())
-def test_equals_the_reference(data, limit, count, project):
+@given(data=st.data(), max_people=st.integers(1, THREADS), count=st.integers(0, 15), project=st.booleans())
+def test_equals_the_reference(data, max_people, count, project):
     rng = np.random.default_rng(data.draw(st.integers(0, 9)))
     heat = rng.uniform(0, 1, (4, 6)).astype(np.float32)
     tags = rng.normal(0, 1, (2, 3)).astype(np.float32)
@@ -50,13 +50,13 @@ def test_equals_the_reference(data, limit, count, project):
     marked = np.zeros(fine.shape, np.float32)
     marked.flat[indices] = values
 
-    cells = top_k(marked, marked > 0, limit)
+    cells = top_k(marked, marked > 0, max_people)
     tag_map = upsample2(upsample2(tags)) if project else upsample2(tags)
     people = np.array([[[x, y, marked[y, x]]] for y, x in cells], np.float32).reshape(-1, 1, 3)
     people = adjust(people, fine[None])
     people[..., :2] *= 1 if project else 2
 
-    found, total, left = select(heat, tags, keys_of(values, indices), limit, project=project)
+    found, total, left = select(heat, tags, keys_of(values, indices), max_people, project=project)
     assert (total, left) == (len(cells), 0)
     np.testing.assert_array_equal(found[:3, :total].T, people[:, 0])
     np.testing.assert_array_equal(found[3, :total], tag_map[cells[:, 0], cells[:, 1]])
