@@ -10,19 +10,17 @@ from pathlib import Path
 from typing import Self
 
 import av
-from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.packet import Packet
 from av.stream import Stream
 
+from pipeline.sinks.sound import add_sound
 from pipeline.sources import is_camera, is_image, is_url
 from pipeline.sources.base import is_browser
 from pipeline.sources.timeline import sound_packets
 
 logger = logging.getLogger(__name__)
 
-# Sound that players of MP4 and MOV expect; anything else is coded anew there. Matroska holds all.
-COMMON_AUDIO = frozenset({"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"})
 # Written by every muxer for itself.
 OWN_METADATA = frozenset({"encoder", "major_brand", "minor_version", "compatible_brands"})
 
@@ -45,7 +43,9 @@ class SourceTracks:
         duration = video.duration * time_base if video.duration is not None else None
         self._end_s = None if duration is None else float(duration)
         container.metadata.update({k: v for k, v in self._input.metadata.items() if k not in OWN_METADATA})
-        self._targets = {stream.index: self._target(stream) for stream in self._input.streams.audio if audio}
+        streams = self._input.streams.audio if audio else ()
+        targets = {stream.index: add_sound(stream, container) for stream in streams}
+        self._targets = {index: target for index, target in targets.items() if target is not None}
         self._waiting: Packet[Stream] | None = None
         self._packets: Iterator[Packet[Stream]] = self._read() if self._targets else iter(())
         self._copy_chapters()
@@ -78,33 +78,15 @@ class SourceTracks:
         whole = self._end_s is not None and end_s >= self._end_s - 1.5 * interval_s
         self.copy_until(float("inf") if whole else end_s)
         for target in self._targets.values():
-            if isinstance(target, _Recoded):
-                self._output.mux(target.flush())
+            self._output.mux(target.flush())
 
     def close(self) -> None:
         self._input.close()
 
-    def _target(self, stream: AudioStream) -> AudioStream | _Recoded:
-        if self._output.format.name == "matroska" or stream.codec_context.codec.canonical_name in COMMON_AUDIO:
-            with suppress(av.error.FFmpegError, ValueError):
-                return self._output.add_stream_from_template(stream)
-        return _Recoded(self._output.add_stream("aac", rate=stream.rate))
-
     def _put(self, packet: Packet[Stream], at_s: Fraction) -> None:
         target = self._targets[packet.stream_index]
-        if isinstance(target, _Recoded):
-            for frame in packet.decode():
-                if isinstance(frame, av.AudioFrame):
-                    self._output.mux(target.encode(frame, self._origin_s))
-            return
-        if at_s < 0:
-            return  # before the first picture
-        assert packet.time_base is not None
-        offset = round(self._origin_s / packet.time_base)
-        packet.pts = None if packet.pts is None else packet.pts - offset
-        packet.dts = None if packet.dts is None else packet.dts - offset
-        packet.stream = target
-        self._output.mux(packet)
+        if at_s >= 0:  # not before the first picture
+            self._output.mux(target.packets(packet, self._origin_s))
 
     def _read(self) -> Iterator[Packet[Stream]]:
         streams = [stream for stream in self._input.streams.audio if stream.index in self._targets]
@@ -118,20 +100,3 @@ class SourceTracks:
         if chapters:
             with suppress(av.error.FFmpegError, ValueError):
                 self._output.set_chapters(chapters)
-
-
-class _Recoded:
-    """Sound coded anew."""
-
-    def __init__(self, stream: AudioStream) -> None:
-        self._stream = stream
-        self._resampler = av.AudioResampler(format="fltp", layout=stream.layout, rate=stream.rate)
-
-    def encode(self, frame: av.AudioFrame, origin_s: Fraction) -> list[Packet[Stream]]:
-        if frame.pts is not None and frame.time_base is not None:
-            frame.pts -= round(origin_s / frame.time_base)
-        return [packet for piece in self._resampler.resample(frame) for packet in self._stream.encode(piece)]
-
-    def flush(self) -> list[Packet[Stream]]:
-        pieces = [packet for piece in self._resampler.resample(None) for packet in self._stream.encode(piece)]
-        return pieces + self._stream.encode(None)

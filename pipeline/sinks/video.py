@@ -102,7 +102,7 @@ class VideoSink(Sink):
             try:
                 return self._started(frame, codec, {**NVENC, "gpu": str(self._gpu)})
             except (av.error.FFmpegError, OSError, ValueError) as error:
-                # Nothing is written yet. A size that the card does not take, or more videos at once than it allows.
+                # A size that the card does not take, or more videos at once than it allows.
                 words = f"{codec} does not take {self._wh[0]}x{self._wh[1]} ({one_line(error)})"
                 if self._encoder == "gpu":
                     raise SinkError(f"{self.path}: {words}; use --encoder auto or cpu") from error
@@ -110,7 +110,9 @@ class VideoSink(Sink):
         return self._started(frame, "libx264", X264)
 
     def _started(self, frame: Frame, encoder: str, options: Mapping[str, str]) -> tuple[OutputContainer, VideoStream]:
-        """A container and its opened encoder; nothing is written yet. Raises PyAV's error if it cannot be opened."""
+        """A container with its header, and its opened encoder. Raises PyAV's error; an encoder that cannot be opened
+        leaves the file empty.
+        """
         kind = VIDEO_FORMATS[self.path.suffix.lower()]
         container = av.open(self._file, "w", format=kind, options={} if kind == "matroska" else FRAGMENTS)
         stream = container.add_stream(encoder, options=dict(options))
@@ -130,6 +132,7 @@ class VideoSink(Sink):
                 turned = frame.wh != tracks.stored_wh and frame.wh[::-1] == tracks.stored_wh
                 codec.sample_aspect_ratio = 1 / ratio if turned else ratio
             codec.open()
+            container.start_encoding()
         except BaseException:
             if tracks is not None:
                 tracks.close()

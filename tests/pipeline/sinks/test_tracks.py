@@ -28,6 +28,7 @@ def write_film(
     sample_aspect_ratio: Fraction | None = None,
     rotation: int = 0,
     tracks: int = 1,
+    rate: int = RATE,
 ) -> Path:
     """A grey clip of 64x48 with a tone, chapters, a title and a date. start: of its first frame, in frames."""
     with av.open(str(path), "w") as film:
@@ -37,7 +38,7 @@ def write_film(
             video.codec_context.sample_aspect_ratio = sample_aspect_ratio
         if rotation:
             video.set_display_rotation(rotation)
-        sounds: list[Any] = [film.add_stream(codec, rate=RATE) for _ in range(tracks)]
+        sounds: list[Any] = [film.add_stream(codec, rate=rate) for _ in range(tracks)]
         film.metadata.update({"title": "A walk", "creation_time": CREATED})
         film.set_chapters([
             {"id": n, "start": a, "end": b, "time_base": Fraction(1, 1000), "metadata": {"title": title}}
@@ -47,11 +48,11 @@ def write_film(
             frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), index % 256, np.uint8), "bgr24")
             frame.pts, frame.time_base = start + index, Fraction(1, FPS)
             film.mux(video.encode(frame))
-        tone = (np.sin(np.arange(seconds * RATE) * 2 * np.pi * 440 / RATE) * 8000).astype(np.int16)
+        tone = (np.sin(np.arange(seconds * rate) * 2 * np.pi * 440 / rate) * 8000).astype(np.int16)
         for sound in sounds:
             for at in range(0, len(tone), 1024):
                 piece = av.AudioFrame.from_ndarray(np.repeat(tone[at : at + 1024], 2)[None], "s16", "stereo")
-                piece.rate, piece.pts, piece.time_base = RATE, start * RATE // FPS + at, Fraction(1, RATE)
+                piece.rate, piece.pts, piece.time_base = rate, start * rate // FPS + at, Fraction(1, rate)
                 film.mux(sound.encode(piece))
         film.mux(video.encode(None))
         for sound in sounds:
@@ -80,7 +81,7 @@ def loudness(path: Path, *, track: int = 0) -> tuple[float, float, float]:
     scale = 32768 if frames[0].format.name.startswith("s16") else 1
     first, last = frames[0], frames[-1]
     level = float(np.sqrt(((samples / scale) ** 2).mean()))
-    return float(first.time or 0), float(last.time or 0) + last.samples / RATE, level
+    return float(first.time or 0), float(last.time or 0) + last.samples / last.sample_rate, level
 
 
 @pytest.mark.parametrize(
@@ -169,3 +170,40 @@ def test_sound_that_breaks_costs_no_picture(tmp_path, copied):
     out = copied(film, "copy.mkv")
     with av.open(str(out)) as broken, av.open(str(whole)) as kept:
         assert sum(1 for _ in broken.decode(video=0)) == sum(1 for _ in kept.decode(video=0))
+
+
+def kept(path: Path) -> tuple[list[str], list[float]]:
+    """The codecs of the sound, and the times of the pictures in seconds."""
+    with av.open(str(path)) as film:
+        return [s.codec_context.name for s in film.streams.audio], [f.time for f in film.decode(video=0)]
+
+
+TIMES = [pytest.approx(index / FPS, abs=0.001) for index in range(2 * FPS)]
+
+
+@pytest.mark.parametrize(
+    ("codec", "source", "copy", "expected"),
+    [
+        ("aac", "film.ts", "copy.mp4", "aac"),
+        ("aac", "film.ts", "copy.mkv", "aac"),
+        ("ac3", "film.ts", "copy.mp4", "aac"),
+        ("eac3", "film.mkv", "copy.mp4", "aac"),
+        ("ac3", "film.mkv", "copy.mov", "ac3"),
+        ("libopus", "film.mkv", "copy.mp4", "opus"),
+        ("libopus", "film.mkv", "copy.mov", "aac"),
+        ("flac", "film.mkv", "copy.mov", "aac"),
+    ],
+)
+def test_sound_is_coded_anew_where_the_copy_cannot_hold_it(  # noqa: PLR0917
+    tmp_path, copied, codec, source, copy, expected
+):
+    out = copied(write_film(tmp_path / source, codec=codec, rate=48_000), copy)
+    assert kept(out)[0] == [expected]
+    starts, ends, level = loudness(out)
+    assert (starts, ends) == (pytest.approx(0, abs=0.08), pytest.approx(2, abs=0.1))
+    assert level > 0.1
+
+
+def test_aac_of_a_transport_stream_has_the_header_that_browsers_need(tmp_path, copied):
+    with av.open(str(copied(write_film(tmp_path / "film.ts"), "copy.mp4"))) as film:
+        assert film.streams.audio[0].codec_context.extradata == bytes([0b00010_100, 0b0_0010_000])  # LC, 16 kHz, stereo

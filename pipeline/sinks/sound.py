@@ -1,0 +1,99 @@
+"""The tracks of sound of a copy: packets as they are where its format holds them, else coded anew as AAC."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from contextlib import suppress
+from fractions import Fraction
+
+import av
+from av.audio.stream import AudioStream
+from av.bitstream import BitStreamFilterContext
+from av.container import OutputContainer
+from av.packet import Packet
+from av.stream import Stream
+
+# Sound that players of MP4 and MOV expect; anything else is coded anew there. Matroska holds all.
+COMMON_AUDIO = frozenset({"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"})
+# In the order of the index in AAC's headers (ISO/IEC 14496-3, table 1.18).
+AAC_RATES = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350)
+# Channel configurations of AAC (ISO/IEC 14496-3, table 1.19).
+AAC_LAYOUTS = {"mono": 1, "stereo": 2, "3.0": 3, "4.0": 4, "5.0": 5, "5.1": 6}
+LOW_COMPLEXITY = 2  # AAC's object type
+
+
+def add_sound(stream: AudioStream, container: OutputContainer) -> Copied | Recoded | None:
+    """A track for this sound, copied if possible; None if the container takes it in no form.
+
+    Each form is tried in a scratch file, because a header that cannot be written would cost the pictures too: MP4 in
+    fragments, for one, needs a packet of AC-3 before its header.
+    """
+    kinds: tuple[Callable[[AudioStream, OutputContainer], Copied | Recoded], ...] = (Copied, Recoded)
+    for kind in kinds:
+        with suppress(av.error.FFmpegError, ValueError):
+            with av.open(io.BytesIO(), "w", format=container.format.name, options=container.options) as scratch:
+                kind(stream, scratch)
+                scratch.start_encoding()
+            return kind(stream, container)
+    return None
+
+
+class Copied:
+    """Sound as it is. Raises FFmpegError or ValueError if the container does not suit it."""
+
+    def __init__(self, stream: AudioStream, container: OutputContainer) -> None:
+        codec = stream.codec_context.codec.canonical_name
+        any_codec = container.format.name == "matroska"
+        if not any_codec and codec not in COMMON_AUDIO:
+            raise ValueError(f"{codec} is uncommon in {container.format.name}")
+        self.stream = container.add_stream_from_template(stream)
+        self._filter = None
+        if codec == "aac" and not any_codec:  # of MPEG-TS: each packet has the header that MP4 has once
+            self._filter = BitStreamFilterContext("aac_adtstoasc", stream)
+            if not stream.codec_context.extradata:
+                self.stream.codec_context.extradata = _aac_header(stream)
+
+    def packets(self, packet: Packet[Stream], origin_s: Fraction) -> list[Packet[Stream]]:
+        """Of the copy, whose time 0 is `origin_s` of the source."""
+        time_base = packet.time_base
+        offset = round(origin_s / time_base)
+        packet.pts = None if packet.pts is None else packet.pts - offset
+        packet.dts = None if packet.dts is None else packet.dts - offset
+        packets = [packet] if self._filter is None else self._filter.filter(packet)
+        for item in packets:
+            item.time_base, item.stream = time_base, self.stream
+        return packets
+
+    def flush(self) -> list[Packet[Stream]]:
+        return []
+
+
+class Recoded:
+    """Sound coded anew. Raises FFmpegError or ValueError if AAC does not take it."""
+
+    def __init__(self, stream: AudioStream, container: OutputContainer) -> None:
+        self.stream = container.add_stream("aac", rate=stream.rate)
+        self._resampler = av.AudioResampler(format="fltp", layout=self.stream.layout, rate=self.stream.rate)
+
+    def packets(self, packet: Packet[Stream], origin_s: Fraction) -> list[Packet[Stream]]:
+        """Of the copy, whose time 0 is `origin_s` of the source."""
+        return [coded for frame in packet.decode() for coded in self._coded(frame, origin_s)]
+
+    def flush(self) -> list[Packet[Stream]]:
+        pieces = [packet for piece in self._resampler.resample(None) for packet in self.stream.encode(piece)]
+        return pieces + self.stream.encode(None)
+
+    def _coded(self, frame: object, origin_s: Fraction) -> list[Packet[Stream]]:
+        assert isinstance(frame, av.AudioFrame)
+        if frame.pts is not None and frame.time_base is not None:
+            frame.pts -= round(origin_s / frame.time_base)
+        return [packet for piece in self._resampler.resample(frame) for packet in self.stream.encode(piece)]
+
+
+def _aac_header(stream: AudioStream) -> bytes:
+    """AudioSpecificConfig (ISO/IEC 14496-3, 1.6.2.1). Raises ValueError for what needs more than two bytes."""
+    if stream.profile != "LC" or stream.layout.name not in AAC_LAYOUTS or stream.rate not in AAC_RATES:
+        raise ValueError(f"AAC {stream.profile} with {stream.layout.name} at {stream.rate} Hz has no short header")
+    fields = LOW_COMPLEXITY << 11 | AAC_RATES.index(stream.rate) << 7 | AAC_LAYOUTS[stream.layout.name] << 3
+    return fields.to_bytes(2, "big")
