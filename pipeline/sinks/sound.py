@@ -6,6 +6,8 @@ import io
 from collections.abc import Callable
 from contextlib import suppress
 from fractions import Fraction
+from functools import partial
+from typing import TypeAlias
 
 import av
 from av.audio.stream import AudioStream
@@ -20,23 +22,12 @@ COMMON_AUDIO = frozenset({"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"})
 AAC_RATES = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350)
 # Channel configurations of AAC (ISO/IEC 14496-3, table 1.19).
 AAC_LAYOUTS = {"mono": 1, "stereo": 2, "3.0": 3, "4.0": 4, "5.0": 5, "5.1": 6}
+# What FFmpeg takes sound for that states only the number of its channels.
+UNNAMED_LAYOUTS = {
+    f"{count} channels": name
+    for count, name in enumerate(("mono", "stereo", "2.1", "4.0", "5.0", "5.1", "6.1", "7.1"), 1)
+}
 LOW_COMPLEXITY = 2  # AAC's object type
-
-
-def add_sound(stream: AudioStream, container: OutputContainer) -> Copied | Recoded | None:
-    """A track for this sound, copied if possible; None if the container takes it in no form.
-
-    Each form is tried in a scratch file, because a header that cannot be written would cost the pictures too: MP4 in
-    fragments, for one, needs a packet of AC-3 before its header.
-    """
-    kinds: tuple[Callable[[AudioStream, OutputContainer], Copied | Recoded], ...] = (Copied, Recoded)
-    for kind in kinds:
-        with suppress(av.error.FFmpegError, ValueError):
-            with av.open(io.BytesIO(), "w", format=container.format.name, options=container.options) as scratch:
-                kind(stream, scratch)
-                scratch.start_encoding()
-            return kind(stream, container)
-    return None
 
 
 class Copied:
@@ -72,23 +63,44 @@ class Copied:
 class Recoded:
     """Sound coded anew. Raises FFmpegError or ValueError if AAC does not take it."""
 
-    def __init__(self, stream: AudioStream, container: OutputContainer) -> None:
-        self.stream = container.add_stream("aac", rate=stream.rate)
-        self._resampler = av.AudioResampler(format="fltp", layout=self.stream.layout, rate=self.stream.rate)
+    def __init__(self, stream: AudioStream, container: OutputContainer, *, layout: str | None = None) -> None:
+        asked = stream.rate or 48_000  # unknown until a packet is decoded
+        rate = min(AAC_RATES, key=lambda rate: abs(rate - asked))
+        name = stream.layout.name
+        self.stream = container.add_stream("aac", rate=rate, layout=layout or UNNAMED_LAYOUTS.get(name, name))
 
     def packets(self, packet: Packet[Stream], origin_s: Fraction) -> list[Packet[Stream]]:
         """Of the copy, whose time 0 is `origin_s` of the source."""
         return [coded for frame in packet.decode() for coded in self._coded(frame, origin_s)]
 
     def flush(self) -> list[Packet[Stream]]:
-        pieces = [packet for piece in self._resampler.resample(None) for packet in self.stream.encode(piece)]
-        return pieces + self.stream.encode(None)
+        return self.stream.encode(None)
 
     def _coded(self, frame: object, origin_s: Fraction) -> list[Packet[Stream]]:
         assert isinstance(frame, av.AudioFrame)
         if frame.pts is not None and frame.time_base is not None:
             frame.pts -= round(origin_s / frame.time_base)
-        return [packet for piece in self._resampler.resample(frame) for packet in self.stream.encode(piece)]
+        return self.stream.encode(frame)
+
+
+Sound: TypeAlias = Copied | Recoded
+
+
+def add_sound(stream: AudioStream, container: OutputContainer) -> Sound | None:
+    """A track for this sound, copied if possible; None if the container takes it in no form.
+
+    Each form is tried in a scratch file, because a header that cannot be written would cost the pictures too: MP4 in
+    fragments, for one, needs a packet of AC-3 before its header.
+    """
+    in_stereo = partial(Recoded, layout="stereo")
+    kinds: tuple[Callable[[AudioStream, OutputContainer], Sound], ...] = (Copied, Recoded, in_stereo)
+    for kind in kinds:
+        with suppress(av.error.FFmpegError, ValueError):
+            with av.open(io.BytesIO(), "w", format=container.format.name, options=container.options) as scratch:
+                kind(stream, scratch)
+                scratch.start_encoding()
+            return kind(stream, container)
+    return None
 
 
 def _aac_header(stream: AudioStream) -> bytes:

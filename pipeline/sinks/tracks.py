@@ -14,6 +14,7 @@ from av.container import OutputContainer
 from av.packet import Packet
 from av.stream import Stream
 
+from pipeline.hardware import one_line
 from pipeline.sinks.sound import add_sound
 from pipeline.sources import is_camera, is_image, is_url
 from pipeline.sources.base import is_browser
@@ -33,6 +34,7 @@ class SourceTracks:
     """
 
     def __init__(self, source: str, container: OutputContainer, *, audio: bool) -> None:
+        self._source = source
         self._input = av.open(f"file:{source}")
         self._output = container
         video = self._input.streams.video[0]
@@ -60,7 +62,7 @@ class SourceTracks:
         return None
 
     def copy_until(self, time_s: float) -> None:
-        """Sound up to a moment of the copy's time. Raises FFmpegError where it cannot be written."""
+        """Sound up to a moment of the copy's time. Raises OSError if the file cannot be written."""
         while True:
             packet, self._waiting = self._waiting or next(self._packets, None), None
             if packet is None:
@@ -70,30 +72,37 @@ class SourceTracks:
                 if at_s > time_s:
                     self._waiting = packet
                     return
-                self._put(packet, at_s)
+                if at_s >= 0:  # not before the first picture
+                    self._put(packet.stream_index, packet)
 
     def finish(self, last_s: float, interval_s: float) -> None:
         """After the last picture, at `last_s`: all sound that is left, or up to there if the copy is not whole."""
         end_s = last_s + interval_s
         whole = self._end_s is not None and end_s >= self._end_s - 1.5 * interval_s
         self.copy_until(float("inf") if whole else end_s)
-        for target in self._targets.values():
-            self._output.mux(target.flush())
+        for index in tuple(self._targets):
+            self._put(index, None)
 
     def close(self) -> None:
         self._input.close()
 
-    def _put(self, packet: Packet[Stream], at_s: Fraction) -> None:
-        target = self._targets[packet.stream_index]
-        if at_s >= 0:  # not before the first picture
-            self._output.mux(target.packets(packet, self._origin_s))
+    def _put(self, index: int, packet: Packet[Stream] | None) -> None:
+        """The next packet of a track, or its end; a track that fails ends here. Raises OSError if the file fails."""
+        target = self._targets.get(index)
+        if target is None:
+            return
+        try:
+            self._output.mux(target.flush() if packet is None else target.packets(packet, self._origin_s))
+        except (av.error.FFmpegError, ValueError) as error:
+            del self._targets[index]
+            logger.warning("%s: its sound ends early: %s", self._source, one_line(error))
 
     def _read(self) -> Iterator[Packet[Stream]]:
         streams = [stream for stream in self._input.streams.audio if stream.index in self._targets]
         try:
             yield from sound_packets(self._input, streams)
         except (av.error.FFmpegError, OSError) as error:
-            logger.warning("%s: its sound ends early: %s", self._input.name, " ".join(str(error).split()))
+            logger.warning("%s: its sound ends early: %s", self._source, one_line(error))
 
     def _copy_chapters(self) -> None:
         chapters = self._input.chapters()

@@ -29,6 +29,7 @@ def write_film(
     rotation: int = 0,
     tracks: int = 1,
     rate: int = RATE,
+    layout: str = "stereo",
 ) -> Path:
     """A grey clip of 64x48 with a tone, chapters, a title and a date. start: of its first frame, in frames."""
     with av.open(str(path), "w") as film:
@@ -38,7 +39,7 @@ def write_film(
             video.codec_context.sample_aspect_ratio = sample_aspect_ratio
         if rotation:
             video.set_display_rotation(rotation)
-        sounds: list[Any] = [film.add_stream(codec, rate=rate) for _ in range(tracks)]
+        sounds: list[Any] = [film.add_stream(codec, rate=rate, layout=layout) for _ in range(tracks)]
         film.metadata.update({"title": "A walk", "creation_time": CREATED})
         film.set_chapters([
             {"id": n, "start": a, "end": b, "time_base": Fraction(1, 1000), "metadata": {"title": title}}
@@ -51,7 +52,8 @@ def write_film(
         tone = (np.sin(np.arange(seconds * rate) * 2 * np.pi * 440 / rate) * 8000).astype(np.int16)
         for sound in sounds:
             for at in range(0, len(tone), 1024):
-                piece = av.AudioFrame.from_ndarray(np.repeat(tone[at : at + 1024], 2)[None], "s16", "stereo")
+                channels = sound.layout.nb_channels
+                piece = av.AudioFrame.from_ndarray(np.repeat(tone[at : at + 1024], channels)[None], "s16", layout)
                 piece.rate, piece.pts, piece.time_base = rate, start * rate // FPS + at, Fraction(1, rate)
                 film.mux(sound.encode(piece))
         film.mux(video.encode(None))
@@ -207,3 +209,33 @@ def test_sound_is_coded_anew_where_the_copy_cannot_hold_it(  # noqa: PLR0917
 def test_aac_of_a_transport_stream_has_the_header_that_browsers_need(tmp_path, copied):
     with av.open(str(copied(write_film(tmp_path / "film.ts"), "copy.mp4"))) as film:
         assert film.streams.audio[0].codec_context.extradata == bytes([0b00010_100, 0b0_0010_000])  # LC, 16 kHz, stereo
+
+
+@pytest.mark.parametrize(
+    ("rate", "layout", "expected"),
+    [
+        (11_024, "mono", (11_025, "mono")),
+        (192_000, "stereo", (96_000, "stereo")),
+        (48_000, "5.1", (48_000, "5.1")),
+        (48_000, "7.1.4", (48_000, "stereo")),
+    ],
+)
+def test_sound_coded_anew_has_the_nearest_rate_and_its_channels(tmp_path, copied, rate, layout, expected):
+    film = write_film(tmp_path / "film.mkv", codec="pcm_s16le", rate=rate, layout=layout)
+    with av.open(str(copied(film, "copy.mp4"))) as out:
+        assert (out.streams.audio[0].rate, out.streams.audio[0].layout.name) == expected
+    assert loudness(tmp_path / "copy.mp4")[1] == pytest.approx(2, abs=0.25)
+
+
+def test_a_damaged_packet_of_sound_coded_anew_ends_it_with_a_warning(tmp_path, copied, caplog):
+    film = write_film(tmp_path / "film.mkv", codec="mp2")
+    with av.open(str(film)) as opened:
+        packets = [bytes(packet) for packet in opened.demux(audio=0) if packet.size]
+    middle = packets[len(packets) // 2]
+    film.write_bytes(film.read_bytes().replace(middle, b"\x55" * len(middle), 1))
+    out = copied(film, "copy.mp4")
+    assert len(kept(out)[1]) == 2 * FPS
+    assert 0.5 < loudness(out)[1] < 1.5
+    assert [text for text in caplog.messages if "sound" in text] == [
+        f"{film}: its sound ends early: Invalid data found when processing input"
+    ]
