@@ -72,8 +72,7 @@ class SourceTracks:
                 if at_s > time_s:
                     self._waiting = packet
                     return
-                if at_s >= 0:  # not before the first picture
-                    self._put(packet.stream_index, packet)
+                self._put(packet.stream_index, packet)
 
     def finish(self, last_s: float, interval_s: float) -> None:
         """After the last picture, at `last_s`: all sound that is left, or up to there if the copy is not whole."""
@@ -92,7 +91,10 @@ class SourceTracks:
         if target is None:
             return
         try:
-            self._output.mux(target.flush() if packet is None else target.packets(packet, self._origin_s))
+            for written in target.flush() if packet is None else target.packets(packet, self._origin_s):
+                # Sound before the first picture, or AAC's first frame, which is silence: MP4 would delay all pictures.
+                if written.pts is None or written.pts >= 0:
+                    self._output.mux(written)
         except (av.error.FFmpegError, ValueError) as error:
             del self._targets[index]
             logger.warning("%s: its sound ends early: %s", self._source, one_line(error))

@@ -25,13 +25,16 @@ def write_film(
     codec: str = "aac",
     seconds: int = 2,
     start: int = 0,
+    lead: int = 0,
     sample_aspect_ratio: Fraction | None = None,
     rotation: int = 0,
     tracks: int = 1,
     rate: int = RATE,
     layout: str = "stereo",
 ) -> Path:
-    """A grey clip of 64x48 with a tone, chapters, a title and a date. start: of its first frame, in frames."""
+    """A grey clip of 64x48 with a tone, chapters, a title and a date. start: of its first frame, in frames.
+    lead: frames by which the sound begins before the pictures.
+    """
     with av.open(str(path), "w") as film:
         video = film.add_stream("libx264", rate=FPS)
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
@@ -54,7 +57,8 @@ def write_film(
             for at in range(0, len(tone), 1024):
                 channels = sound.layout.nb_channels
                 piece = av.AudioFrame.from_ndarray(np.repeat(tone[at : at + 1024], channels)[None], "s16", layout)
-                piece.rate, piece.pts, piece.time_base = rate, start * rate // FPS + at, Fraction(1, rate)
+                piece.rate, piece.pts = rate, (start - lead) * rate // FPS + at
+                piece.time_base = Fraction(1, rate)
                 film.mux(sound.encode(piece))
         film.mux(video.encode(None))
         for sound in sounds:
@@ -239,3 +243,15 @@ def test_a_damaged_packet_of_sound_coded_anew_ends_it_with_a_warning(tmp_path, c
     assert [text for text in caplog.messages if "sound" in text] == [
         f"{film}: its sound ends early: Invalid data found when processing input"
     ]
+
+
+@pytest.mark.parametrize(
+    ("codec", "copy"), [("pcm_s16le", "a.mp4"), ("mp2", "a.mov"), ("aac", "a.mp4"), ("aac", "a.mkv")]
+)
+@pytest.mark.parametrize("lead", [0, 25])
+def test_pictures_keep_their_times_whatever_sound_is_before_them(tmp_path, copied, codec, copy, lead):
+    """AAC that is coded anew begins with a frame before its first sample."""
+    out = copied(write_film(tmp_path / "film.mkv", codec=codec, start=25, lead=lead), copy)
+    assert kept(out)[1] == TIMES
+    starts, ends, _ = loudness(out)
+    assert (starts, ends) == (pytest.approx(0, abs=0.13), pytest.approx(2 - lead / FPS, abs=0.13))
