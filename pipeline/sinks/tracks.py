@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Self
 
@@ -18,7 +19,7 @@ from pipeline.hardware import one_line
 from pipeline.sinks.sound import add_sound
 from pipeline.sources import is_camera, is_image, is_url
 from pipeline.sources.base import is_browser
-from pipeline.sources.timeline import sound_packets
+from pipeline.sources.timeline import continued_packets
 
 logger = logging.getLogger(__name__)
 
@@ -37,13 +38,12 @@ class SourceTracks:
         self._source = source
         self._input = av.open(f"file:{source}")
         self._output = container
-        video = self._input.streams.video[0]
+        self._video = video = self._input.streams.video[0]
         self.sample_aspect_ratio = video.codec_context.sample_aspect_ratio or Fraction(1)
         self.stored_wh = (video.codec_context.width, video.codec_context.height)
         time_base = video.time_base or Fraction(1, 90_000)
         self._origin_s = (video.start_time or 0) * time_base  # the copy's pictures begin at 0
-        duration = video.duration * time_base if video.duration is not None else None
-        self._end_s = None if duration is None else float(duration)
+        self._read_s = Fraction(0)  # time of the latest picture that was read here, in the copy
         container.metadata.update({k: v for k, v in self._input.metadata.items() if k not in OWN_METADATA})
         streams = self._input.streams.audio if audio else ()
         targets = {stream.index: add_sound(stream, container) for stream in streams}
@@ -75,10 +75,15 @@ class SourceTracks:
                 self._put(packet.stream_index, packet)
 
     def finish(self, last_s: float, interval_s: float) -> None:
-        """After the last picture, at `last_s`: all sound that is left, or up to there if the copy is not whole."""
-        end_s = last_s + interval_s
-        whole = self._end_s is not None and end_s >= self._end_s - 1.5 * interval_s
-        self.copy_until(float("inf") if whole else end_s)
+        """After the last picture, at `last_s`: all sound that is left; up to there if the source has more pictures."""
+        missing_s = last_s + 1.5 * interval_s
+        left = [] if self._waiting is None else [self._waiting]
+        for packet in self._packets:  # not by the video's duration, which not every container states
+            left.append(packet)
+            if self._read_s > missing_s:
+                break
+        self._packets, self._waiting = chain(left, self._packets), None
+        self.copy_until(float("inf") if self._read_s <= missing_s else last_s + interval_s)
         for index in tuple(self._targets):
             self._put(index, None)
 
@@ -102,7 +107,12 @@ class SourceTracks:
     def _read(self) -> Iterator[Packet[Stream]]:
         streams = [stream for stream in self._input.streams.audio if stream.index in self._targets]
         try:
-            yield from sound_packets(self._input, streams)
+            for packet in continued_packets(self._input, streams):
+                if packet.stream_index != self._video.index:
+                    yield packet
+                else:
+                    at = packet.dts if packet.pts is None else packet.pts
+                    self._read_s = max(self._read_s, (at or 0) * packet.time_base - self._origin_s)
         except (av.error.FFmpegError, OSError) as error:
             logger.warning("%s: its sound ends early: %s", self._source, one_line(error))
 

@@ -52,12 +52,13 @@ def restarts(before_s: Fraction, after_s: Fraction) -> bool:
     return after_s < before_s - LARGEST_STEP_BACK_S or after_s > before_s + LARGEST_GAP_S
 
 
-def sound_packets(container: InputContainer, sounds: Sequence[AudioStream]) -> Iterator[Packet[Stream]]:
-    """The packets of these streams; where timestamps restart, theirs go on beside the pictures' (`Timeline`)."""
+def continued_packets(container: InputContainer, sounds: Sequence[AudioStream]) -> Iterator[Packet[Stream]]:
+    """The packets of the pictures and of these streams; where timestamps restart, both go on (`Timeline`)."""
     if container.format.flags & TS_DISCONT:
         yield from _Continued(container, sounds).packets()
     else:
-        yield from (packet for packet in container.demux(*sounds) if packet.dts is not None)  # the last one is empty
+        packets = container.demux(container.streams.video[0], *sounds)
+        yield from (packet for packet in packets if packet.dts is not None)  # the last one is empty
 
 
 class _Continued:
@@ -84,6 +85,10 @@ class _Continued:
                 if self._follow(packet.dts * packet.time_base, packet):
                     for sound in self._sounds.values():
                         yield from sound.released(self._offsets_s)
+                shift = round(self._offsets_s[-1] / packet.time_base)
+                packet.dts += shift
+                packet.pts = None if packet.pts is None else packet.pts + shift
+                yield packet
             else:
                 yield from self._sounds[packet.stream_index].add(packet, self._offsets_s)
         for sound in self._sounds.values():

@@ -26,6 +26,7 @@ def write_film(
     seconds: int = 2,
     start: int = 0,
     lead: int = 0,
+    tail: int = 0,
     sample_aspect_ratio: Fraction | None = None,
     rotation: int = 0,
     tracks: int = 1,
@@ -33,7 +34,7 @@ def write_film(
     layout: str = "stereo",
 ) -> Path:
     """A grey clip of 64x48 with a tone, chapters, a title and a date. start: of its first frame, in frames.
-    lead: frames by which the sound begins before the pictures.
+    lead: frames by which the sound begins before the pictures. tail: seconds by which it is longer.
     """
     with av.open(str(path), "w") as film:
         video = film.add_stream("libx264", rate=FPS)
@@ -52,7 +53,7 @@ def write_film(
             frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), index % 256, np.uint8), "bgr24")
             frame.pts, frame.time_base = start + index, Fraction(1, FPS)
             film.mux(video.encode(frame))
-        tone = (np.sin(np.arange(seconds * rate) * 2 * np.pi * 440 / rate) * 8000).astype(np.int16)
+        tone = (np.sin(np.arange((seconds + tail) * rate) * 2 * np.pi * 440 / rate) * 8000).astype(np.int16)
         for sound in sounds:
             for at in range(0, len(tone), 1024):
                 channels = sound.layout.nb_channels
@@ -255,3 +256,10 @@ def test_pictures_keep_their_times_whatever_sound_is_before_them(tmp_path, copie
     assert kept(out)[1] == TIMES
     starts, ends, _ = loudness(out)
     assert (starts, ends) == (pytest.approx(0, abs=0.13), pytest.approx(2 - lead / FPS, abs=0.13))
+
+
+@pytest.mark.parametrize("source", ["film.mkv", "film.mp4", "film.avi", "film.ts"])
+@pytest.mark.parametrize(("arguments", "expected"), [((), 4.0), (("--limit", "20"), 0.8), (("--limit", "40"), 1.6)])
+def test_sound_longer_than_the_pictures_is_cut_only_with_them(tmp_path, copied, source, arguments, expected):
+    out = copied(write_film(tmp_path / source, tail=2), "copy.mp4", *arguments)
+    assert loudness(out)[1] == pytest.approx(expected, abs=0.15)
