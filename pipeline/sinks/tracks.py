@@ -16,7 +16,7 @@ from av.packet import Packet
 from av.stream import Stream
 
 from pipeline.hardware import one_line
-from pipeline.sinks.sound import add_sound
+from pipeline.sinks.sound import Sound, add_sound
 from pipeline.sources import is_camera, is_image, is_url
 from pipeline.sources.base import is_browser
 from pipeline.sources.timeline import continued_packets
@@ -24,7 +24,7 @@ from pipeline.sources.timeline import continued_packets
 logger = logging.getLogger(__name__)
 
 # Written by every muxer for itself.
-OWN_METADATA = frozenset({"encoder", "major_brand", "minor_version", "compatible_brands"})
+OWN_METADATA = frozenset({"encoder", "major_brand", "minor_version", "compatible_brands", "DURATION", "vendor_id"})
 
 
 class SourceTracks:
@@ -39,15 +39,19 @@ class SourceTracks:
         self._input = av.open(f"file:{source}")
         self._output = container
         self._video = video = self._input.streams.video[0]
-        self.sample_aspect_ratio = video.codec_context.sample_aspect_ratio or Fraction(1)
+        self.sample_aspect_ratio = video.sample_aspect_ratio or Fraction(1)  # of the container, else of the codec
         self.stored_wh = (video.codec_context.width, video.codec_context.height)
         time_base = video.time_base or Fraction(1, 90_000)
         self._origin_s = (video.start_time or 0) * time_base  # the copy's pictures begin at 0
         self._read_s = Fraction(0)  # time of the latest picture that was read here, in the copy
-        container.metadata.update({k: v for k, v in self._input.metadata.items() if k not in OWN_METADATA})
-        streams = self._input.streams.audio if audio else ()
-        targets = {stream.index: add_sound(stream, container) for stream in streams}
-        self._targets = {index: target for index, target in targets.items() if target is not None}
+        container.metadata.update(_kept(self._input.metadata))
+        self._targets: dict[int, Sound] = {}
+        for stream in self._input.streams.audio if audio else ():
+            target = add_sound(stream, container)
+            if target is not None:
+                target.stream.metadata.update(_kept(stream.metadata))
+                target.stream.disposition = stream.disposition
+                self._targets[stream.index] = target
         self._waiting: Packet[Stream] | None = None
         self._packets: Iterator[Packet[Stream]] = self._read() if self._targets else iter(())
         self._copy_chapters()
@@ -118,6 +122,15 @@ class SourceTracks:
 
     def _copy_chapters(self) -> None:
         chapters = self._input.chapters()
+        for chapter in chapters:
+            offset = round(self._origin_s / (chapter["time_base"] or 1))
+            chapter["start"] = max(0, chapter["start"] - offset)
+            chapter["end"] -= offset
+        chapters = [chapter for chapter in chapters if chapter["end"] > 0]  # not before the first picture
         if chapters:
             with suppress(av.error.FFmpegError, ValueError):
                 self._output.set_chapters(chapters)
+
+
+def _kept(metadata: dict[str, str]) -> dict[str, str]:
+    return {key: value for key, value in metadata.items() if key not in OWN_METADATA}

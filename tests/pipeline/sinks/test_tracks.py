@@ -44,6 +44,8 @@ def write_film(
         if rotation:
             video.set_display_rotation(rotation)
         sounds: list[Any] = [film.add_stream(codec, rate=rate, layout=layout) for _ in range(tracks)]
+        for sound, language in zip(sounds, ("deu", "eng"), strict=False):
+            sound.metadata["language"] = language
         film.metadata.update({"title": "A walk", "creation_time": CREATED})
         film.set_chapters([
             {"id": n, "start": a, "end": b, "time_base": Fraction(1, 1000), "metadata": {"title": title}}
@@ -263,3 +265,27 @@ def test_pictures_keep_their_times_whatever_sound_is_before_them(tmp_path, copie
 def test_sound_longer_than_the_pictures_is_cut_only_with_them(tmp_path, copied, source, arguments, expected):
     out = copied(write_film(tmp_path / source, tail=2), "copy.mp4", *arguments)
     assert loudness(out)[1] == pytest.approx(expected, abs=0.15)
+
+
+def test_chapters_stay_with_their_pictures(tmp_path, copied):
+    with av.open(str(copied(write_film(tmp_path / "film.mkv", start=30), "copy.mkv"))) as out:
+        times = [(c["start"] * (c["time_base"] or 0), c["end"] * (c["time_base"] or 0)) for c in out.chapters()]
+    assert times == [(0, pytest.approx(0.8, abs=0.001))]  # the first one ends before them, at 1 s of 1.2
+
+
+def test_the_aspect_of_pixels_that_only_the_container_states_is_kept(tmp_path, copied):
+    film = write_film(tmp_path / "film.mkv")
+    # Matroska's elements: 64x48 pixels; then a display size of 96x48 in the place of what says nothing
+    before = bytes.fromhex("e08a b08140 ba8130 54b28104 55ee8100 ec01000000000000020000")
+    after = bytes.fromhex("e092 b08140 ba8130 54b08160 54ba8130 54b28100 ec850000000000")
+    content = film.read_bytes()
+    assert before in content
+    film.write_bytes(content.replace(before, after))
+    with av.open(str(copied(film, "copy.mp4"))) as out:
+        assert out.streams.video[0].sample_aspect_ratio == Fraction(96, 64)
+
+
+@pytest.mark.parametrize("copy", ["copy.mp4", "copy.mkv"])
+def test_each_track_keeps_its_language(tmp_path, copied, copy):
+    with av.open(str(copied(write_film(tmp_path / "film.mkv", tracks=2), copy))) as out:
+        assert [stream.language for stream in out.streams.audio] == ["deu", "eng"]
