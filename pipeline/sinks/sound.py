@@ -17,7 +17,8 @@ from av.packet import Packet
 from av.stream import Stream
 
 # Sound that players of MP4 and MOV expect; anything else is coded anew there. Matroska holds all.
-COMMON_AUDIO = frozenset({"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"})
+# Without AC-3 and E-AC-3: their muxer reads each packet, and a damaged one would fail with the pictures in its queue.
+COMMON_AUDIO = frozenset({"aac", "alac", "flac", "mp3", "opus"})
 # In the order of the index in AAC's headers (ISO/IEC 14496-3, table 1.18).
 AAC_RATES = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350)
 # Channel configurations of AAC (ISO/IEC 14496-3, table 1.19).
@@ -89,8 +90,8 @@ Sound: TypeAlias = Copied | Recoded
 def add_sound(stream: AudioStream, container: OutputContainer) -> Sound | None:
     """A track for this sound, copied if possible; None if the container takes it in no form.
 
-    Each form is tried in a scratch file, because a header that cannot be written would cost the pictures too: MP4 in
-    fragments, for one, needs a packet of AC-3 before its header.
+    Each form is tried in a scratch file, because a header that cannot be written would cost the pictures too: MOV does
+    not hold Opus, for one.
     """
     in_stereo = partial(Recoded, layout="stereo")
     kinds: tuple[Callable[[AudioStream, OutputContainer], Sound], ...] = (Copied, Recoded, in_stereo)

@@ -197,7 +197,8 @@ TIMES = [pytest.approx(index / FPS, abs=0.001) for index in range(2 * FPS)]
         ("aac", "film.ts", "copy.mkv", "aac"),
         ("ac3", "film.ts", "copy.mp4", "aac"),
         ("eac3", "film.mkv", "copy.mp4", "aac"),
-        ("ac3", "film.mkv", "copy.mov", "ac3"),
+        ("ac3", "film.mkv", "copy.mov", "aac"),
+        ("ac3", "film.mkv", "copy.mkv", "ac3"),
         ("libopus", "film.mkv", "copy.mp4", "opus"),
         ("libopus", "film.mkv", "copy.mov", "aac"),
         ("flac", "film.mkv", "copy.mov", "aac"),
@@ -234,13 +235,14 @@ def test_sound_coded_anew_has_the_nearest_rate_and_its_channels(tmp_path, copied
     assert loudness(tmp_path / "copy.mp4")[1] == pytest.approx(2, abs=0.25)
 
 
-def test_a_damaged_packet_of_sound_coded_anew_ends_it_with_a_warning(tmp_path, copied, caplog):
-    film = write_film(tmp_path / "film.mkv", codec="mp2")
+@pytest.mark.parametrize(("codec", "copy"), [("mp2", "copy.mp4"), ("eac3", "copy.mov")])
+def test_a_damaged_packet_of_sound_coded_anew_ends_it_with_a_warning(tmp_path, copied, caplog, codec, copy):
+    film = write_film(tmp_path / "film.mkv", codec=codec, rate=48_000)
     with av.open(str(film)) as opened:
         packets = [bytes(packet) for packet in opened.demux(audio=0) if packet.size]
     middle = packets[len(packets) // 2]
     film.write_bytes(film.read_bytes().replace(middle, b"\x55" * len(middle), 1))
-    out = copied(film, "copy.mp4")
+    out = copied(film, copy)
     assert len(kept(out)[1]) == 2 * FPS
     assert 0.5 < loudness(out)[1] < 1.5
     assert [text for text in caplog.messages if "sound" in text] == [
