@@ -88,11 +88,13 @@ Sound: TypeAlias = Copied | Recoded
 
 
 def add_sound(stream: AudioStream, container: OutputContainer) -> Sound | None:
-    """A track for this sound, copied if possible; None if the container takes it in no form.
+    """A track for this sound, copied if possible; None if its codec is unknown, or the container takes no form of it.
 
     Each form is tried in a scratch file, because a header that cannot be written would cost the pictures too: MOV does
     not hold Opus, for one.
     """
+    if stream.codec_context is None:
+        return None
     in_stereo = partial(Recoded, layout="stereo")
     kinds: tuple[Callable[[AudioStream, OutputContainer], Sound], ...] = (Copied, Recoded, in_stereo)
     for kind in kinds:

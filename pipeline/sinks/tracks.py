@@ -48,10 +48,12 @@ class SourceTracks:
         self._targets: dict[int, Sound] = {}
         for stream in self._input.streams.audio if audio else ():
             target = add_sound(stream, container)
-            if target is not None:
-                target.stream.metadata.update(_kept(stream.metadata))
-                target.stream.disposition = stream.disposition
-                self._targets[stream.index] = target
+            if target is None:
+                logger.warning("%s: its stream %d, sound, cannot be copied and is left out", source, stream.index)
+                continue
+            target.stream.metadata.update(_kept(stream.metadata))
+            target.stream.disposition = stream.disposition
+            self._targets[stream.index] = target
         self._waiting: Packet[Stream] | None = None
         self._packets: Iterator[Packet[Stream]] = self._read() if self._targets else iter(())
         self._copy_chapters()
