@@ -17,7 +17,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, redirect_stdout, suppress
+from contextlib import ExitStack, nullcontext, redirect_stdout, suppress
 from functools import partial
 
 from rich.console import Console
@@ -274,15 +274,27 @@ def run(
             task = progress.add_task("", total=min(counts) if counts else None, fps=0.0, people=0)
             meter.start()
             steps = open_steps(arguments, watched=is_watched(arguments, source))
-            results = pose.run(source, steps=steps, limit=arguments.limit, serial=arguments.serial, recorder=recorder)
+            results = pose.run(
+                source,
+                steps=steps,
+                limit=arguments.limit,
+                serial=arguments.serial,
+                recorder=recorder,
+                stop=interrupts.asked,
+            )
             try:
-                for result in results:
+                while True:
+                    # an exception within a wait may leave a lock behind; a stage in this thread may take long
+                    with nullcontext() if arguments.serial else interrupts.held():
+                        result = next(results, None)
+                    if result is None:
+                        break
                     with interrupts.held():
                         outputs.write(result)
                         meter.count(len(result.people), result.timings["latency"])
-                    last = result.frame
-                    freed.give_back()
-                    progress.update(task, advance=1, fps=meter.fps, people=len(result.people))
+                        last = result.frame
+                        freed.give_back()
+                        progress.update(task, advance=1, fps=meter.fps, people=len(result.people))
                     if outputs.quit:
                         break
             except PartsFailed as error:

@@ -31,6 +31,10 @@ class Interrupts:
     ) -> None:
         self._handlers.__exit__(kind, error, trace)  # an error that a signal caused leaves as Stopped
 
+    def asked(self) -> bool:
+        """Whether a signal came."""
+        return self._signal is not None
+
     @contextmanager
     def held(self, *, forget: bool = False) -> Iterator[None]:
         """The block is not interrupted. forget: nor is the code after it, since the program is ending."""

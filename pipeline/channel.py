@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable, Iterator
 from typing import Generic, Self, TypeVar
 
 T = TypeVar("T")
+
+POLL_S = 0.1
 
 
 class Cancelled(Exception):
@@ -68,14 +71,26 @@ class Channel(Generic[T]):
 
     def __next__(self) -> T:
         """The next item. At the end it raises the error that the channel was closed with, once, then StopIteration."""
+        return self._next(None)
+
+    def until(self, stop: Callable[[], bool] | None) -> Iterator[T]:
+        """The items, as by iteration. stop: asked every `POLL_S` while there is none; if it is true, they end."""
+        while True:
+            try:
+                item = self._next(stop)
+            except StopIteration:
+                return
+            yield item
+
+    def _next(self, stop: Callable[[], bool] | None) -> T:
         with self._changed:
             while not self._items:
                 if self._error is not None:
                     error, self._error = self._error, None
                     raise error
-                if self._closed or self._cancelled:
+                if self._closed or self._cancelled or (stop is not None and stop()):
                     raise StopIteration
-                self._changed.wait()
+                self._changed.wait(*(() if stop is None else (POLL_S,)))
             item = self._items.popleft()
             self._changed.notify_all()
             return item

@@ -12,7 +12,7 @@ latency, so that it is not done for a single camera.
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Self
@@ -116,6 +116,7 @@ class PosePipeline:
         limit: int | None = None,
         serial: bool = False,
         recorder: Recorder | None = None,
+        stop: Callable[[], bool] | None = None,
     ) -> Generator[Result, None, None]:
         """A Result for every frame, in order. Closes the source, also when the generator is closed early.
 
@@ -123,6 +124,8 @@ class PosePipeline:
         steps: applied to people after the decode, in order; by default `people_steps()`, which removes impossible parts
             of skeletons and assigns ids. Steps with state belong to one run: make new ones for each run.
         limit: stop after this many frames. serial: run one stage after the other in the caller's thread, to measure.
+        stop: asked ten times a second while there is no result; if it is true, the run ends. For programs whose signal
+            handler raises nothing: an exception raised within a wait may, rarely, leave a lock behind in CPython.
         Raises SourceError, or StageError with its cause, once, after the results before the failure.
         """
         recorder = recorder if recorder is not None else Recorder()
@@ -132,7 +135,7 @@ class PosePipeline:
                 source.leave_on(self.step.device)
             batch = 1 if source.is_single_camera else self.step.batch
             jobs = captured(source, recorder, batch=batch, limit=limit)
-            done = self._serially(jobs, steps) if serial else self._threaded(jobs, source, recorder, steps)
+            done = self._serially(jobs, steps) if serial else self._threaded(jobs, source, recorder, steps, stop)
             try:
                 for job in done:
                     yield from job.results()
@@ -156,7 +159,12 @@ class PosePipeline:
             yield self._group(self._infer(self._prepare((0, job))), steps)
 
     def _threaded(
-        self, jobs: Iterable[Job], source: Source, recorder: Recorder, steps: Sequence[PeopleStep]
+        self,
+        jobs: Iterable[Job],
+        source: Source,
+        recorder: Recorder,
+        steps: Sequence[PeopleStep],
+        stop: Callable[[], bool] | None,
     ) -> Generator[Job, None, None]:
         concurrency = 1 if source.is_single_camera else self.step.concurrency
         slots = self.step.slots if concurrency > 1 else min(self.step.slots, SLOTS)
@@ -195,7 +203,7 @@ class PosePipeline:
                 start_threads(passes, concurrency)
             for thread in stages:
                 thread.start()
-            for job in results:
+            for job in results.until(stop):
                 recorder.dropped = frames.dropped + source.dropped
                 yield job
         finally:

@@ -107,6 +107,18 @@ def test_a_result_comes_as_soon_as_its_pass_ends():
     assert sorted(latencies)[3] < 150  # ms; several of the 0.2 s if it waited for one more frame
 
 
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_a_run_that_waits_for_a_frame_ends_when_it_is_asked_to(concurrency):
+    started = time.monotonic()
+    source = FakeSource(1000, interval_s=0.7)
+    results = PosePipeline(step=FakeStep(concurrency=concurrency)).run(
+        source, stop=lambda: time.monotonic() - started > 0.9
+    )
+    assert [result.frame.index for result in results] == [0]
+    assert time.monotonic() - started < 2
+    assert source.closed == 1
+
+
 def test_no_thread_is_started_later_than_with_the_first_frame():
     """Passes that never overlap need one thread; the others are there all the same: their number is constant."""
     results = PosePipeline(step=FakeStep(concurrency=4)).run(FakeSource(20, interval_s=0.01))
