@@ -9,6 +9,7 @@ if __name__ == "__main__":
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -65,7 +66,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return OK
             annotations = load_annotations(arguments.annotations)
             find_images(arguments.images, annotations.first(arguments.limit))
-            steps = [stack.enter_context(OpenModel(model, arguments)) for model in arguments.model]
+            names = names_of(arguments.model)
+            files = save_paths(arguments.save_json, names)
+            steps = [
+                stack.enter_context(OpenModel(*model, arguments))
+                for model in zip(arguments.model, names, files, strict=True)
+            ]
             for opened in steps:
                 check_joints(opened.step, annotations)
             running = True
@@ -80,9 +86,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class OpenModel:
-    """A model ready to run. All are opened before the first image, so that a wrong name is reported at once."""
+    """A model ready to run. All are opened before the first image, so that a wrong name is reported at once.
 
-    def __init__(self, model: str, arguments: argparse.Namespace) -> None:
+    name: in the table. save: file of its results, or None.
+    """
+
+    def __init__(self, model: str, name: str, save: Path | None, arguments: argparse.Namespace) -> None:
         options = StepOptions(
             engine=arguments.engine,
             device=arguments.device,
@@ -91,8 +100,8 @@ class OpenModel:
             flip=arguments.flip,
             decode=DecodeOptions(project=arguments.decode == "full"),
         )
-        self.name = model if model in MODELS else Path(model).name
-        self.save: Path | None = save_path(arguments.save_json, self.name, len(arguments.model))
+        self.name = name
+        self.save = save
         self.step: FrameStep = open_step(model, options)
         if arguments.scales not in ([], [1.0]):
             if not isinstance(self.step, HostStep):
@@ -182,13 +191,43 @@ def print_table(rows: Sequence[Sequence[str]], *, names: int) -> None:
         print("  ".join(cells).rstrip())
 
 
-def save_path(path: Path | None, name: str, models: int) -> Path | None:
-    """FILE; with several models FILE-NAME.json, so that no model overwrites another's file. Raises SinkError."""
+def names_of(models: Sequence[str]) -> list[str]:
+    """A different name for each model: a bundled model's own; of a file the shortest end of its path that suffices."""
+    paths = [(model,) if model in MODELS else Path(model).absolute().parts for model in models]
+
+    def end(path: tuple[str, ...]) -> str:
+        others = [other for other in paths if other != path]
+        lengths = (n for n in range(1, len(path)) if all(path[-n:] != other[-n:] for other in others))
+        return str(Path(*path[-next(lengths, len(path)) :]))
+
+    return [end(path) for path in paths]
+
+
+def save_paths(path: Path | None, names: Sequence[str]) -> list[Path | None]:
+    """FILE; for several models FILE-NAME.json, where NAME keeps its folder and suffix if others differ in these alone.
+
+    Raises SinkError.
+    """
     if path is None:
-        return None
+        return [None] * len(names)
     if not path.parent.is_dir() or path.is_dir():
         raise SinkError(f"--save-json {path} cannot be written; expected a file in an existing folder")
-    return path if models == 1 else path.with_name(f"{path.stem}-{Path(name).stem}{path.suffix or '.json'}")
+    if len(names) == 1:
+        return [path]
+    stems = [_in_one_word(str(Path(name).with_suffix(""))) for name in names]
+    if not _are_different(stems):
+        stems = [_in_one_word(name) for name in names]
+    if not _are_different(stems):  # a/b.onnx and a-b.onnx
+        stems = [f"{number}-{stem}" for number, stem in enumerate(stems, start=1)]
+    return [path.with_name(f"{path.stem}-{stem}{path.suffix or '.json'}") for stem in stems]
+
+
+def _in_one_word(name: str) -> str:
+    return re.sub(r"[/\\:]+", "-", name).strip("-")
+
+
+def _are_different(names: Sequence[str]) -> bool:
+    return len({name.casefold() for name in names}) == len(names)  # some file systems do not distinguish case
 
 
 def progress_bar() -> Progress:
@@ -233,7 +272,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if not arguments.compare and (arguments.images is None or arguments.annotations is None):
         raise ValueError("expected --images and --annotations, or --compare A.json B.json (see --help)")
-    if len(set(arguments.model)) < len(arguments.model):
+    if len({model if model in MODELS else Path(model).resolve() for model in arguments.model}) < len(arguments.model):
         raise ValueError("--model lists a model twice; expected each once")
     if arguments.scales:
         check_scales(arguments.scales)

@@ -90,6 +90,25 @@ def test_several_models_in_one_table_and_a_file_for_each(oracle, capsys, tmp_pat
     assert distance == pytest.approx(np.hypot(2, 2), abs=0.5)
 
 
+@pytest.mark.parametrize(
+    ("models", "files"),
+    [
+        (["tiny", "a/net.onnx"], {"tiny": "r-tiny", "net.onnx": "r-net"}),
+        (["net.onnx", "net.plan"], {"net.onnx": "r-net.onnx", "net.plan": "r-net.plan"}),
+        (["a/n.onnx", "b/n.onnx", "w.plan"], {"a/n.onnx": "r-a-n", "b/n.onnx": "r-b-n", "w.plan": "r-w"}),
+        (["a/net.onnx", "a/b/net.onnx"], {"a/net.onnx": "r-a-net", "b/net.onnx": "r-b-net"}),
+        (["tiny", "a/tiny"], {"tiny": "r-tiny", "a/tiny": "r-a-tiny"}),
+        (["a/Net.onnx", "a/net.plan"], {"Net.onnx": "r-Net.onnx", "net.plan": "r-net.plan"}),
+        (["a/b.pt", "c/b.pt", "a-b.pt"], {"a/b.pt": "r-1-a-b.pt", "c/b.pt": "r-2-c-b.pt", "a-b.pt": "r-3-a-b.pt"}),
+    ],
+)
+def test_every_model_has_a_row_and_a_file_of_its_own(oracle, capsys, tmp_path, models, files):
+    assert evaluate.main([*oracle, "--model", *models, "--save-json", str(tmp_path / "r.json")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1 : 1 + len(files)]] == list(files)
+    assert {path.stem for path in tmp_path.glob("r*.json")} == set(files.values())
+
+
 def test_scales(oracle, capsys, monkeypatch):
     monkeypatch.setattr(OracleRunner, "default_scales", check_scales([0.5, 1, 2]))
     assert evaluate.main([*oracle, "--scales", "0.5", "1", "2"]) == 0
@@ -121,6 +140,7 @@ def test_missing_images_are_counted_and_named(oracle, data, capsys):  # noqa: F8
         ([*CLIP, "--model", "no-such"], "no model is called"),
         ([*CLIP, "--model", "none.onnx"], "none.onnx"),
         ([*CLIP, "--model", "tiny", "tiny"], "twice"),
+        ([*CLIP, "--model", "a.onnx", "./a.onnx"], "twice"),
         ([*CLIP, "--save-json", "no/such/folder/a.json"], "cannot be written"),
         (["--images", "nowhere", *CLIP[2:]], "nowhere does not exist"),
         (["--images", "tests", *CLIP[2:]], "none of the 250 annotated images"),
