@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from core.errors import SourceError
 
 PACKED_LABELS = "annotations.json"  # name of the labels inside a pack
+AS_LABELLED = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION  # labels are of the pixels before EXIF's rotation
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +82,7 @@ class CocoPictures:
 
     def read(self, index: int) -> tuple[NDArray[np.uint8], Labels]:
         name, labels = self._pictures[index]
-        image = cv2.imdecode(np.frombuffer(self.encoded(index), np.uint8), cv2.IMREAD_COLOR)
+        image = cv2.imdecode(np.frombuffer(self.encoded(index), np.uint8), AS_LABELLED)
         if image is None:
             raise SourceError(f"{name} of {self.path} cannot be decoded as a picture")
         return image, labels  # type: ignore[return-value]  # IMREAD_COLOR gives uint8
@@ -112,7 +113,7 @@ def pack(labels: Path, folder: Path, out: Path, short_side: int) -> int:
     factors = {}
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
         for picture in pictures:
-            image = cv2.imread(str(folder / picture["file_name"]), cv2.IMREAD_COLOR)
+            image = cv2.imread(str(folder / picture["file_name"]), AS_LABELLED)
             if image is None:
                 raise SourceError(f"{folder / picture['file_name']} cannot be read as a picture")
             factor = min(1.0, short_side / min(image.shape[:2]))

@@ -126,6 +126,17 @@ def test_a_pack_holds_the_same_pictures_smaller(labels, tmp_path):
     np.testing.assert_allclose(known.keypoints, expected * (0.5, 0.5, 1), atol=0.01)
 
 
+def test_exif_orientation_is_ignored_as_in_the_labels(labels, tmp_path):
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"  # to be turned by 90 degrees
+    plain = cv2.imencode(".jpg", drawing.draw(0)[0][:96])[1].tobytes()
+    turned = plain[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + plain[2:]
+    assert cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR).shape == (128, 96, 3)
+    (labels.parent / "0.png").write_bytes(turned)
+    pack(labels, labels.parent, tmp_path / "set.zip", 96)
+    for pictures in (CocoPictures(labels, labels.parent), CocoPictures(tmp_path / "set.zip")):
+        assert pictures.read(0)[0].shape == (96, 128, 3)
+
+
 def test_drawn_pictures_are_the_same_each_time():
     pictures = DrawnPictures(3, size_wh=(96, 80), seed=5)
     (first, people), (again, _) = pictures.read(1), pictures.read(1)
