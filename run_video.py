@@ -23,12 +23,11 @@ from functools import partial
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from commands.arguments import build_parser, shared_options
-from commands.done import DoneSources
+from commands.arguments import build_parser
+from commands.done import DoneSources, mark_done, skip_done
 from commands.interrupts import Interrupts
 from commands.machine import describe_machine
 from commands.pose import open_pose, open_steps
-from commands.records import digest_of
 from commands.video import describe_video
 from core.command_line import FAILED, OK, REFUSED, complain
 from core.errors import PartsFailed, PoseError, SinkError, SourceError, describe
@@ -37,7 +36,7 @@ from core.progress import progress_bar, progress_console
 from pipeline import Frame, PosePipeline, Source, open_source
 from pipeline.models import HOST_ENGINES
 from pipeline.sinks import check_display
-from pipeline.sinks.outputs import Outputs, check_outputs, is_folder, open_sinks
+from pipeline.sinks.outputs import Outputs, check_outputs, open_sinks
 from pipeline.sinks.pipes import is_stdout, waiting_for_readers
 from pipeline.sinks.web import WebSink
 from pipeline.sources.base import BROWSER
@@ -102,34 +101,6 @@ def main(argv: Sequence[str] | None = None, *, before_frames: Callable[[], None]
         unread = isinstance(error, SourceError) and meter.frames == 0  # the source was opened but has no frame
         return complain(PROG, str(error), FAILED if opened and not unread else REFUSED)
     return OK
-
-
-def mark_done(done: DoneSources | None, source: Source, part: str) -> None:
-    """Record that this part of the source is finished, unless it failed. done: None without --skip-done."""
-    if done is not None and part not in source.failed:
-        done.mark(part)
-
-
-def skip_done(arguments: argparse.Namespace) -> DoneSources:
-    """Remove the finished sources from `arguments.sources`. Raises what `open_source` raises, for any source."""
-    if arguments.save is None or not is_folder(arguments.save):
-        raise ValueError("--skip-done needs --save DIR, which gets one file per source")
-    if arguments.json is not None or arguments.table is not None:
-        raise ValueError(
-            "--skip-done cannot extend a --json or --table file that holds all sources; omit them, or use "
-            "python -m cluster, which writes one file per source"
-        )
-    if arguments.realtime:
-        raise ValueError("--skip-done is for copies with all frames, and --realtime drops some; omit one")
-    with open_source(*arguments.sources) as source:
-        if source.live or arguments.loop:
-            raise ValueError("--skip-done is for files without --loop: a live source and --loop have no end")
-        parts = source.parts
-    options = {**shared_options(arguments), "audio": arguments.audio}
-    done = DoneSources(arguments.save, model_digest=digest_of(arguments.model), options=options)
-    check_outputs(parts, save=arguments.save, others=[])
-    arguments.sources = done.left(parts)
-    return done
 
 
 def open_all(

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from commands.records import Option, digest, result_key
+from commands.arguments import shared_options
+from commands.records import Option, digest, digest_of, result_key
 from core.errors import SinkError
 from core.files import write_whole
+from pipeline import Source, open_source
 from pipeline.sinks import file_name
+from pipeline.sinks.outputs import check_outputs, is_folder
 
 RECORDS = ".higherpose/done"
 
@@ -84,3 +88,31 @@ class DoneSources:
 
     def _record(self, source: str) -> Path:
         return self.folder / RECORDS / f"{digest(os.path.realpath(source))}.json"
+
+
+def skip_done(arguments: argparse.Namespace) -> DoneSources:
+    """Remove the finished sources from `arguments.sources`. Raises what `open_source` raises, for any source."""
+    if arguments.save is None or not is_folder(arguments.save):
+        raise ValueError("--skip-done needs --save DIR, which gets one file per source")
+    if arguments.json is not None or arguments.table is not None:
+        raise ValueError(
+            "--skip-done cannot extend a --json or --table file that holds all sources; omit them, or use "
+            "python -m cluster, which writes one file per source"
+        )
+    if arguments.realtime:
+        raise ValueError("--skip-done is for copies with all frames, and --realtime drops some; omit one")
+    with open_source(*arguments.sources) as source:
+        if source.live or arguments.loop:
+            raise ValueError("--skip-done is for files without --loop: a live source and --loop have no end")
+        parts = source.parts
+    options = {**shared_options(arguments), "audio": arguments.audio}
+    done = DoneSources(arguments.save, model_digest=digest_of(arguments.model), options=options)
+    check_outputs(parts, save=arguments.save, others=[])
+    arguments.sources = done.left(parts)
+    return done
+
+
+def mark_done(done: DoneSources | None, source: Source, part: str) -> None:
+    """Record that this part of the source is finished, unless it failed. done: None without --skip-done."""
+    if done is not None and part not in source.failed:
+        done.mark(part)

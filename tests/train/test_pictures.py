@@ -130,7 +130,9 @@ def test_exif_orientation_is_ignored_as_in_the_labels(labels, tmp_path):
     exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"  # to be turned by 90 degrees
     plain = cv2.imencode(".jpg", drawing.draw(0)[0][:96])[1].tobytes()
     turned = plain[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + plain[2:]
-    assert cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR).shape == (128, 96, 3)
+    upright = cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR)
+    assert upright is not None
+    assert upright.shape == (128, 96, 3)
     (labels.parent / "0.png").write_bytes(turned)
     pack(labels, labels.parent, tmp_path / "set.zip", 96)
     for pictures in (CocoPictures(labels, labels.parent), CocoPictures(tmp_path / "set.zip")):
