@@ -66,7 +66,7 @@ def load_results(path: Path, annotations: Annotations | None = None) -> Results:
 
 
 def _evaluate(annotations: Annotations, results: Results, image_ids: Sequence[int]) -> dict[str, float]:
-    coco, coco_eval = _pycocotools()
+    coco, coco_eval = load_pycocotools()
     with contextlib.redirect_stdout(io.StringIO()):
         truth = coco()
         truth.dataset = annotations.dataset
@@ -89,7 +89,8 @@ def _evaluate(annotations: Annotations, results: Results, image_ids: Sequence[in
     return dict(zip(COCO_STATS, (float(value) for value in evaluation.stats), strict=True))
 
 
-def _pycocotools() -> tuple[type[COCO], type[COCOeval]]:
+def load_pycocotools() -> tuple[type[COCO], type[COCOeval]]:
+    """Raises EngineError if it is not installed."""
     try:
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval

@@ -204,6 +204,11 @@ def _train(options: argparse.Namespace, started: float) -> None:
         joint_set = joint_set_of(mixture.joints).name
         spec = ModelSpec(name=options.model, joint_set=joint_set, short_side=options.val_side, mean=mean, std=std)
         validate = Validation(options.val[0], options.val[1], spec, options.val_limit)
+        if validate.annotations.joints != mixture.joints:
+            raise ValueError(
+                f"{options.val[0]} labels {validate.annotations.joints} joints and the training {mixture.joints}; "
+                "expected the same skeleton in both"
+            )
 
     with _progress() as bars:
         task = bars.add_task("step", total=None if options.timed else options.steps)

@@ -32,6 +32,8 @@ def parse(description: str | None, arguments: Sequence[str] | None) -> argparse.
         parser.error("--write-maps needs --weights")
     if not (options.run or options.scenes or options.pack or options.movenet or options.write_maps):
         parser.error("--run FOLDER is needed, or --pack FILE, --movenet FILE, --write-maps DIR or --scenes N")
+    if options.validate_every and not options.val:
+        parser.error("--validate-every needs --val")
     if options.timed and options.minutes is None:
         parser.error("--timed needs --minutes")
     return options
@@ -73,7 +75,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     add("--maps-share", type=_share, default=0.5, metavar="X", help="their share of the targets, 0 to 1 (0.5)")
     add("--drawn", type=int, default=0, metavar="N", help="add N synthetic pictures")
     add("--drawn-weight", type=float, default=1.0, metavar="X", help="how often each is used per epoch (1)")
-    add("--val", type=labels_and_folder, metavar="JSON,DIR", help="validation pictures, to measure AP on")
+    add("--val", type=labels_and_folder, metavar="JSON,DIR", help="validation pictures, to measure AP on at the end")
     add("--val-limit", type=int, default=0, metavar="N", help="use N of them, evenly spread (0: all)")
     add("--val-side", type=int, default=256, metavar="PIXELS", help="their short side, and that of --write-maps (256)")
     add("--pack", type=file_path, metavar="FILE", help="write --data into one file and exit")
@@ -154,7 +156,9 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     text = "write the averaged weights to RUN/average-SECONDS.safetensors at these intervals (0: never)"
     add("--snapshot-seconds", type=float, default=0.0, metavar="S", help=text)
     add("--log-every", type=int, default=20, metavar="STEPS", help="(20)")
-    add("--validate-every", type=int, default=0, metavar="STEPS", help="(0: never)")
+    add(
+        "--validate-every", type=int, default=0, metavar="STEPS", help="measure AP also meanwhile (0: at the end alone)"
+    )
     add("--checkpoint-every", type=int, default=200, metavar="STEPS", help="(200)")
 
 

@@ -27,13 +27,17 @@ AHEAD = 2  # steps that the host may launch before the GPU has finished them
 
 @dataclass
 class Run:
-    """A training run in `folder`, with checkpoint.pt and metrics.jsonl. An existing checkpoint is resumed."""
+    """A training run in `folder`, with checkpoint.pt and metrics.jsonl. An existing checkpoint is resumed.
+
+    validate: called at its end, and every `validate_every` steps, with the average: in eval mode, float32, on the run's
+    device.
+    """
 
     model: nn.Module
     mixture: Mixture | DeviceMixture
     folder: Path
     options: Options
-    validate: Callable[[nn.Module], Record] | None = None  # gets a model in eval mode, float32, on the run's device
+    validate: Callable[[nn.Module], Record] | None = None
     on_step: Callable[[int, Record], None] = lambda step, record: None
     on_note: Callable[[str], None] = lambda text: None  # gets what was chosen for the GPU
     on_snapshot: Callable[[int], None] = lambda seconds: None  # gets the seconds since the start; the average is ready
@@ -52,6 +56,7 @@ class Run:
             parameter_groups(self.model, options.weight_decay, options.backbone_rate), lr=options.rate
         )
         self.average = MovingAverage(self.model, options.average_decay)
+        self._validated: float | None = None  # the step of the last validation
         self._learn = Step(
             self.model, self.optimizer, self.average, self.mixture, options, teacher=self.teacher, on_note=self.on_note
         )
@@ -103,18 +108,21 @@ class Run:
                 total, since, first = None, time.monotonic(), self.step
             else:
                 self.on_step(self.step, {})
-            if self.step % options.checkpoint_every == 0 or over:
+            if self.step % options.checkpoint_every == 0:
                 self.save()
             if options.snapshot_seconds and time.monotonic() - snapshot >= options.snapshot_seconds:
                 snapshot += options.snapshot_seconds
                 self.on_snapshot(round(snapshot - started))
-            if options.validate_every and self.step % options.validate_every == 0:
+            if over or last:
+                break
+            if self._validates_now():
                 self._validate()
                 since = time.monotonic()
-            if over:
-                return options.timed or self.step >= options.steps
+        complete = options.timed or self.step >= options.steps
         self.save()
-        return True
+        if self._validated != self.step and (complete or self._validates_now()):
+            self._validate()
+        return complete
 
     def save(self) -> None:
         """Write the checkpoint; if the run is killed meanwhile, the previous one remains."""
@@ -146,6 +154,8 @@ class Run:
                 line for line in self.metrics_path.read_text().splitlines() if json.loads(line)["step"] <= self.step
             ]
             self.metrics_path.write_text("".join(line + "\n" for line in lines))
+            records = [json.loads(line) for line in lines]
+            self._validated = max((r["step"] for r in records if r["kind"] == "validation"), default=None)
 
     def _prepare_gpu(self) -> None:
         if isinstance(self.mixture, DeviceMixture):
@@ -170,9 +180,13 @@ class Run:
             return learning_rate(step, peak=options.rate, warm_up=options.warm_up, steps=options.steps)
         return options.rate * min(1.0, (step - self._first + 1) / max(1, options.warm_up)) * cosine(self._done())
 
+    def _validates_now(self) -> bool:
+        return self.options.validate_every > 0 and self.step % self.options.validate_every == 0
+
     def _validate(self) -> None:
         if self.validate is not None:
             self._log("validation", self.validate(self.average.model))
+            self._validated = self.step
 
     def _log(self, kind: str, record: Record) -> None:
         with self.metrics_path.open("a") as file:

@@ -16,13 +16,13 @@ from core.coco import CocoResult
 from core.errors import SourceError
 from core.spec import ModelSpec
 from evaluation.annotations import load_annotations
-from evaluation.score import score_results
+from evaluation.score import load_pycocotools, score_results
 from export.head import Aggregated, HigherHead
 from kernels.cpu import decode, preprocess
 from kernels.options import DecodeOptions
 from pipeline.letterbox import Letterbox
 
-NAMES = ("AP", "AP50", "AP75", "AP M", "AP L", "AR")
+NAMES = ("AP", "AP50", "AP75", "AP M", "AP L", "AP easy", "AP medium", "AP hard", "AR")  # those that the labels allow
 
 
 class Maps(NamedTuple):
@@ -39,7 +39,7 @@ class Validation:
 
     labels: COCO keypoint JSON of the pictures in `folder`. spec: the model's input. limit: number of pictures, evenly
     spread over the file; 0 for all. The AP of a part of a set serves only to compare runs. options: of the decode.
-    Raises SourceError for invalid labels.
+    Raises SourceError for invalid labels or a missing picture, EngineError if pycocotools is not installed.
     """
 
     def __init__(
@@ -57,15 +57,20 @@ class Validation:
         images = sorted(self.annotations.images)
         count = min(limit, len(images)) if limit else len(images)
         self.images = [images[i * len(images) // count] for i in range(count)]
+        load_pycocotools()
+        missing = next((name for _, name in self.images if not (folder / name).is_file()), None)
+        if missing is not None:
+            raise SourceError(f"{folder / missing} does not exist; expected the pictures of {labels} there")
 
     def __call__(self, model: nn.Module) -> dict[str, float]:
-        """AP, AP50, AP75, AP M, AP L and AR, 0..1; -1 if nobody of that size is labelled."""
+        """AP, AP50, AP75 and AR, 0..1; of COCO also AP M and AP L, of CrowdPose AP easy, medium and hard. -1 if nobody
+        of that size or in such a crowd is labelled."""
         return self.score(self.people(model))
 
     def score(self, people: list[CocoResult]) -> dict[str, float]:
         """As a call, of the COCO results of every picture."""
         scores = score_results(self.annotations, people, [image_id for image_id, _ in self.images])
-        return {name: round(scores[name], 4) for name in NAMES}
+        return {name: round(scores[name], 4) for name in NAMES if name in scores}
 
     def people(self, model: nn.Module) -> list[CocoResult]:
         """COCO results of every picture."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +15,18 @@ from export.tiny import Tiny
 from tests.train import drawing, movenet
 from train.__main__ import main
 from train.warm_start import load_movenet
+
+
+def write_crowdpose(folder: Path) -> Path:
+    """The labels of drawing.write with 14 joints and a crowdIndex."""
+    raw = json.loads(drawing.write(folder).read_text())
+    for annotation in raw["annotations"]:
+        annotation |= {"keypoints": annotation["keypoints"][: 3 * 14], "num_keypoints": 14}
+    raw["categories"][0]["keypoints"] = raw["categories"][0]["keypoints"][:14]
+    raw["images"] = [image | {"crowdIndex": 0.5} for image in raw["images"]]
+    path = folder / "crowdpose.json"
+    path.write_text(json.dumps(raw))
+    return path
 
 
 def test_a_run_from_the_command_line_is_cut_resumed_and_written(tmp_path, capsys):
@@ -34,6 +47,17 @@ def test_a_run_from_the_command_line_is_cut_resumed_and_written(tmp_path, capsys
     model = build_from_checkpoint(tmp_path / "out.safetensors")
     average = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["average"]
     assert all(torch.equal(value, average[name]) for name, value in model.state_dict().items())
+
+
+def test_crowdpose_is_validated_with_its_own_scores(tmp_path):
+    labels = write_crowdpose(tmp_path)
+    command = ["--run", f"{tmp_path / 'run'}", "--data", f"{labels},{tmp_path}", "--side", "64", "--batch", "2"]
+    command += ["--steps", "1", "--workers", "0", "--threads", "1", "--val", f"{labels},{tmp_path}", "--val-side", "64"]
+    assert main(command) == 0
+    record = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert record["kind"] == "validation"
+    assert {"AP", "AP easy", "AP medium", "AP hard", "AR"} <= record.keys()
+    assert "AP M" not in record
 
 
 def test_a_pack_is_trained_on_like_a_folder(tmp_path, capsys):
@@ -113,10 +137,14 @@ def test_small_starts_from_movenet_and_learns_on(tmp_path, capsys, monkeypatch):
         (["--data", "{labels},{folder}", "--movenet", "{labels}", "--out", "x"], "does not hold MoveNet MultiPose"),
         (["--data", "{labels},{folder}", "--backbone", "x"], "--backbone is for --model narrow"),
         (["--data", "{labels},{folder}", "--model", "narrow", "--backbone", "{missing}"], "is not a file"),
+        (["--drawn", "2", "--val", "{missing}.json,{folder}"], "missing.json cannot be read"),
+        (["--drawn", "2", "--val", "{labels},{missing}"], "0.png does not exist"),
+        (["--drawn", "2", "--val", "{crowdpose},{folder}"], "labels 14 joints and the training 17"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, arguments, told):
     names = {"labels": drawing.write(tmp_path), "folder": tmp_path, "missing": tmp_path / "missing"}
+    names["crowdpose"] = write_crowdpose(tmp_path)
     assert main(["--run", f"{tmp_path / 'run'}", *(a.format(**names) for a in arguments)]) == 2
     error = capsys.readouterr().err
     assert told in error
@@ -133,6 +161,7 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, arguments, told):
         ["--scenes", "3"],
         ["--run", "x", "--drawn", "3", "--model", "w32", "--calibration", "1", "0", "1"],
         ["--data", "a,b,c,d", "--run", "x"],
+        ["--drawn", "3", "--run", "x", "--validate-every", "5"],
     ],
 )
 def test_bad_arguments_are_one_line_and_status_2(arguments, capsys):

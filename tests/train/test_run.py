@@ -74,6 +74,20 @@ def test_four_pictures_are_learnt(tmp_path):
     assert score["AP"] >= 0.5
 
 
+def test_validation_comes_at_the_end_and_only_once(tmp_path):
+    seen = []
+    settings = {"width": 8, "side": 64, "steps": 4, "validate": lambda model: seen.append(model) or {"AP": 0.5}}
+    cut = start(tmp_path, **settings, minutes=0.0)
+    assert not cut.train() and not seen
+    run = start(tmp_path, **settings)
+    assert run.train() and seen == [run.average.model]
+    assert json.loads(run.metrics_path.read_text().splitlines()[-1]) == {"step": 4, "kind": "validation", "AP": 0.5}
+    assert start(tmp_path, **settings).train() and len(seen) == 1  # a finished run was validated already
+    assert start(tmp_path, **(settings | {"steps": 8}), validate_every=3).train()
+    records = [json.loads(line) for line in run.metrics_path.read_text().splitlines()]
+    assert [record["step"] for record in records if record["kind"] == "validation"] == [4, 6, 8]
+
+
 def test_a_run_cut_in_two_equals_one_that_was_not(tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     whole.mkdir(), cut.mkdir()
