@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from core.command_line import OK, REFUSED, complain
-from core.errors import PoseError
+from core.errors import PoseError, describe
 from core.joints import joint_set_of
 from core.progress import progress_console
 from core.spec import ModelSpec
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
     from torch import Tensor
 
+    from evaluation.annotations import Annotations
     from train.loop import Record
 
 
@@ -49,6 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(__doc__, arguments)
     try:
         with stop_signals():
+            if options.device != "cpu":
+                _check_device(options.device)
             if options.scenes:
                 _draw_scenes(options)
             elif options.pack:
@@ -59,12 +62,37 @@ def main(arguments: list[str] | None = None) -> int:
                 _start_from_movenet(options)
             else:
                 _train(options, started)
-    except (ValueError, PoseError) as error:
-        return complain(PROG, error, REFUSED)
+    except (ValueError, PoseError, OSError) as error:
+        return complain(PROG, _one_line(error), REFUSED)
     except KeyboardInterrupt as error:
         stop = stop_of(error)
         return complain(PROG, f"{stop}; run the same command to resume from the last checkpoint", stop.status)
     return OK
+
+
+def _one_line(error: Exception) -> str:
+    """An error of a worker process comes with the worker's traceback, whose last line is the error."""
+    text = str(error)
+    return text.strip().splitlines()[-1] if text.startswith("Caught ") else describe(error)
+
+
+def _check_device(name: str) -> None:
+    import torch
+
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"--device {name}: expected cpu, cuda, cuda:1 and so on") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"--device {name}: PyTorch finds no GPU here; omit it, or install a CUDA build of PyTorch")
+
+
+def _check_joints(annotations: Annotations, joints: int) -> None:
+    if annotations.joints != joints:
+        raise ValueError(
+            f"{annotations.path} labels {annotations.joints} joints and the training {joints}; expected the same "
+            "skeleton in both"
+        )
 
 
 def _draw_scenes(options: argparse.Namespace) -> None:
@@ -179,7 +207,7 @@ def _progress() -> Progress:
     return Progress(*columns, TimeRemainingColumn(), console=progress_console(), refresh_per_second=2)
 
 
-def _train(options: argparse.Namespace, started: float) -> None:
+def _train(options: argparse.Namespace, started: float) -> None:  # noqa: PLR0915  (one step after another)
     """started: when the command was, on the monotonic clock; with --timed, --minutes count from there."""
     import torch
 
@@ -204,11 +232,7 @@ def _train(options: argparse.Namespace, started: float) -> None:
         joint_set = joint_set_of(mixture.joints).name
         spec = ModelSpec(name=options.model, joint_set=joint_set, short_side=options.val_side, mean=mean, std=std)
         validate = Validation(options.val[0], options.val[1], spec, options.val_limit)
-        if validate.annotations.joints != mixture.joints:
-            raise ValueError(
-                f"{options.val[0]} labels {validate.annotations.joints} joints and the training {mixture.joints}; "
-                "expected the same skeleton in both"
-            )
+        _check_joints(validate.annotations, mixture.joints)
 
     with _progress() as bars:
         task = bars.add_task("step", total=None if options.timed else options.steps)

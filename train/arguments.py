@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from core.command_line import CommandParser, file_path
+from core.command_line import CommandParser, count, file_path, input_side
 from train.targets import SIGMA, Limits
 
 PROG = "python -m train"
@@ -32,6 +33,8 @@ def parse(description: str | None, arguments: Sequence[str] | None) -> argparse.
         parser.error("--write-maps needs --weights")
     if not (options.run or options.scenes or options.pack or options.movenet or options.write_maps):
         parser.error("--run FOLDER is needed, or --pack FILE, --movenet FILE, --write-maps DIR or --scenes N")
+    if options.out and not options.scenes and not options.out.parent.is_dir():
+        parser.error(f"--out {options.out}: the folder {options.out.parent} does not exist; make it first")
     if options.validate_every and not options.val:
         parser.error("--validate-every needs --val")
     if options.timed and options.minutes is None:
@@ -52,6 +55,14 @@ def parser_of(description: str | None) -> CommandParser:
     _add_network(parser)
     _add_training(parser)
     return parser
+
+
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a regular expression: {error}") from None
+    return text
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
@@ -77,7 +88,13 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     add("--drawn-weight", type=float, default=1.0, metavar="X", help="how often each is used per epoch (1)")
     add("--val", type=labels_and_folder, metavar="JSON,DIR", help="validation pictures, to measure AP on at the end")
     add("--val-limit", type=int, default=0, metavar="N", help="use N of them, evenly spread (0: all)")
-    add("--val-side", type=int, default=256, metavar="PIXELS", help="their short side, and that of --write-maps (256)")
+    add(
+        "--val-side",
+        type=input_side,
+        default=256,
+        metavar="PIXELS",
+        help="their short side, and that of --write-maps (256)",
+    )
     add("--pack", type=file_path, metavar="FILE", help="write --data into one file and exit")
     add(
         "--pack-side", type=int, default=PACKED_SIDE, metavar="PIXELS", help=f"largest short side in it ({PACKED_SIDE})"
@@ -114,18 +131,18 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
 def _add_training(parser: argparse.ArgumentParser) -> None:
     training = parser.add_argument_group("training")
     add = training.add_argument
-    add("--side", type=int, default=256, metavar="PIXELS", help="side of the square crops (256)")
+    add("--side", type=input_side, default=256, metavar="PIXELS", help="side of the square crops (256)")
     add("--short-side", type=int, metavar="PIXELS", help="short side of the whole picture at scale 1 (as --side)")
     add("--about-person", type=float, default=0.5, metavar="P", help="share of crops centred on a person (0.5)")
-    add("--steps", type=int, default=20_000, help="(20000)")
-    add("--batch", type=int, default=16, help="(16)")
+    add("--steps", type=count, default=20_000, help="(20000)")
+    add("--batch", type=count, default=16, help="(16)")
     add("--rate", type=float, default=1e-3, help="peak learning rate of AdamW (1e-3)")
     add("--warm-up", type=int, default=200, metavar="STEPS", help="(200)")
     add("--weight-decay", type=float, default=1e-4, help="(1e-4)")
     text = "learning rate of the backbone of tiny and small: X times the rate and the RMS of each tensor (5)"
     add("--backbone-rate", type=float, default=5.0, metavar="X", help=text)
     add("--frozen-steps", type=int, default=0, metavar="STEPS", help="freeze the backbone for these steps (0)")
-    add("--freeze", metavar="REGEX", help="freeze the parameters with these names")
+    add("--freeze", type=_pattern, metavar="REGEX", help="freeze the parameters with these names")
     add("--average-decay", type=float, default=0.999, help="of the moving average of the weights (0.999)")
     add("--heatmap-weight", type=float, default=1.0, help="(1)")
     add("--foreground", type=float, default=10.0, metavar="X", help="weight of a cell at a joint: 1 + X (10)")
@@ -155,11 +172,11 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     add("--timed", action="store_true", help=text)
     text = "write the averaged weights to RUN/average-SECONDS.safetensors at these intervals (0: never)"
     add("--snapshot-seconds", type=float, default=0.0, metavar="S", help=text)
-    add("--log-every", type=int, default=20, metavar="STEPS", help="(20)")
+    add("--log-every", type=count, default=20, metavar="STEPS", help="(20)")
     add(
         "--validate-every", type=int, default=0, metavar="STEPS", help="measure AP also meanwhile (0: at the end alone)"
     )
-    add("--checkpoint-every", type=int, default=200, metavar="STEPS", help="(200)")
+    add("--checkpoint-every", type=count, default=200, metavar="STEPS", help="(200)")
 
 
 def _data(text: str) -> tuple[Path, Path | None, float]:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from core.errors import ModelError
+from core.files import write_whole
 from train.device_mixture import DeviceMixture
 from train.mixture import Batch, Mixture, batches
 from train.optimise import MovingAverage, cosine, learning_rate, parameter_groups
@@ -57,6 +62,9 @@ class Run:
         )
         self.average = MovingAverage(self.model, options.average_decay)
         self._validated: float | None = None  # the step of the last validation
+        self._started: float | None = None
+        self._seconds_before = 0.0  # of the run, until it was resumed
+        self._snapshots = 0
         self._learn = Step(
             self.model, self.optimizer, self.average, self.mixture, options, teacher=self.teacher, on_note=self.on_note
         )
@@ -74,7 +82,7 @@ class Run:
     def train(self) -> bool:
         """Train until the last step or for `minutes`, with checkpoints. Returns whether the run is complete."""
         options = self.options
-        started = snapshot = time.monotonic()
+        self._started = started = time.monotonic()
         self._ends = started + 60 * options.minutes if options.minutes is not None else float("inf")
         if self._on_gpu:
             self._prepare_gpu()
@@ -110,9 +118,7 @@ class Run:
                 self.on_step(self.step, {})
             if self.step % options.checkpoint_every == 0:
                 self.save()
-            if options.snapshot_seconds and time.monotonic() - snapshot >= options.snapshot_seconds:
-                snapshot += options.snapshot_seconds
-                self.on_snapshot(round(snapshot - started))
+            self._snapshot()
             if over or last:
                 break
             if self._validates_now():
@@ -132,13 +138,33 @@ class Run:
             "average": self.average.model.state_dict(),
             "updates": self.average.updates,
             "optimizer": self.optimizer.state_dict(),
+            "seconds": self._seconds(),
         }
         temporary = self.checkpoint_path.with_suffix(".tmp")
-        torch.save(state, temporary)
+        with temporary.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())  # before the old one is replaced, also for a machine that loses power
         temporary.replace(self.checkpoint_path)
 
+    def _snapshot(self) -> None:
+        """Call on_snapshot if the next one is due."""
+        due = (self._snapshots + 1) * self.options.snapshot_seconds
+        if due and self._seconds() >= due:
+            self._snapshots += 1
+            self.on_snapshot(round(due))
+
+    def _seconds(self) -> float:
+        """How long the run has taken, also before it was resumed."""
+        return self._seconds_before + (0.0 if self._started is None else time.monotonic() - self._started)
+
     def _resume(self) -> None:
-        state = torch.load(self.checkpoint_path, map_location=self.options.device, weights_only=True)
+        try:
+            state = torch.load(self.checkpoint_path, map_location=self.options.device, weights_only=True)
+        except (EOFError, RuntimeError, OSError, ValueError, pickle.UnpicklingError) as error:
+            why = str(error).partition("\n")[0] or "it is empty"
+            remedy = "remove it to start the run again, or give another --run folder"
+            raise ModelError(f"{self.checkpoint_path} is damaged ({why}); {remedy}") from error
         try:
             self.model.load_state_dict(state["model"])
             self.average.model.load_state_dict(state["average"])
@@ -148,13 +174,12 @@ class Run:
                 f"{self.checkpoint_path} is of another model; give another --run folder: {str(error).splitlines()[0]}"
             ) from error
         self.average.updates = state["updates"]
-        self.step = state["step"]
+        self.step, self._seconds_before = state["step"], state.get("seconds", 0.0)
+        if self.options.snapshot_seconds:
+            self._snapshots = int(self._seconds_before / self.options.snapshot_seconds)
         if self.metrics_path.exists():  # remove records of steps after the checkpoint, which will be repeated
-            lines = [
-                line for line in self.metrics_path.read_text().splitlines() if json.loads(line)["step"] <= self.step
-            ]
-            self.metrics_path.write_text("".join(line + "\n" for line in lines))
-            records = [json.loads(line) for line in lines]
+            records = [r for r in _records(self.metrics_path) if r["step"] <= self.step]
+            write_whole(self.metrics_path, "".join(json.dumps(r) + "\n" for r in records).encode())
             self._validated = max((r["step"] for r in records if r["kind"] == "validation"), default=None)
 
     def _prepare_gpu(self) -> None:
@@ -192,3 +217,12 @@ class Run:
         with self.metrics_path.open("a") as file:
             file.write(json.dumps({"step": self.step, "kind": kind, **record}) + "\n")
         self.on_step(self.step, record)
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    """The records of metrics.jsonl. Without a line that a process did not finish when it was killed."""
+    records = []
+    for line in path.read_text().splitlines():
+        with suppress(ValueError):
+            records.append(json.loads(line))
+    return records

@@ -5,6 +5,7 @@ Sample number n is the same in every process and run, so that a run can be resum
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from typing import TypedDict
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from core.signals import STOP_SIGNALS
 from kernels.options import DecodeOptions
 from train.augment import Augmentation, crop
 from train.ensemble_maps import EnsembleMaps, blend
@@ -179,7 +181,7 @@ def batches(mixture: Mixture, batch: int, steps: range, workers: int) -> Iterato
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
         prefetch_factor=4 if workers else None,
-        worker_init_fn=_one_thread,
+        worker_init_fn=_start_worker,
         multiprocessing_context="spawn" if workers else None,  # a fork of a process with OpenMP threads hangs
     )
     return iter(loader)
@@ -191,6 +193,10 @@ def normalise(images: Tensor, mean: Sequence[float] | Tensor, std: Sequence[floa
     return (images.float() - offset) / scale
 
 
-def _one_thread(_: int) -> None:
+def _start_worker(_: int) -> None:
+    """One thread; and a terminal's signals to the process group are the parent's to answer, which ends its workers."""
+    for number in STOP_SIGNALS:
+        if number != signal.SIGTERM:  # by which the parent ends them
+            signal.signal(number, signal.SIG_IGN)
     cv2.setNumThreads(1)
     torch.set_num_threads(1)

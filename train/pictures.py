@@ -106,7 +106,8 @@ def pack(labels: Path, folder: Path, out: Path, short_side: int) -> int:
 
     Keypoints, boxes and polygons are scaled with the pictures; run-length masks are replaced by their boxes.
     """
-    raw = json.loads(labels.read_text())
+    data = labels.read_bytes()
+    raw = json.loads(gzip.decompress(data) if labels.suffix == ".gz" else data)
     shown = {a["image_id"] for a in raw["annotations"] if a.get("num_keypoints", 0) > 0}
     shown |= {image["id"] for image in raw["images"] if image.get("nobody")}
     pictures = [image for image in raw["images"] if image["id"] in shown]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -60,8 +61,22 @@ def test_crowdpose_is_validated_with_its_own_scores(tmp_path):
     assert "AP M" not in record
 
 
-def test_a_pack_is_trained_on_like_a_folder(tmp_path, capsys):
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_missing_picture_ends_the_run_with_one_line(tmp_path, capsys, workers):
     labels = drawing.write(tmp_path)
+    command = ["--run", f"{tmp_path / 'run'}", "--data", f"{labels},{tmp_path / 'missing'}", "--side", "64"]
+    assert main([*command, "--steps", "1", "--batch", "2", "--workers", str(workers), "--threads", "1"]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("python -m train: ")
+    assert "No such file or directory" in last
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_pack_is_trained_on_like_a_folder(tmp_path, capsys, compressed):
+    labels = drawing.write(tmp_path)
+    if compressed:
+        labels = labels.with_suffix(".json.gz")
+        labels.write_bytes(gzip.compress(labels.with_suffix("").read_bytes()))
     assert main(["--data", f"{labels},{tmp_path}", "--pack", f"{tmp_path / 'set.zip'}", "--pack-side", "64"]) == 0
     assert "4 pictures" in capsys.readouterr().out
     command = ["--run", f"{tmp_path / 'run'}", "--data", f"{tmp_path / 'set.zip'},2", "--side", "64", "--batch", "2"]
@@ -139,6 +154,9 @@ def test_small_starts_from_movenet_and_learns_on(tmp_path, capsys, monkeypatch):
         (["--data", "{labels},{folder}", "--model", "narrow", "--backbone", "{missing}"], "is not a file"),
         (["--drawn", "2", "--val", "{missing}.json,{folder}"], "missing.json cannot be read"),
         (["--drawn", "2", "--val", "{labels},{missing}"], "0.png does not exist"),
+        (["--data", "{missing}.json,{folder}", "--pack", "{missing}.zip"], "missing.json"),
+        (["--drawn", "2", "--device", "cuda"], "--device cuda: PyTorch finds no GPU here"),
+        (["--drawn", "2", "--device", "gpu"], "--device gpu: expected cpu, cuda"),
         (["--drawn", "2", "--val", "{crowdpose},{folder}"], "labels 14 joints and the training 17"),
     ],
 )
@@ -162,6 +180,10 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, arguments, told):
         ["--run", "x", "--drawn", "3", "--model", "w32", "--calibration", "1", "0", "1"],
         ["--data", "a,b,c,d", "--run", "x"],
         ["--drawn", "3", "--run", "x", "--validate-every", "5"],
+        ["--drawn", "3", "--run", "x", "--out", "missing/x.safetensors"],
+        ["--drawn", "3", "--run", "x", "--side", "100"],
+        ["--drawn", "3", "--run", "x", "--freeze", "("],
+        ["--drawn", "3", "--run", "x", "--log-every", "0"],
     ],
 )
 def test_bad_arguments_are_one_line_and_status_2(arguments, capsys):

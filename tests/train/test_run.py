@@ -75,8 +75,13 @@ def test_four_pictures_are_learnt(tmp_path):
 
 
 def test_validation_comes_at_the_end_and_only_once(tmp_path):
-    seen = []
-    settings = {"width": 8, "side": 64, "steps": 4, "validate": lambda model: seen.append(model) or {"AP": 0.5}}
+    seen: list[torch.nn.Module] = []
+
+    def validate(model: torch.nn.Module) -> dict[str, float]:
+        seen.append(model)
+        return {"AP": 0.5}
+
+    settings: dict[str, Any] = {"width": 8, "side": 64, "steps": 4, "validate": validate}
     cut = start(tmp_path, **settings, minutes=0.0)
     assert not cut.train() and not seen
     run = start(tmp_path, **settings)
@@ -86,6 +91,43 @@ def test_validation_comes_at_the_end_and_only_once(tmp_path):
     assert start(tmp_path, **(settings | {"steps": 8}), validate_every=3).train()
     records = [json.loads(line) for line in run.metrics_path.read_text().splitlines()]
     assert [record["step"] for record in records if record["kind"] == "validation"] == [4, 6, 8]
+
+
+def test_a_run_is_resumed_after_a_hard_stop(tmp_path):
+    run = start(tmp_path, width=8, side=64, steps=4, snapshot_seconds=1e-9)
+    snapshots: list[int] = []
+    run.on_snapshot = snapshots.append
+    assert run.train() and len(snapshots) == 4
+    with run.metrics_path.open("a") as file:
+        file.write('{"step": 4, "kin')  # the process was killed in the middle of a line
+    again = start(tmp_path, width=8, side=64, steps=8, snapshot_seconds=1e-9)
+    assert again.step == 4
+    assert all(json.loads(line) for line in again.metrics_path.read_text().splitlines())
+
+
+def test_snapshots_are_counted_on_after_a_resume(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("train.loop.time.monotonic", lambda: now[0])
+    seen: list[int] = []
+
+    def part(steps: int) -> None:
+        run = start(tmp_path, width=8, side=64, steps=steps, snapshot_seconds=10.0)
+        run.on_step = lambda step, record: now.__setitem__(0, now[0] + 6.0)
+        run.on_snapshot = seen.append
+        run.train()
+
+    part(4)
+    part(8)
+    assert seen == [10, 20, 30, 40]
+
+
+@pytest.mark.parametrize("size", [0, 5000])
+def test_a_damaged_checkpoint_is_named(tmp_path, size):
+    run = start(tmp_path, width=8, side=64, steps=1)
+    run.train()
+    run.checkpoint_path.write_bytes(run.checkpoint_path.read_bytes()[:size])
+    with pytest.raises(ModelError, match=r"checkpoint\.pt is damaged .*; remove it to start the run again"):
+        start(tmp_path, width=8, side=64, steps=2)
 
 
 def test_a_run_cut_in_two_equals_one_that_was_not(tmp_path):
