@@ -52,6 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
         with stop_signals():
             if options.device != "cpu":
                 _check_device(options.device)
+            if options.out:  # now, not after hours of training
+                options.out.parent.mkdir(parents=True, exist_ok=True)
             if options.scenes:
                 _draw_scenes(options)
             elif options.pack:

@@ -7,12 +7,13 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from core.command_line import CommandParser, count, file_path, input_side
+from core.command_line import CommandParser, count, file_path
 from train.targets import SIGMA, Limits
 
 PROG = "python -m train"
 FEATURES_WEIGHT = 0.1  # of the features' squared error, relative to their variance
 OVER_MOVENET = ("tiny", "small")
+COARSEST = 32  # pixels of a picture per cell of the deepest features
 PACKED_SIDE = 384  # short side of packed pictures, enough for crops of 256 at scale 1.5
 
 
@@ -33,8 +34,6 @@ def parse(description: str | None, arguments: Sequence[str] | None) -> argparse.
         parser.error("--write-maps needs --weights")
     if not (options.run or options.scenes or options.pack or options.movenet or options.write_maps):
         parser.error("--run FOLDER is needed, or --pack FILE, --movenet FILE, --write-maps DIR or --scenes N")
-    if options.out and not options.scenes and not options.out.parent.is_dir():
-        parser.error(f"--out {options.out}: the folder {options.out.parent} does not exist; make it first")
     if options.validate_every and not options.val:
         parser.error("--validate-every needs --val")
     if options.timed and options.minutes is None:
@@ -55,6 +54,14 @@ def parser_of(description: str | None) -> CommandParser:
     _add_network(parser)
     _add_training(parser)
     return parser
+
+
+def _side(text: str) -> int:
+    """A side of pictures for training: the deepest features have a thirty-second of it."""
+    value = int(text) if text.isdecimal() else 0
+    if value < COARSEST or value % COARSEST:
+        raise argparse.ArgumentTypeError(f"got {text}, expected a multiple of {COARSEST}, such as 256")
+    return value
 
 
 def _pattern(text: str) -> str:
@@ -90,7 +97,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     add("--val-limit", type=int, default=0, metavar="N", help="use N of them, evenly spread (0: all)")
     add(
         "--val-side",
-        type=input_side,
+        type=_side,
         default=256,
         metavar="PIXELS",
         help="their short side, and that of --write-maps (256)",
@@ -131,7 +138,7 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
 def _add_training(parser: argparse.ArgumentParser) -> None:
     training = parser.add_argument_group("training")
     add = training.add_argument
-    add("--side", type=input_side, default=256, metavar="PIXELS", help="side of the square crops (256)")
+    add("--side", type=_side, default=256, metavar="PIXELS", help="side of the square crops (256)")
     add("--short-side", type=int, metavar="PIXELS", help="short side of the whole picture at scale 1 (as --side)")
     add("--about-person", type=float, default=0.5, metavar="P", help="share of crops centred on a person (0.5)")
     add("--steps", type=count, default=20_000, help="(20000)")

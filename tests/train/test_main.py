@@ -157,6 +157,7 @@ def test_small_starts_from_movenet_and_learns_on(tmp_path, capsys, monkeypatch):
         (["--data", "{missing}.json,{folder}", "--pack", "{missing}.zip"], "missing.json"),
         (["--drawn", "2", "--device", "cuda"], "--device cuda: PyTorch finds no GPU here"),
         (["--drawn", "2", "--device", "gpu"], "--device gpu: expected cpu, cuda"),
+        (["--drawn", "2", "--out", "{labels}/x.safetensors"], "File exists"),
         (["--drawn", "2", "--val", "{crowdpose},{folder}"], "labels 14 joints and the training 17"),
     ],
 )
@@ -180,7 +181,6 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, arguments, told):
         ["--run", "x", "--drawn", "3", "--model", "w32", "--calibration", "1", "0", "1"],
         ["--data", "a,b,c,d", "--run", "x"],
         ["--drawn", "3", "--run", "x", "--validate-every", "5"],
-        ["--drawn", "3", "--run", "x", "--out", "missing/x.safetensors"],
         ["--drawn", "3", "--run", "x", "--side", "100"],
         ["--drawn", "3", "--run", "x", "--freeze", "("],
         ["--drawn", "3", "--run", "x", "--log-every", "0"],
