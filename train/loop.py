@@ -141,9 +141,8 @@ class Run:
             "seconds": self._seconds(),
         }
         temporary = self.checkpoint_path.with_suffix(".tmp")
-        with temporary.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
+        torch.save(state, temporary)  # by its name: a signal within a write to a Python file becomes another error
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())  # before the old one is replaced, also for a machine that loses power
         temporary.replace(self.checkpoint_path)
 
